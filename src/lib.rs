@@ -1,0 +1,23 @@
+//! EchoMesh: a daemon that sells a router's idle bandwidth to named, vetted buyers.
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod coordinator;
+pub mod core;
+pub mod dns;
+pub mod encoding;
+pub mod http;
+pub mod json;
+#[cfg(feature = "lab")]
+pub mod lab;
+pub mod meter;
+pub mod policy;
+pub mod probe;
+pub mod relay;
+pub mod session;
+pub mod signed;
+pub mod sys;
+pub mod time;
+pub mod tls;
+pub mod vault;
