@@ -1,1 +1,4 @@
-//! config.
+//! Configuration: one schema, read from YAML or JSON.
+mod model;
+
+pub use model::*;

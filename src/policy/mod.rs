@@ -1,1 +1,2 @@
-//! policy.
+//! What may be carried: one policy for every data path.
+pub mod refusal;

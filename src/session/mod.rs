@@ -1,1 +1,6 @@
-//! session.
+//! Sessions: what the coordinator opened, their limits, and the connections they carry.
+mod flow;
+mod gate;
+
+pub use flow::*;
+pub use gate::*;
