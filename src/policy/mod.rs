@@ -1,2 +1,3 @@
 //! What may be carried: one policy for every data path.
 pub mod refusal;
+pub mod schedule;
