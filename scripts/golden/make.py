@@ -11,10 +11,12 @@ import jcs
 import keys
 import local
 import messages as m
+import openapi
 import pki
 import vectors
 
 ROOT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
+SCHEMAS = ROOT.parents[1] / "schemas"
 DOCUMENT = ROOT.parents[1] / "docs" / "protocol.md"
 FILES = {}
 INDEX = {"now": m.NOW, "good": [], "bad": []}
@@ -146,24 +148,28 @@ def documentation():
 
 def main():
     build()
-    document = documentation()
+    # The daemon carries this document in its binary, so no space is spent on indentation.
+    derived = {
+        DOCUMENT: documentation(),
+        SCHEMAS / "openapi.json": json.dumps(openapi.document(SCHEMAS), indent=0, ensure_ascii=False) + "\n",
+    }
     ours = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("**/*") if p.is_file()}
     ours = {n for n in ours if n.split("/")[0] in ("bad",) or "/" not in n} - {"README.md"}
     if "--check" in sys.argv:
         wrong = [n for n, data in FILES.items() if not (ROOT / n).is_file() or (ROOT / n).read_bytes() != data]
         wrong += sorted(ours - FILES.keys())
-        if DOCUMENT.read_text() != document:
-            wrong.append("../../docs/protocol.md")
+        wrong += [f"../../{p.parent.name}/{p.name}" for p, content in derived.items() if p.read_text() != content]
         for name in wrong:
             print(f"tests/golden/{name} is not what scripts/make-golden writes", file=sys.stderr)
-        print(f"{len(FILES) + 1 - len(wrong)} passed, {len(wrong)} failed, 0 skipped")
+        print(f"{len(FILES) + len(derived) - len(wrong)} passed, {len(wrong)} failed, 0 skipped")
         return 1 if wrong else 0
     (ROOT / "bad").mkdir(parents=True, exist_ok=True)
     for name in ours - FILES.keys():
         (ROOT / name).unlink()
     for name, data in FILES.items():
         (ROOT / name).write_bytes(data)
-    DOCUMENT.write_text(document)
+    for path, content in derived.items():
+        path.write_text(content)
     print(f"{len(FILES)} files written under tests/golden")
     return 0
 
