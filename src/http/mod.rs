@@ -1,1 +1,6 @@
-//! http.
+//! HTTP/1.1: framing shared by both sides, a small client, a small server.
+pub mod client;
+pub mod connection;
+pub mod head;
+pub mod server;
+pub mod url;

@@ -1,1 +1,2 @@
-//! tls.
+//! TLS: configurations of the node as client and as server.
+pub mod client;
