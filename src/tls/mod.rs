@@ -1,3 +1,3 @@
-//! TLS: the server that buyers meet, and the ClientHello of what they carry.
+//! TLS: the node as a client, the server that buyers meet, and the ClientHello of what they carry.
 pub mod client;
 pub mod client_hello;
