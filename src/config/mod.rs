@@ -3,19 +3,26 @@
 //! A text becomes a document ([`crate::json::Value`], YAML with its lines), the document is checked against the
 //! [`schema`] as a whole, completed with defaults and turned into a typed [`Config`].
 mod build;
+mod changes;
+pub mod commands;
+mod describe;
 mod document;
 mod emit;
 mod errors;
 pub mod forms;
 mod model;
 pub mod schema;
+mod store;
 mod table;
 mod validate;
 mod yaml;
 
+pub use changes::{Changes, diff};
+pub use describe::{example, json_schema, reference};
 pub use errors::{Errors, MAX_PROBLEMS, Problem};
 pub use model::*;
-pub use schema::Platform;
+pub use schema::{Apply, Platform};
+pub use store::{Saved, Store, StoreError};
 
 use crate::json::{self, Value};
 

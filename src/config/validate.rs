@@ -5,7 +5,7 @@ use super::schema::{self, Default, Kind, OPTIONS, Opt};
 use crate::json::Value;
 
 /// Windows of a schedule.
-const MAX_SCHEDULES: usize = 64;
+pub const MAX_SCHEDULES: usize = 64;
 
 /// What is wrong with a document; empty if it is valid.
 pub fn check(document: &Value) -> Vec<Problem> {
