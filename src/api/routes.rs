@@ -89,6 +89,12 @@ pub(super) fn answer(node: &dyn Backend, head: &Head, body: &[u8]) -> Answer {
     (find(head)?.answer)(node, &Request { head, body })
 }
 
+/// Every method and path.
+#[cfg(test)]
+pub(super) fn list() -> impl Iterator<Item = String> {
+    ROUTES.iter().map(|r| format!("{} {}", r.method, r.path))
+}
+
 fn allowed(path: &str) -> String {
     let mut methods = Vec::new();
     for route in ROUTES.iter().filter(|r| r.has_path(path)) {

@@ -1,6 +1,7 @@
 //! The API over real sockets, with a fake node.
 use super::*;
-use crate::http::request::{MAX_BODY, MAX_HEAD};
+use crate::http::head::MAX_HEAD;
+use crate::http::request::MAX_BODY;
 use crate::http::server::{Deadlines, Listener, MAX_CONNECTIONS, serve};
 use crate::json::{Value, array, object, parse};
 use crate::time::Unix;
@@ -355,6 +356,39 @@ fn pipelined_requests_are_answered_in_order() {
         let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|a| &a[..3]).collect();
         assert_eq!(statuses, ["200", "200", "200", "404"]);
         assert_eq!(*api.fake.done.borrow(), [Action::Stop]);
+    });
+}
+
+/// Every method and path of the OpenAPI document exists, answers a plain request with a status that the document lists,
+/// and the node has no other route.
+#[test]
+fn the_openapi_document_and_the_routes_agree() {
+    with_api(slow(), |api| async move {
+        let document = parse(OPENAPI.as_bytes()).unwrap();
+        let mut listed = Vec::new();
+        for (path, item) in document.member("paths").unwrap().as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap().iter().filter(|(m, _)| m != "parameters") {
+                let method = method.to_uppercase();
+                listed.push(format!("{method} {path}"));
+                let body = operation.member("requestBody").map_or("", |_| "{}");
+                let field = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+                let line = format!("{method} {}", path.replace("{id}", ID));
+                let (status, answer) = api.ask(&line, field, body).await;
+                let responses = operation.member("responses").unwrap();
+                let response =
+                    responses.member(&status.to_string()).unwrap_or_else(|| panic!("{line}: {answer}"));
+                if let Some(content) = response.member("content") {
+                    let media_type = &content.as_object().unwrap()[0].0;
+                    assert!(answer.contains(&format!("Content-Type: {media_type}\r\n")), "{line}: {answer}");
+                }
+                let token = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+                let open = !api.raw(token).await.starts_with("HTTP/1.1 401 ");
+                assert_eq!(open, operation.member("security").is_some(), "{line}");
+            }
+        }
+        let mut routes: Vec<String> = routes::list().collect();
+        (listed.sort(), routes.sort());
+        assert_eq!(listed, routes);
     });
 }
 

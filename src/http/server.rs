@@ -3,7 +3,8 @@
 //! One task per connection. A connection has a deadline for its head, its body and each write, so that none can be held
 //! by silence; beyond [`MAX_CONNECTIONS`] the next one waits in the listener's backlog while the idle ones are closed.
 //! Without a connection there is no timer.
-use super::request::{BodyReader, Fault, Framing, Head};
+use super::head::Framing;
+use super::request::{Fault, Head, RequestBody};
 use async_executor::LocalExecutor;
 use async_io::{Async, Timer};
 use futures_lite::future::{or, poll_fn};
@@ -236,8 +237,8 @@ impl Connection {
         }
         let body = self.body(head.framing).await?;
         let response = self.handler.answer(&head, body);
-        let close = !head.keep_alive || places.wanted();
-        let wire = Wire { with_body: head.method != "HEAD", chunked: head.knows_chunked, close };
+        let close = !head.keep_alive() || places.wanted();
+        let wire = Wire { with_body: head.method != "HEAD", chunked: head.knows_chunked(), close };
         self.send(response, wire).await?;
         Ok(!close)
     }
@@ -276,11 +277,11 @@ impl Connection {
     }
 
     async fn body(&mut self, framing: Framing) -> Result<Vec<u8>, Stop> {
-        let mut reader = BodyReader::new(framing);
+        let mut reader = RequestBody::new(framing);
         let mut deadline = Timer::after(self.deadlines.body);
         loop {
             match reader.feed(&mut self.buffer) {
-                Ok(true) => return Ok(reader.into_body()),
+                Ok(true) => return Ok(reader.into_content()),
                 Ok(false) => {}
                 Err(fault) => return Err(self.tell(fault)),
             }
