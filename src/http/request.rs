@@ -107,8 +107,7 @@ impl Head {
     fn judge(request: &httparse::Request<'_, '_>) -> Result<Head, Fault> {
         let mut fields = Vec::with_capacity(request.headers.len());
         for field in request.headers.iter() {
-            let value =
-                std::str::from_utf8(field.value).map_err(|_| Fault::Malformed("a field is not UTF-8"))?;
+            let value = std::str::from_utf8(field.value).map_err(|_| Fault::Malformed("a field is not UTF-8"))?;
             fields.push((field.name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()));
         }
         let current = request.version == Some(1);
@@ -325,8 +324,7 @@ mod tests {
 
     #[test]
     fn requests_whose_end_is_in_doubt_are_refused() {
-        let with =
-            |fields: &str| parse(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n")).unwrap_err();
+        let with = |fields: &str| parse(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n")).unwrap_err();
         let both = "it has both Content-Length and Transfer-Encoding";
         let twice = "a field that may stand once is repeated";
         assert_eq!(with("Content-Length: 3\r\nTransfer-Encoding: chunked"), Fault::Malformed(both));

@@ -96,8 +96,7 @@ pub async fn serve(
         let place = places.clone().enter().await;
         match listener.accept().await {
             Ok(stream) => {
-                let connection =
-                    Connection { stream, handler: handler.clone(), buffer: Vec::new(), deadlines };
+                let connection = Connection { stream, handler: handler.clone(), buffer: Vec::new(), deadlines };
                 executor.spawn(connection.run(place)).detach();
             }
             // Out of descriptors, most likely: they come back when connections end.
@@ -208,8 +207,7 @@ impl Connection {
                 Ok(true) => {}
                 Ok(false) | Err(Stop::Gone) => return,
                 Err(Stop::Tell(response)) => {
-                    let told =
-                        self.send(response, Wire { with_body: true, chunked: false, close: true }).await;
+                    let told = self.send(response, Wire { with_body: true, chunked: false, close: true }).await;
                     if told.is_ok() {
                         self.linger().await;
                     }
@@ -256,9 +254,7 @@ impl Connection {
             };
             match or(self.stream_read(), or(unwanted, expire(&mut deadline))).await {
                 Ok(bytes) if bytes > 0 => {}
-                Err(e) if e.kind() == io::ErrorKind::TimedOut && !idle => {
-                    return Err(self.tell(Fault::Timeout));
-                }
+                Err(e) if e.kind() == io::ErrorKind::TimedOut && !idle => return Err(self.tell(Fault::Timeout)),
                 _ => return Err(Stop::Gone),
             }
         }
