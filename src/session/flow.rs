@@ -1,0 +1,245 @@
+//! One accounted connection of a buyer, from its admission to its log line.
+use super::gate::{Direction, Ending, HelloRules};
+use crate::policy::refusal::Refusal;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// Where a flow stands; decides which deadline holds for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Admitted: the name is being resolved, the target dialled. The relay bounds this itself.
+    Dialling,
+    /// The 200 is out, the ClientHello is awaited (10 s).
+    Hello,
+    /// Both ways open (idle time 5 min, lifetime).
+    Open,
+    /// One way is closed (60 s).
+    HalfClosed,
+}
+
+/// How a flow ended, for its log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Both halves closed, or it idled out.
+    Done,
+    /// Refused, or failed on the way to the target.
+    Refused(Refusal),
+    /// The target reset it before its first byte: an error.
+    TargetReset,
+    /// Reset later, by either side.
+    Aborted,
+    /// The node ended it: pause, stop, quota, policy, lifetime.
+    Killed,
+}
+
+/// The part of a flow that its session sees.
+#[derive(Debug)]
+pub struct FlowState {
+    /// Unique in this process.
+    pub id: u64,
+    /// The host of the CONNECT request.
+    pub host: String,
+    /// The port of the CONNECT request.
+    pub port: u16,
+    /// Monotonic microseconds of the admission.
+    pub started_us: u64,
+    phase: Cell<Phase>,
+    phase_since_us: Cell<u64>,
+    active: Cell<bool>,
+    passed_hello: Cell<bool>,
+    ingress: Cell<u64>,
+    egress: Cell<u64>,
+    outcome: Cell<Outcome>,
+    ending: Cell<Option<Ending>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl FlowState {
+    /// A flow that was just admitted.
+    pub fn new(id: u64, host: &str, port: u16, now_us: u64) -> FlowState {
+        FlowState {
+            id,
+            host: host.to_owned(),
+            port,
+            started_us: now_us,
+            phase: Cell::new(Phase::Dialling),
+            phase_since_us: Cell::new(now_us),
+            active: Cell::new(false),
+            passed_hello: Cell::new(false),
+            ingress: Cell::new(0),
+            egress: Cell::new(0),
+            outcome: Cell::new(Outcome::Aborted),
+            ending: Cell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Monotonic microseconds since when, for [`Phase::Open`] the last sweep that saw a byte pass.
+    pub fn phase_since_us(&self) -> u64 {
+        self.phase_since_us.get()
+    }
+
+    /// Whether bytes passed since the last call; if so the idle time starts at `now_us`.
+    pub fn take_active(&self, now_us: u64) -> bool {
+        let active = self.active.replace(false);
+        if active && self.phase.get() == Phase::Open {
+            self.phase_since_us.set(now_us);
+        }
+        active
+    }
+
+    /// Payload bytes from and to the target so far.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.ingress.get(), self.egress.get())
+    }
+
+    /// Whether the ClientHello was accepted.
+    pub fn passed_hello(&self) -> bool {
+        self.passed_hello.get()
+    }
+
+    /// How it ended, once it has.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome.get()
+    }
+
+    /// Tells the flow's task to end it. The first order stands, but a reset overrides a gentler one.
+    pub fn end(&self, ending: Ending) {
+        if self.ending.get().is_none() || ending == Ending::Reset {
+            self.ending.set(Some(ending));
+        }
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The session behind a flow: who pays, what is left, what the rules are now.
+pub trait Account {
+    /// Monotonic microseconds.
+    fn now_us(&self) -> u64;
+    /// Bytes that may pass now: the least of the session's and the node's buckets.
+    fn available(&self) -> usize;
+    /// Wakes when there may be more than now.
+    fn wait(&self, waker: &Waker);
+    /// Bytes have passed: takes them from the buckets, meters them, and ends flows whose quota is used up.
+    fn count(&self, flow: &FlowState, direction: Direction, bytes: u64);
+    /// The target answered the SYN after so many microseconds.
+    fn connected(&self, flow: &FlowState, latency_us: u64);
+    /// The ClientHello was accepted.
+    fn passed_hello(&self, flow: &FlowState);
+    /// Bytes written to a target that was then reset, never acknowledged: they were not taken.
+    fn uncount_egress(&self, flow: &FlowState, bytes: u64);
+    /// Rules in force now.
+    fn hello_rules(&self, flow: &FlowState) -> HelloRules;
+    /// Whether a name that the host is an alias of (CNAME) may be reached.
+    fn judge_alias(&self, name: &str) -> Result<(), Refusal>;
+    /// The flow is over: counters and log line.
+    fn ended(&self, flow: &Rc<FlowState>);
+}
+
+/// A connection that was admitted. Dropping it writes its log line and gives its place free.
+pub struct Flow {
+    state: Rc<FlowState>,
+    account: Rc<dyn Account>,
+}
+
+impl Flow {
+    /// Joins a flow to its session.
+    pub fn new(state: Rc<FlowState>, account: Rc<dyn Account>) -> Flow {
+        Flow { state, account }
+    }
+
+    /// The shared part.
+    pub fn state(&self) -> &Rc<FlowState> {
+        &self.state
+    }
+
+    /// Enters a phase; its deadline starts now.
+    pub fn enter(&self, phase: Phase) {
+        self.state.phase.set(phase);
+        self.state.phase_since_us.set(self.account.now_us());
+    }
+
+    /// Bytes that may pass now, at most `want`; pending (and woken later) when none may.
+    pub fn poll_grant(&self, cx: &mut Context<'_>, want: usize) -> Poll<usize> {
+        match self.account.available().min(want) {
+            0 if want > 0 => {
+                self.account.wait(cx.waker());
+                Poll::Pending
+            }
+            granted => Poll::Ready(granted),
+        }
+    }
+
+    /// Payload that has passed at the socket to the target.
+    pub fn count(&self, direction: Direction, bytes: u64) {
+        let total = match direction {
+            Direction::Ingress => &self.state.ingress,
+            Direction::Egress => &self.state.egress,
+        };
+        total.set(total.get() + bytes);
+        self.state.active.set(true);
+        self.account.count(&self.state, direction, bytes);
+    }
+
+    /// Takes back bytes that were written but never acknowledged by a target that is being reset.
+    pub fn uncount_egress(&self, bytes: u64) {
+        let bytes = bytes.min(self.state.egress.get());
+        self.state.egress.set(self.state.egress.get() - bytes);
+        self.account.uncount_egress(&self.state, bytes);
+    }
+
+    /// The target's SYN-ACK came `latency_us` after the SYN.
+    pub fn connected(&self, latency_us: u64) {
+        self.account.connected(&self.state, latency_us);
+    }
+
+    /// The ClientHello was accepted: the flow counts as a connection and is open.
+    pub fn passed_hello(&self) {
+        self.state.passed_hello.set(true);
+        self.account.passed_hello(&self.state);
+        self.enter(Phase::Open);
+    }
+
+    /// Rules for the ClientHello, as they are now.
+    pub fn hello_rules(&self) -> HelloRules {
+        self.account.hello_rules(&self.state)
+    }
+
+    /// Whether a CNAME target may be reached.
+    pub fn judge_alias(&self, name: &str) -> Result<(), Refusal> {
+        self.account.judge_alias(name)
+    }
+
+    /// Ready when the node wants the flow ended.
+    pub fn poll_ending(&self, cx: &mut Context<'_>) -> Poll<Ending> {
+        match self.state.ending.get() {
+            Some(ending) => Poll::Ready(ending),
+            None => {
+                let mut waker = self.state.waker.borrow_mut();
+                if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// How it ended. Without a word it is [`Outcome::Aborted`].
+    pub fn finish(self, outcome: Outcome) {
+        self.state.outcome.set(outcome);
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.account.ended(&self.state);
+    }
+}

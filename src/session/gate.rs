@@ -1,0 +1,83 @@
+//! What a data path asks of the node: may this pass, and who pays for it.
+use crate::policy::refusal::Refusal;
+use crate::time::Now;
+
+/// Host and port of a CONNECT request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Lower-case A-label name without final dot, or the text of an address literal.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// The address, if the host is a literal.
+    pub literal: Option<std::net::IpAddr>,
+}
+
+/// The buyer's Basic credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// What stands before the first colon.
+    pub session_id: String,
+    /// The bytes after it.
+    pub token: Vec<u8>,
+}
+
+/// A refusal before the 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The reason.
+    pub refusal: Refusal,
+    /// Seconds for `Retry-After`, with 429.
+    pub retry_after_s: Option<u32>,
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Denied {
+        Denied { refusal, retry_after_s: None }
+    }
+}
+
+/// Direction of payload, seen from the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the target.
+    Ingress,
+    /// Taken by the target.
+    Egress,
+}
+
+/// Why the node ends a live tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Reset both sides: pause, stop, quota, policy, lifetime.
+    Reset,
+    /// Nothing passed for the idle time, or the other half's time is over: close.
+    Close,
+    /// No complete ClientHello in time: alert, then close.
+    HelloTimeout,
+}
+
+/// Rules for the first ClientHello of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HelloRules {
+    /// The host the outer SNI must equal.
+    pub host: String,
+    /// Protocols that may be offered.
+    pub alpn: std::rc::Rc<[String]>,
+    /// Whether any ECH extension is refused.
+    pub ech_deny: bool,
+}
+
+/// The node, as the relay sees it.
+pub trait Gate {
+    /// The clocks.
+    fn now(&self) -> Now;
+
+    /// All checks before the name is resolved, in the contract's order. `target` carries what the request line already
+    /// decided (`not-https`, `address-denied`, …), for its place in that order. The refusal is counted and logged here.
+    fn admit(
+        &self,
+        credentials: Option<&Credentials>,
+        target: Result<&Target, Refusal>,
+    ) -> Result<super::Flow, Denied>;
+}
