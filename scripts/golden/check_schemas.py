@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import sys
 
 import yaml
@@ -69,9 +70,12 @@ def check_config(checks, validators):
     corpus = ROOT / "tests" / "config_corpus" / "valid"
     if validator is None or not corpus.is_dir():
         return 1
+    for at, block in enumerate(re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)):
+        found = errors_of(validator, yaml.safe_load(block))
+        checks.that(not found, f"README.md, YAML block {at + 1}: {found}")
     for path in sorted(corpus.iterdir()):
         if path.suffix in (".yaml", ".json"):
-            found = errors_of(validator, yaml.load(path.read_text(), Loader=yaml.SafeLoader))
+            found = errors_of(validator, yaml.safe_load(path.read_text()))
             checks.that(not found, f"{path.relative_to(ROOT)}: {found}")
     return 0
 
