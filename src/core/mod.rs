@@ -9,3 +9,4 @@ pub mod orders;
 pub mod region;
 pub mod rules;
 pub mod session;
+pub mod state;

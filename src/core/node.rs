@@ -2,7 +2,7 @@
 use super::alerts::Alerts;
 use super::durable::{Durable, record};
 use super::ledger::{AccessLog, Ledger, LocalClock};
-use super::lifecycle::NodeMachine;
+use super::lifecycle::{NodeEvent, NodeMachine};
 use super::region::Region;
 use super::rules::{OwnerRules, Rules};
 use super::session::{At, Session, Shared};
@@ -14,6 +14,7 @@ use crate::policy::hosts::BadName;
 use crate::policy::schedule::Hours;
 use crate::session::limits::effective;
 use crate::signed::{NodeKey, PublicKey};
+use crate::time::{Now, Unix};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -34,9 +35,8 @@ pub struct Node {
     pub(super) durable: RefCell<Durable>,
     pub(super) region: RefCell<Region>,
     pub(super) remote: RefCell<Remote>,
-    pub(super) hours: Cell<Option<Hours>>,
+    pub(super) hours: Cell<Option<(Hours, Now)>>,
     pub(super) swept_us: Cell<u64>,
-    pub(super) draining: Cell<bool>,
     pub(super) shared: Shared,
     config: RefCell<Rc<Config>>,
     owner: RefCell<Rc<OwnerRules>>,
@@ -85,13 +85,12 @@ impl Node {
             key,
             alerts: RefCell::default(),
             sessions: RefCell::default(),
-            machine: RefCell::new(NodeMachine::new(ledger.now().unix())),
+            machine: RefCell::new(restored(durable.node.as_ref(), ledger.now().unix())),
             durable: RefCell::new(durable),
             region: RefCell::default(),
             remote: RefCell::default(),
             hours: Cell::new(None),
             swept_us: Cell::new(0),
-            draining: Cell::new(false),
             shared: Shared { ledger: ledger.clone(), refusal: Rc::default() },
             owner: RefCell::new(Rc::new(OwnerRules::new(&config)?)),
             config: RefCell::new(Rc::new(config)),
@@ -134,7 +133,9 @@ impl Node {
         let terms = session.terms.borrow().clone();
         match Rules::new(self.owner_rules(), &terms.profile) {
             Ok(rules) => *session.rules.borrow_mut() = Rc::new(rules),
-            Err(e) => return crate::error!("rules of session {} are not valid: {e}", session.order.session_id),
+            Err(e) => {
+                return crate::error!("rules of session {} are not valid: {e}", session.order.session_id);
+            }
         }
         let now = self.ledger.now();
         session.allowance.borrow_mut().apply(self.effective(&terms.limits), now.mono_us);
@@ -206,5 +207,20 @@ impl Node {
         if let Err(e) = self.journal.borrow_mut().rewrite(&snapshot) {
             self.alert("state-unwritable", &e.to_string());
         }
+    }
+}
+
+/// The machine as it was. One that cannot be read is paused: what the owner wanted is not known.
+fn restored(state: Option<&Value>, now: Unix) -> NodeMachine {
+    let machine = state.map(|s| NodeMachine::restore(s, now));
+    match machine {
+        Some(Ok(machine)) => machine,
+        Some(Err(e)) => {
+            crate::error!("the stored state of the node is not readable ({e}); it is paused");
+            let mut machine = NodeMachine::new(now);
+            machine.on(NodeEvent::Pause, now);
+            machine
+        }
+        None => NodeMachine::new(now),
     }
 }
