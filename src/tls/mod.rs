@@ -1,1 +1,3 @@
-//! tls.
+//! TLS: the node as a client, the server that buyers meet, and the ClientHello of what they carry.
+pub mod client;
+pub mod client_hello;
