@@ -10,8 +10,7 @@ STATUS = {
     "sandbox": {"mode": "strict", "layers": ["no-new-privs"]},
     "coordinator": {"state": "registered", "lastContact": "2026-01-15T12:00:08Z", "backoffMs": 0},
     "sessions": 1,
-    "throughput": {"ingressMbps": 1.6, "egressMbps": 1.6, "history": [
-        {"ingressMbps": 0, "egressMbps": 0}, {"ingressMbps": 1.6, "egressMbps": 1.6}]},
+    "throughput": {"ingressMbps": 1.6, "egressMbps": 1.6, "history": [0] * 57 + [3.1, 3.3, 3.2]},
     "qos": {"latencyMsP50": 78, "latencyMsP95": 212, "errorRatePct": 0.4, "throughputMbps": 3.2},
     "today": {"ingressBytes": 24839201, "egressBytes": 24821033, "quotaBytes": 20000000000,
               "resetsAt": "2026-01-15T16:00:00Z"},

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import sys
 
 import bad
@@ -10,10 +11,13 @@ import jcs
 import keys
 import local
 import messages as m
+import openapi
 import pki
 import vectors
 
 ROOT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
+SCHEMAS = ROOT.parents[1] / "schemas"
+DOCUMENT = ROOT.parents[1] / "docs" / "protocol.md"
 FILES = {}
 INDEX = {"now": m.NOW, "good": [], "bad": []}
 
@@ -116,22 +120,56 @@ def build():
     FILES["index.json"] = text(INDEX)
 
 
+def http_fields(request):
+    rows = [("Content-Digest", "contentDigest"), ("Signature-Input", "signatureInput"), ("Signature", "signature")]
+    return "".join(f"{name}: {request[member]}\n" for name, member in rows)
+
+
+def shown(form, name):
+    """An example as it stands in the documentation."""
+    data = FILES[name].decode()
+    if form == "golden-http":
+        return "", http_fields(json.loads(data))
+    if form == "golden-base":
+        return "", json.loads(data)["signatureBase"] + "\n"
+    if form == "golden-head":
+        return "json", "".join(data.splitlines(keepends=True)[:2])
+    return ("json" if name.endswith(".json") else ""), data if data.endswith("\n") else data + "\n"
+
+
+def documentation():
+    """docs/protocol.md with every example block as the files have it."""
+    def block(found):
+        language, data = shown(found[1], found[2])
+        return f"<!-- {found[1]} {found[2]} -->\n```{language}\n{data}```\n<!-- /golden -->"
+    pattern = r"<!-- (golden[a-z-]*) (\S+) -->\n.*?<!-- /golden -->"
+    return re.sub(pattern, block, DOCUMENT.read_text(), flags=re.DOTALL)
+
+
 def main():
     build()
+    # The daemon carries this document in its binary, so no space is spent on indentation.
+    derived = {
+        DOCUMENT: documentation(),
+        SCHEMAS / "openapi.json": json.dumps(openapi.document(SCHEMAS), indent=0, ensure_ascii=False) + "\n",
+    }
     ours = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("**/*") if p.is_file()}
     ours = {n for n in ours if n.split("/")[0] in ("bad",) or "/" not in n} - {"README.md"}
     if "--check" in sys.argv:
         wrong = [n for n, data in FILES.items() if not (ROOT / n).is_file() or (ROOT / n).read_bytes() != data]
         wrong += sorted(ours - FILES.keys())
+        wrong += [f"../../{p.parent.name}/{p.name}" for p, content in derived.items() if p.read_text() != content]
         for name in wrong:
             print(f"tests/golden/{name} is not what scripts/make-golden writes", file=sys.stderr)
-        print(f"{len(FILES) - len(wrong)} passed, {len(wrong)} failed, 0 skipped")
+        print(f"{len(FILES) + len(derived) - len(wrong)} passed, {len(wrong)} failed, 0 skipped")
         return 1 if wrong else 0
     (ROOT / "bad").mkdir(parents=True, exist_ok=True)
     for name in ours - FILES.keys():
         (ROOT / name).unlink()
     for name, data in FILES.items():
         (ROOT / name).write_bytes(data)
+    for path, content in derived.items():
+        path.write_text(content)
     print(f"{len(FILES)} files written under tests/golden")
     return 0
 
