@@ -3,4 +3,6 @@ pub mod client;
 pub mod connection;
 pub mod head;
 pub mod server;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod url;
