@@ -11,6 +11,7 @@ pub mod http;
 pub mod json;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod log;
 pub mod meter;
 pub mod policy;
 pub mod probe;

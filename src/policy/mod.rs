@@ -1,2 +1,6 @@
 //! What may be carried: one policy for every data path.
+pub mod addresses;
+pub mod decision;
+pub mod hosts;
 pub mod refusal;
+pub mod schedule;

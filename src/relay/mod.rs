@@ -1,1 +1,2 @@
-//! relay.
+//! The relay path: an HTTPS CONNECT proxy that carries nothing it has not judged.
+pub mod connect;

@@ -1,1 +1,3 @@
-//! sys.
+//! The platform.
+#[cfg(target_os = "linux")]
+pub mod linux;

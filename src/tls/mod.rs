@@ -1,2 +1,3 @@
-//! TLS: configurations of the node as client and as server.
+//! TLS: the node as a client, the server that buyers meet, and the ClientHello of what they carry.
 pub mod client;
+pub mod client_hello;

@@ -1,0 +1,285 @@
+//! One session: the coordinator's order, what it may still carry, and what it has carried.
+use super::ledger::{Ledger, Notice};
+use super::lifecycle::{SessionMachine, State};
+use super::rules::Rules;
+use crate::config::SessionLimits;
+use crate::coordinator::orders::{Open, PolicyProfile};
+use crate::meter::{AccessLine, Path, SessionMeter};
+use crate::policy::decision::{Standing, judge_host};
+use crate::policy::refusal::Refusal;
+use crate::session::allowance::{Allowance, NodeSpent, Spent};
+use crate::session::{Account, Direction, Flow, FlowState, HelloRules, Outcome};
+use crate::time::{DAY, Now, Unix};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+
+/// What the coordinator allows a session: of its `open`, or of the newest `policy`.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The rules.
+    pub profile: PolicyProfile,
+    /// The coordinator's limits.
+    pub limits: SessionLimits,
+    /// When the coordinator made the order.
+    pub since: Unix,
+}
+
+/// A session the node has accepted and not yet settled.
+pub struct Session {
+    /// The coordinator's order.
+    pub order: Open,
+    /// What the coordinator allows it now.
+    pub terms: RefCell<Terms>,
+    /// Where it stands.
+    pub machine: RefCell<SessionMachine>,
+    /// What it has carried.
+    pub meter: RefCell<SessionMeter>,
+    /// What it may still carry.
+    pub allowance: RefCell<Allowance>,
+    /// The rules in force, replaced whole.
+    pub rules: RefCell<Rc<Rules>>,
+    shared: Shared,
+    name: Rc<str>,
+    connections: Cell<u32>,
+}
+
+/// What all sessions have in common.
+#[derive(Clone)]
+pub struct Shared {
+    /// Clocks, caps and flows.
+    pub ledger: Rc<Ledger>,
+    /// Why the node as a whole carries nothing now; kept up to date by the core.
+    pub refusal: Rc<Cell<Option<Refusal>>>,
+}
+
+impl Session {
+    /// An accepted session that has carried nothing.
+    pub fn new(
+        order: Open,
+        terms: Terms,
+        (rules, limits): (Rc<Rules>, SessionLimits),
+        meter: SessionMeter,
+        shared: Shared,
+    ) -> Session {
+        let today = utc_day(shared.ledger.now());
+        Session {
+            name: order.session_id.as_str().into(),
+            order,
+            terms: RefCell::new(terms),
+            machine: RefCell::default(),
+            meter: RefCell::new(meter),
+            allowance: RefCell::new(Allowance::new(limits, today)),
+            rules: RefCell::new(rules),
+            shared,
+            connections: Cell::new(0),
+        }
+    }
+
+    /// Live connections.
+    pub fn connections(&self) -> u32 {
+        self.connections.get()
+    }
+
+    /// Whether it carries at `now`: the machine's word, and the order's time.
+    pub fn carries(&self, now: Now) -> bool {
+        self.machine.borrow().carries()
+            && now.unix() >= self.order.not_before
+            && now.unix() < self.order.expires_at
+    }
+
+    /// Opens a flow and takes its place; `None` when the node's table of flows is full.
+    pub fn open_flow(self: &Rc<Session>, host: &str, port: u16, now: Now) -> Option<Flow> {
+        let state = self.shared.ledger.open_flow(&self.name, host, port, now)?;
+        self.connections.set(self.connections.get() + 1);
+        Some(Flow::new(state, self.clone()))
+    }
+
+    /// Counts and logs a request that was refused before it became a flow.
+    pub fn refused(&self, host: &str, port: u16, refusal: Refusal) {
+        let now = self.shared.ledger.now();
+        self.shared.ledger.refused(refusal);
+        self.meter.borrow_mut().rejected(now);
+        let status = refusal.status().unwrap_or(200);
+        self.log(now, self.line(host, port, status, Some(refusal.slug())));
+    }
+
+    fn line(&self, host: &str, port: u16, status: u16, slug: Option<&'static str>) -> AccessLine {
+        AccessLine {
+            session_id: self.order.session_id.clone(),
+            buyer: self.order.buyer.clone(),
+            host_hash: self.shared.ledger.host_hash(host),
+            port,
+            status,
+            slug,
+            ingress: 0,
+            egress: 0,
+            duration_ms: 0,
+            path: Path::Relay,
+        }
+    }
+
+    fn log(&self, now: Now, line: AccessLine) {
+        let text = self.meter.borrow_mut().write_line(now, &line);
+        if let Some(text) = text {
+            self.shared.ledger.log_line(&text);
+        }
+    }
+
+    /// Counts what a flow's end means: an error on the way, a refusal after the 200, or nothing but its bytes.
+    fn settle(&self, outcome: Outcome, now: Now) -> (u16, Option<&'static str>) {
+        let mut meter = self.meter.borrow_mut();
+        match outcome {
+            Outcome::Refused(refusal) => {
+                self.shared.ledger.refused(refusal);
+                if refusal.is_error() {
+                    meter.error(now);
+                    self.shared.ledger.qos.borrow_mut().error(now);
+                } else {
+                    meter.rejected(now);
+                }
+                (refusal.status().unwrap_or(200), Some(refusal.slug()))
+            }
+            Outcome::TargetReset => {
+                meter.error(now);
+                self.shared.ledger.qos.borrow_mut().error(now);
+                (200, None)
+            }
+            Outcome::Done | Outcome::Aborted | Outcome::Killed => (200, None),
+        }
+    }
+}
+
+/// The number of the UTC day.
+fn utc_day(now: Now) -> i64 {
+    now.unix().0.div_euclid(DAY)
+}
+
+impl Account for Session {
+    fn now_us(&self) -> u64 {
+        self.shared.ledger.now().mono_us
+    }
+
+    fn available(&self) -> usize {
+        let now = self.shared.ledger.now();
+        if !self.machine.borrow().carries() {
+            return 0;
+        }
+        let node =
+            self.shared.ledger.allowance.borrow_mut().available(now.mono_us, self.shared.ledger.periods(now));
+        let own = self.allowance.borrow_mut().available(now.mono_us, utc_day(now));
+        usize::try_from(node.min(own)).unwrap_or(usize::MAX)
+    }
+
+    fn wait(&self, waker: &Waker) {
+        self.shared.ledger.pacer.wait(waker);
+    }
+
+    fn count(&self, _: &FlowState, direction: Direction, bytes: u64) {
+        let now = self.shared.ledger.now();
+        let (ingress, egress) = match direction {
+            Direction::Ingress => (bytes, 0),
+            Direction::Egress => (0, bytes),
+        };
+        self.meter.borrow_mut().add(now, ingress, egress);
+        let node_spent = self.shared.ledger.count(now, ingress, egress);
+        let mut own = self.allowance.borrow_mut();
+        own.take(bytes, utc_day(now));
+        let spent = own.spent(utc_day(now));
+        if spent == Some(Spent::Session) {
+            self.shared.ledger.notify(Notice::SessionSpent(self.order.session_id.clone()));
+        } else if node_spent || spent.is_some() {
+            self.shared.ledger.notify(Notice::QuotaReached);
+        }
+    }
+
+    fn connected(&self, _: &FlowState, latency_us: u64) {
+        let now = self.shared.ledger.now();
+        self.meter.borrow_mut().connected(now, latency_us);
+        self.shared.ledger.qos.borrow_mut().connected(now, latency_us);
+    }
+
+    fn passed_hello(&self, _: &FlowState) {
+        let now = self.shared.ledger.now();
+        self.meter.borrow_mut().connection(now);
+        self.shared.ledger.qos.borrow_mut().connection(now);
+    }
+
+    fn uncount_egress(&self, _: &FlowState, bytes: u64) {
+        self.meter.borrow_mut().uncount_egress(bytes);
+    }
+
+    fn hello_rules(&self, flow: &FlowState) -> HelloRules {
+        let rules = self.rules.borrow();
+        HelloRules { host: flow.host.clone(), alpn: rules.alpn(), ech_deny: rules.ech_deny() }
+    }
+
+    fn judge_alias(&self, name: &str) -> Result<(), Refusal> {
+        // An alias is judged for blocks only: an allow list names what buyers ask for.
+        if self.rules.borrow().blocked(name) { Err(Refusal::DomainBlocked) } else { Ok(()) }
+    }
+
+    fn ended(&self, flow: &Rc<FlowState>) {
+        self.shared.ledger.close_flow(flow.id);
+        self.connections.set(self.connections.get().saturating_sub(1));
+        if self.connections.get() == 0 && self.machine.borrow().state() == State::Closing {
+            self.shared.ledger.notify(Notice::Drained(self.order.session_id.clone()));
+        }
+        let now = self.shared.ledger.now();
+        let (status, slug) = self.settle(flow.outcome(), now);
+        let (ingress, egress) = flow.bytes();
+        let duration_ms = now.mono_us.saturating_sub(flow.started_us) / 1000;
+        let line = self.line(&flow.host, flow.port, status, slug);
+        self.log(now, AccessLine { ingress, egress, duration_ms, ..line });
+    }
+}
+
+/// A session at one instant, for the decision.
+#[derive(Clone, Copy)]
+pub struct At<'a>(pub &'a Session, pub Now);
+
+impl At<'_> {
+    /// Whether a live flow to the host would still be admitted under the rules in force.
+    pub fn still_allowed(&self, host: &str, port: u16) -> bool {
+        self.port_allowed(port) && judge_host(host, self).is_ok() && !self.category_denied()
+    }
+}
+
+impl Standing for At<'_> {
+    fn node(&self) -> Option<Refusal> {
+        self.0.shared.refusal.get()
+    }
+    fn session_open(&self) -> bool {
+        self.0.carries(self.1)
+    }
+    fn port_allowed(&self, port: u16) -> bool {
+        self.0.rules.borrow().port_allowed(port)
+    }
+    fn blocked(&self, host: &str) -> bool {
+        self.0.rules.borrow().blocked(host)
+    }
+    fn allowed(&self, host: &str) -> bool {
+        self.0.rules.borrow().allowed(host)
+    }
+    fn category_denied(&self) -> bool {
+        self.0.rules.borrow().opted_out(&self.0.order.category)
+    }
+    fn take_place(&self, host: &str) -> Result<(), u32> {
+        let connections = self.0.connections.get();
+        self.0.allowance.borrow_mut().take_place(host, connections, self.1.mono_us)
+    }
+    fn quota_wait(&self) -> Option<u32> {
+        let ledger = &self.0.shared.ledger;
+        let seconds = |until: i64| u32::try_from(until - self.1.unix().0).unwrap_or(1).max(1);
+        let spent = ledger.allowance.borrow_mut().spent(ledger.periods(self.1));
+        match spent {
+            Some(NodeSpent::Month) => Some(seconds(ledger.next_month(self.1).0)),
+            Some(NodeSpent::Day) => Some(seconds(ledger.next_day(self.1).0)),
+            None => {
+                let day = utc_day(self.1);
+                let own = self.0.allowance.borrow_mut().spent(day) == Some(Spent::Day);
+                own.then(|| seconds((day + 1) * DAY))
+            }
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The head of a buyer's request (RFC 9112, RFC 9110 section 9.3.6) and every answer to it.
+use crate::policy::hosts::normal;
+use crate::policy::refusal::Refusal;
+use crate::session::{Credentials, Denied, Target};
+use crate::{encoding, json};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Longest head, the empty line included.
+pub const MAX_HEAD: usize = 8 * 1024;
+/// Most header fields.
+pub const MAX_HEADERS: usize = 64;
+/// The answer to a CONNECT that is carried. No header field: it would be sent for every connection.
+pub const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+
+/// What the request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// A connection, or why the request line alone refuses it.
+    Connect(Result<Target, Refusal>),
+    /// Something at `/leases`, which only a node with a kernel path has.
+    Lease,
+}
+
+/// A whole head.
+pub struct Request {
+    /// What it asks for.
+    pub ask: Ask,
+    /// Who asks; `None` without exactly one well-formed Basic field.
+    pub credentials: Option<Credentials>,
+    /// Bytes of the head. Those that follow it belong to the tunnel.
+    pub head: usize,
+}
+
+/// A head that is none: the connection is closed after the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHead {
+    /// Not HTTP/1 (400).
+    Malformed,
+    /// Over [`MAX_HEAD`] or [`MAX_HEADERS`] (431).
+    TooLarge,
+}
+
+/// Reads a head from what has arrived; `None` while it is incomplete.
+///
+/// # Errors
+/// The head is none, or too large.
+pub fn parse(bytes: &[u8]) -> Result<Option<Request>, BadHead> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut fields);
+    let window = bytes.get(..MAX_HEAD).unwrap_or(bytes);
+    let head = match request.parse(window) {
+        Ok(httparse::Status::Complete(head)) => head,
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            return Err(BadHead::TooLarge);
+        }
+        Err(_) => return Err(BadHead::Malformed),
+    };
+    let (Some(method), Some(path)) = (request.method, request.path) else { return Err(BadHead::Malformed) };
+    let lease = path == "/leases" || path.starts_with("/leases/");
+    let (ask, field) = match method {
+        "CONNECT" => (Ask::Connect(target(path)), "proxy-authorization"),
+        "POST" | "DELETE" if lease => (Ask::Lease, "authorization"),
+        _ => (Ask::Connect(Err(Refusal::NotHttps)), "proxy-authorization"),
+    };
+    let credentials = credentials(request.headers, field);
+    Ok(Some(Request { ask, credentials, head }))
+}
+
+/// Reads `host:port`. A host that is an address in any notation inet_aton takes, or a name without a dot, has a
+/// `literal`: such hosts are denied whatever they mean, and the port is judged first.
+///
+/// # Errors
+/// [`Refusal::NotHttps`] if it is no authority, [`Refusal::PortDenied`] if the port is no decimal number of 1 to 65535
+/// without leading zero.
+pub fn target(authority: &str) -> Result<Target, Refusal> {
+    let (host, port) =
+        authority.rsplit_once(':').filter(|(_, p)| !p.contains('/')).ok_or(Refusal::NotHttps)?;
+    let (host, literal) = host_of(host).ok_or(Refusal::NotHttps)?;
+    let plain = !port.starts_with('0') && port.bytes().all(|b| b.is_ascii_digit());
+    let port = port.parse::<u16>().ok().filter(|_| plain).ok_or(Refusal::PortDenied)?;
+    Ok(Target { host, port, literal })
+}
+
+fn host_of(host: &str) -> Option<(String, Option<IpAddr>)> {
+    if let Some(inner) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        let address = inner.split('%').next().unwrap_or(inner).parse::<Ipv6Addr>();
+        let known = address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6);
+        return Some((host.to_ascii_lowercase(), Some(known)));
+    }
+    let name = normal(host)?;
+    let literal = match name.rsplit('.').next() {
+        // What ends in a number is an address or nothing (WHATWG URL, section 3.5).
+        Some(last) if is_number(last) => Some(inet_aton(&name).unwrap_or(Ipv4Addr::UNSPECIFIED)),
+        _ if !name.contains('.') => Some(Ipv4Addr::UNSPECIFIED),
+        _ => None,
+    };
+    Some((name, literal.map(IpAddr::V4)))
+}
+
+fn is_number(label: &str) -> bool {
+    label.bytes().all(|b| b.is_ascii_digit())
+        || label.strip_prefix("0x").is_some_and(|h| h.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// One to four parts, each decimal, octal or hexadecimal; the last one fills the rest of the address.
+fn inet_aton(text: &str) -> Option<Ipv4Addr> {
+    let part = |p: &str| match p.strip_prefix("0x") {
+        Some("") => Some(0),
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None if p.starts_with('0') && p.len() > 1 => u32::from_str_radix(p, 8).ok(),
+        None => p.parse().ok(),
+    };
+    let parts: Vec<u32> = text.split('.').map(part).collect::<Option<_>>()?;
+    let (last, first) = parts.split_last()?;
+    let room = u32::MAX.checked_shr(8 * u32::try_from(first.len()).ok()?)?;
+    if first.len() > 3 || *last > room || first.iter().any(|p| *p > 255) {
+        return None;
+    }
+    let high = first.iter().zip([24, 16, 8]).fold(0, |bits, (p, shift)| bits | (p << shift));
+    Some(Ipv4Addr::from_bits(high | last))
+}
+
+fn credentials(fields: &[httparse::Header<'_>], name: &str) -> Option<Credentials> {
+    let mut values = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value);
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, rest) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = encoding::from_base64(rest.trim_matches(' '))?;
+    let colon = decoded.iter().position(|b| *b == b':')?;
+    let (session, token) = decoded.split_at_checked(colon)?;
+    let session_id = String::from_utf8(session.to_vec()).ok()?;
+    Some(Credentials { session_id, token: token.get(1..)?.to_vec() })
+}
+
+/// The whole answer to a refused request.
+pub fn refusal(denied: Denied) -> Vec<u8> {
+    let Denied { refusal, retry_after_s } = denied;
+    let status = refusal.status().unwrap_or(403);
+    let mut fields = String::new();
+    if refusal == Refusal::AuthRequired {
+        fields.push_str("Proxy-Authenticate: Basic realm=\"echomesh\"\r\n");
+    }
+    if let Some(seconds) = retry_after_s {
+        fields.push_str(&format!("Retry-After: {seconds}\r\n"));
+    }
+    answer(status, refusal.slug(), refusal.proxy_error(), refusal.detail(), &fields)
+}
+
+/// The answer to a head that is none.
+pub fn bad_head(bad: BadHead) -> Vec<u8> {
+    let (status, detail) = match bad {
+        BadHead::Malformed => (400, "The request is not HTTP/1.1."),
+        BadHead::TooLarge => (431, "The request's head is over 8 KiB or 64 fields."),
+    };
+    answer(status, "bad-request", "http_request_error", detail, "")
+}
+
+/// The answer to a request for a lease where there is no kernel path.
+pub fn lease_unavailable() -> Vec<u8> {
+    let detail = "This node has no kernel path; use CONNECT.";
+    answer(503, "lease-unavailable", "http_request_denied", detail, "")
+}
+
+fn answer(status: u16, slug: &str, error: &str, detail: &str, fields: &str) -> Vec<u8> {
+    let body = json::object([
+        ("type", slug.into()),
+        ("title", reason(status).into()),
+        ("status", i64::from(status).into()),
+        ("detail", detail.into()),
+    ]);
+    let body = body.canonical();
+    format!(
+        "HTTP/1.1 {status} {}\r\nProxy-Status: echomesh; error={error}; details=\"{slug}\"\r\n{fields}\
+         Content-Type: application/problem+json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        reason(status),
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        407 => "Proxy Authentication Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Forbidden",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn request(text: &str) -> Request {
+        parse(text.as_bytes()).unwrap().unwrap()
+    }
+
+    fn ask(line: &str) -> Ask {
+        request(&format!("{line} HTTP/1.1\r\n\r\n")).ask
+    }
+
+    fn name(host: &str, port: u16) -> Result<Target, Refusal> {
+        Ok(Target { host: host.into(), port, literal: None })
+    }
+
+    #[test]
+    fn authority_form_gives_a_normal_name() {
+        assert_eq!(target("Example.COM.:443"), name("example.com", 443));
+        assert_eq!(target("xn--bcher-kva.example:65535"), name("xn--bcher-kva.example", 65535));
+        assert_eq!(ask("CONNECT example.com:443"), Ask::Connect(name("example.com", 443)));
+    }
+
+    #[test]
+    fn what_is_no_authority_is_not_https() {
+        for bad in [
+            "example.com",
+            "/",
+            "*",
+            "http://example.com/",
+            "https://example.com:443",
+            "user@example.com:443",
+            "user:pass@example.com:443",
+            ":443",
+            "::1:443",
+            "exa mple.com:443",
+            "bücher.example:443",
+            "a%2eb.example:443",
+            "example.com/:443",
+            "example..com:443",
+        ] {
+            assert_eq!(target(bad), Err(Refusal::NotHttps), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports_are_plain_decimal() {
+        for bad in ["", "0", "022", "0443", "65536", "99999999999", "+443", "-1", "4 43", "https", "44३"] {
+            assert_eq!(target(&format!("example.com:{bad}")), Err(Refusal::PortDenied), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_in_any_notation_are_literals() {
+        for (text, meant) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.1", "127.0.0.1"),
+            ("127.0.1", "127.0.0.1"),
+            ("2130706433", "127.0.0.1"),
+            ("0x7f000001", "127.0.0.1"),
+            ("0x7F.1", "127.0.0.1"),
+            ("0177.0.0.01", "127.0.0.1"),
+            ("127.0.0.1.", "127.0.0.1"),
+            ("0", "0.0.0.0"),
+            ("0x", "0.0.0.0"),
+            ("8.8.8.8", "8.8.8.8"),
+            ("1.2.3.4.5", "0.0.0.0"),
+            ("256.1.1.1", "0.0.0.0"),
+            ("1.2.3.08", "0.0.0.0"),
+            ("example.1", "0.0.0.0"),
+            ("localhost", "0.0.0.0"),
+            ("router", "0.0.0.0"),
+            ("[::1]", "::1"),
+            ("[::ffff:127.0.0.1]", "::ffff:127.0.0.1"),
+            ("[fe80::1%eth0]", "fe80::1"),
+            ("[nonsense]", "::"),
+        ] {
+            let target = target(&format!("{text}:443")).unwrap();
+            assert_eq!(target.literal, Some(meant.parse().unwrap()), "{text}");
+        }
+        assert_eq!(target("0x7f.example:443").unwrap().literal, None);
+        assert_eq!(target("127.0.0.1.example:443").unwrap().literal, None);
+    }
+
+    #[test]
+    fn other_methods_and_forms_are_not_https() {
+        for line in ["GET http://example.com/", "POST /x", "OPTIONS *", "CONNECT /", "GET /leases"] {
+            assert_eq!(ask(line), Ask::Connect(Err(Refusal::NotHttps)), "{line}");
+        }
+    }
+
+    #[test]
+    fn leases_have_their_own_field() {
+        let r = request(
+            "POST /leases HTTP/1.1\r\nAuthorization: Basic YTpi\r\nProxy-Authorization: Basic eDp5\r\n\r\n",
+        );
+        assert_eq!(r.ask, Ask::Lease);
+        assert_eq!(r.credentials.unwrap().session_id, "a");
+        assert_eq!(ask("DELETE /leases/7"), Ask::Lease);
+        assert_eq!(ask("POST /leasesx"), Ask::Connect(Err(Refusal::NotHttps)));
+    }
+
+    fn auth(fields: &str) -> Option<(String, Vec<u8>)> {
+        let r = request(&format!("CONNECT a.test:443 HTTP/1.1\r\n{fields}\r\n"));
+        r.credentials.map(|c| (c.session_id, c.token))
+    }
+
+    #[test]
+    fn credentials_end_at_the_first_colon() {
+        let token = encoding::base64(b"id:to:ken");
+        let want = Some(("id".to_owned(), b"to:ken".to_vec()));
+        assert_eq!(auth(&format!("Proxy-Authorization: Basic {token}\r\n")), want);
+        assert_eq!(auth(&format!("proxy-authorization: bAsIc  {token} \r\n")), want);
+    }
+
+    #[test]
+    fn anything_else_is_no_credentials() {
+        let token = encoding::base64(b"id:token");
+        for bad in [
+            String::new(),
+            format!("Authorization: Basic {token}\r\n"),
+            format!("Proxy-Authorization: Bearer {token}\r\n"),
+            format!("Proxy-Authorization: Basic {token}\r\nProxy-Authorization: Basic {token}\r\n"),
+            "Proxy-Authorization: Basic\r\n".into(),
+            "Proxy-Authorization: Basic !!!!\r\n".into(),
+            format!("Proxy-Authorization: Basic {}\r\n", encoding::base64(b"no colon")),
+            format!("Proxy-Authorization: Basic {}\r\n", encoding::base64(b"\xff:x")),
+        ] {
+            assert_eq!(auth(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_after_the_head_are_left() {
+        let r = request("CONNECT a.test:443 HTTP/1.1\r\nHost: b.test\r\n\r\n\x16\x03\x01");
+        assert_eq!(r.head, "CONNECT a.test:443 HTTP/1.1\r\nHost: b.test\r\n\r\n".len());
+    }
+
+    #[test]
+    fn a_head_has_limits() {
+        let of = |length: usize| {
+            let start = "CONNECT a.test:443 HTTP/1.1\r\nX: ";
+            format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - 4))
+        };
+        assert!(parse(of(MAX_HEAD).as_bytes()).is_ok_and(|r| r.is_some()));
+        assert_eq!(parse(of(MAX_HEAD + 1).as_bytes()).err(), Some(BadHead::TooLarge));
+        let fields = |n: usize| format!("CONNECT a.test:443 HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(n));
+        assert!(parse(fields(MAX_HEADERS).as_bytes()).is_ok_and(|r| r.is_some()));
+        assert_eq!(parse(fields(MAX_HEADERS + 1).as_bytes()).err(), Some(BadHead::TooLarge));
+        assert_eq!(parse(b"\x16\x03\x01\x02\x00").err(), Some(BadHead::Malformed));
+        assert!(parse(b"CONNECT a.test:443 HT").is_ok_and(|r| r.is_none()));
+    }
+
+    #[test]
+    fn a_refusal_is_byte_exact() {
+        let body = "{\"detail\":\"Only port 443 is carried.\",\"status\":403,\"title\":\"Forbidden\",\"type\":\"port-denied\"}";
+        let want = format!(
+            "HTTP/1.1 403 Forbidden\r\nProxy-Status: echomesh; error=http_request_denied; details=\"port-denied\"\r\n\
+             Content-Type: application/problem+json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(String::from_utf8(refusal(Refusal::PortDenied.into())).unwrap(), want);
+    }
+
+    #[test]
+    fn every_refusal_before_the_200_has_its_status_and_fields() {
+        for r in Refusal::ALL.into_iter().filter(|r| r.status().is_some()) {
+            let text = String::from_utf8(refusal(Denied { refusal: r, retry_after_s: None })).unwrap();
+            assert!(text.starts_with(&format!("HTTP/1.1 {} ", r.status().unwrap())), "{text}");
+            let field =
+                format!("Proxy-Status: echomesh; error={}; details=\"{}\"\r\n", r.proxy_error(), r.slug());
+            assert!(text.contains(&field), "{text}");
+            assert_eq!(
+                text.contains("Proxy-Authenticate: Basic realm=\"echomesh\"\r\n"),
+                r == Refusal::AuthRequired
+            );
+            assert!(!text.contains("Retry-After"));
+        }
+        let limited = refusal(Denied { refusal: Refusal::RateLimited, retry_after_s: Some(7) });
+        assert!(String::from_utf8(limited).unwrap().contains("\r\nRetry-After: 7\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn a_name_that_may_be_dialled_is_no_address(host in "[0-9a-fx.]{1,12}") {
+            if let Ok(Target { host, literal: None, .. }) = target(&format!("{host}:443")) {
+                prop_assert!(host.parse::<IpAddr>().is_err());
+                prop_assert!(inet_aton(&host).is_none());
+            }
+        }
+    }
+}

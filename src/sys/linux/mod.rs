@@ -1,0 +1,4 @@
+//! Linux: the only place with `unsafe`.
+#![allow(unsafe_code, reason = "system calls that no safe crate offers; each block has its SAFETY comment")]
+pub mod local_time;
+pub mod signals;
