@@ -13,10 +13,10 @@ pub const MAX_NONCES: usize = 4096;
 pub const MAX_KNOWN: usize = 16_384;
 
 /// An open session as the journal has it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Open {
     /// The coordinator's `open`, as received.
-    pub order: Value,
+    pub order: Option<Value>,
     /// The newest `policy` for it, as received.
     pub policy: Option<Value>,
     /// State of its bundle chain, as of the last sealed bundle.
@@ -51,10 +51,8 @@ pub struct Durable {
     pub nonces: BTreeMap<String, i64>,
     /// The quota counters.
     pub quota: Option<Value>,
-    /// Whether the owner paused the node, and the reason of a quarantine.
-    pub paused: bool,
-    /// Reason of the quarantine that is in force.
-    pub quarantine: Option<String>,
+    /// What the owner wants, and a quarantine that is in force: the node's machine in writing.
+    pub node: Option<Value>,
     /// Last corrected time that was stored, Unix seconds.
     pub time: i64,
 }
@@ -74,7 +72,7 @@ impl Durable {
     pub fn apply(&mut self, record: &Value) {
         let text = |name: &str| record.member(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let int = |name: &str| record.member(name).and_then(Value::as_int).unwrap_or_default();
-        let value = |name: &str| record.member(name).cloned();
+        let value = |name: &str| record.member(name).filter(|v| **v != Value::Null).cloned();
         let id = text("id");
         match record.member("k").and_then(Value::as_str).unwrap_or_default() {
             "cursor" => self.cursor = text("cursor"),
@@ -82,7 +80,7 @@ impl Durable {
                 self.known.insert(id, Known { hash: text("hash"), until: int("until") });
             }
             "open" => {
-                let order = value("order").unwrap_or(Value::Null);
+                let order = value("order");
                 self.open.insert(id, Open { order, policy: value("policy"), chain: value("chain") });
             }
             "policy" => {
@@ -111,10 +109,7 @@ impl Durable {
                 self.nonces.insert(text("nonce"), int("until"));
             }
             "quota" => self.quota = value("quota"),
-            "paused" => self.paused = record.member("on").and_then(Value::as_bool).unwrap_or_default(),
-            "quarantine" => {
-                self.quarantine = record.member("reason").and_then(Value::as_str).map(str::to_owned)
-            }
+            "node" => self.node = value("state"),
             "time" => self.time = self.time.max(int("at")),
             _ => {}
         }
@@ -131,8 +126,7 @@ impl Durable {
     pub fn snapshot(&self) -> Vec<Value> {
         let mut records = vec![record("cursor", [("cursor", self.cursor.as_str().into())])];
         records.push(record("time", [("at", self.time.into())]));
-        records.push(record("paused", [("on", self.paused.into())]));
-        records.push(record("quarantine", [("reason", self.quarantine.clone().into())]));
+        records.extend(self.node.iter().map(|n| record("node", [("state", n.clone())])));
         records.extend(self.quota.iter().map(|q| record("quota", [("quota", q.clone())])));
         records.extend(self.known.iter().map(|(id, k)| known(id, k)));
         records.extend(self.open.iter().map(|(id, o)| open(id, o)));
@@ -182,7 +176,7 @@ pub fn known(id: &str, known: &Known) -> Value {
 pub fn open(id: &str, open: &Open) -> Value {
     let members = [
         ("id", id.into()),
-        ("order", open.order.clone()),
+        ("order", open.order.clone().into()),
         ("policy", open.policy.clone().into()),
         ("chain", open.chain.clone().into()),
     ];
@@ -206,7 +200,7 @@ mod tests {
         let s = |t: &str| Value::from(t);
         vec![
             known("a", &Known { hash: "h".into(), until: 100 }),
-            open("a", &Open { order: object([("x", 1.into())]), policy: None, chain: None }),
+            open("a", &Open { order: Some(object([("x", 1.into())])), policy: None, chain: None }),
             record("transition", [("body", object([("sessionId", s("a")), ("transition", s("accepted"))]))]),
             record("cursor", [("cursor", s("c1"))]),
             record(
@@ -218,7 +212,7 @@ mod tests {
                 [("id", s("a")), ("bundle", bundle("a", 1)), ("chain", object([("seq", 2.into())]))],
             ),
             record("nonce", [("nonce", s("n")), ("until", 50.into())]),
-            record("quarantine", [("reason", s("geo"))]),
+            record("node", [("state", s("paused"))]),
             record("time", [("at", 7.into())]),
         ]
     }
