@@ -3,8 +3,8 @@ use super::schema::{self, Default, Kind, OPTIONS, Opt, Platform};
 use super::{Value, emit};
 use crate::json::{array, object};
 
-/// The JSON Schema (draft 2020-12) of the document. It holds what can be said of one option at a time; rules that
-/// need two are in the reference.
+/// The JSON Schema (draft 2020-12) of the document. It is never stricter than the node, which checks a little more:
+/// the inner form of texts, and rules that need two options.
 pub fn json_schema() -> Value {
     let mut root = object([
         ("$schema", "https://json-schema.org/draft/2020-12/schema".into()),
