@@ -2,6 +2,7 @@
 pub mod alerts;
 pub mod closing;
 pub mod durable;
+pub mod gate;
 pub mod ledger;
 pub mod lifecycle;
 pub mod node;
