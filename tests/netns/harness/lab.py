@@ -98,16 +98,24 @@ class Lab:
             self.wait_session(session.id, wait, seconds)
         return session
 
+    def answer(self, seconds=10, **overrides):
+        """Queues an `open`; gives what the node answers: `accepted` or the refusal's reason."""
+        return self.post("/open", {**overrides, "waitMs": int(seconds * 1000)})["answer"]
+
+    def origin(self):
+        """Bytes at the origin's socket so far: received, sent."""
+        found = self.get("/origin")
+        return found["received"], found["sent"]
+
+    def policy(self, session=None, **members):
+        return self.post("/policy", {"sessionId": session and session.id, **members})
+
     def close(self, session, reason="buyer-ended", wait=True, seconds=30):
         self.post("/close", {"sessionId": session.id, "reason": reason})
         return self.wait_session(session.id, "settled", seconds) if wait else None
 
     def session(self, session_id):
-        found = self.get("/sessions")
-        found = found["sessions"] if isinstance(found, dict) and "sessions" in found else found
-        if isinstance(found, dict):
-            return found.get(session_id)
-        return next((s for s in found if s["sessionId"] == session_id), None)
+        return next((s for s in self.get("/sessions") if s["sessionId"] == session_id), None)
 
     def wait_session(self, session_id, state, seconds=15):
         found = {}
@@ -126,9 +134,7 @@ class Lab:
         return self.get("/verdict", sessionId=session.id)
 
     def violations(self):
-        found = self.get("/violations")
-        return found["violations"] if isinstance(found, dict) else found
+        return self.get("/violations")
 
     def nodes(self):
-        found = self.get("/nodes")
-        return found["nodes"] if isinstance(found, dict) and "nodes" in found else found
+        return [node for node in self.get("/nodes") if node["registered"]]
