@@ -235,3 +235,31 @@ pub struct Lab {
     /// Ports.
     pub ports: Vec<u16>,
 }
+
+/// Names of the days in a schedule, Monday first.
+pub const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+
+/// The words of an enumeration, both ways.
+macro_rules! words {
+    ($($type:ident { $($variant:ident $word:literal),* })*) => {$(
+        impl $type {
+            /// The word for it in the configuration.
+            pub fn name(self) -> &'static str {
+                match self { $($type::$variant => $word),* }
+            }
+
+            /// From the word for it in the configuration.
+            pub fn parse(text: &str) -> Option<$type> {
+                match text { $($word => Some($type::$variant),)* _ => None }
+            }
+        }
+    )*};
+}
+
+words! {
+    Offload { Auto "auto", Hardware "hardware", Software "software", Off "off" }
+    SandboxMode { Strict "strict", Standard "standard", Off "off" }
+    GuardMode { Required "required", Optional "optional" }
+    Transport { Auto "auto", Direct "direct", Tunnel "tunnel" }
+    Level { Error "error", Warn "warn", Info "info", Debug "debug" }
+}

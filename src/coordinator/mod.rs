@@ -1,1 +1,7 @@
-//! coordinator.
+//! The coordinator as the node's counterpart: what is said, how it is signed, when it is said, and the tasks that say
+//! it (`docs/protocol.md`, section 2).
+pub mod client;
+pub mod link;
+pub mod orders;
+pub mod signatures;
+pub mod wire;

@@ -13,10 +13,10 @@ pub const MAX_NONCES: usize = 4096;
 pub const MAX_KNOWN: usize = 16_384;
 
 /// An open session as the journal has it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Open {
     /// The coordinator's `open`, as received.
-    pub order: Value,
+    pub order: Option<Value>,
     /// The newest `policy` for it, as received.
     pub policy: Option<Value>,
     /// State of its bundle chain, as of the last sealed bundle.
@@ -82,7 +82,7 @@ impl Durable {
                 self.known.insert(id, Known { hash: text("hash"), until: int("until") });
             }
             "open" => {
-                let order = value("order").unwrap_or(Value::Null);
+                let order = value("order");
                 self.open.insert(id, Open { order, policy: value("policy"), chain: value("chain") });
             }
             "policy" => {
@@ -182,7 +182,7 @@ pub fn known(id: &str, known: &Known) -> Value {
 pub fn open(id: &str, open: &Open) -> Value {
     let members = [
         ("id", id.into()),
-        ("order", open.order.clone()),
+        ("order", open.order.clone().into()),
         ("policy", open.policy.clone().into()),
         ("chain", open.chain.clone().into()),
     ];
@@ -206,7 +206,7 @@ mod tests {
         let s = |t: &str| Value::from(t);
         vec![
             known("a", &Known { hash: "h".into(), until: 100 }),
-            open("a", &Open { order: object([("x", 1.into())]), policy: None, chain: None }),
+            open("a", &Open { order: Some(object([("x", 1.into())])), policy: None, chain: None }),
             record("transition", [("body", object([("sessionId", s("a")), ("transition", s("accepted"))]))]),
             record("cursor", [("cursor", s("c1"))]),
             record(

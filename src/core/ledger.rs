@@ -1,12 +1,13 @@
 //! What all sessions share: the clocks, the owner's caps, the table of live flows, and the counters of the node.
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::meter::{HostHasher, LogStore, Qos};
 use crate::policy::refusal::Refusal;
-use crate::policy::schedule::{LocalTime, local_day};
-use crate::session::allowance::{NodeAllowance, NodeCaps, Periods, month_number};
+use crate::policy::schedule::{LocalTime, local_day, next_midnight};
+use crate::session::allowance::{NodeAllowance, NodeCaps, Periods, month_end, month_number};
 use crate::session::pacer::Pacer;
 use crate::session::{Ending, FlowState, Phase};
-use crate::time::{Now, Unix};
+use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -23,13 +24,26 @@ pub const LIFETIME_US: u64 = 24 * 3600 * 1_000_000;
 /// Most live flows of the node.
 pub const MAX_FLOWS: usize = 8192;
 
+/// A live flow and the session it belongs to.
+type Live = (Rc<FlowState>, Rc<str>);
+
 /// Something the core must see to at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A session's `maxGB` is used up.
     SessionSpent(String),
+    /// A session that is being closed has lost its last flow.
+    Drained(String),
     /// A quota of the owner, or of the day of a session, is used up: its flows end.
     QuotaReached,
+}
+
+/// Where the access log goes, and the first day's key for its host names.
+pub struct AccessLog {
+    /// The files.
+    pub store: LogStore,
+    /// A fresh random key.
+    pub key: [u8; 32],
 }
 
 /// The offset of local time from UTC; replaced in tests.
@@ -38,7 +52,7 @@ pub type LocalClock = fn(Unix) -> LocalTime;
 /// Shared by the sessions and the core.
 pub struct Ledger {
     /// The clocks.
-    pub clock: Clock,
+    pub clock: Rc<Clock>,
     /// Local time.
     pub local: LocalClock,
     /// The owner's caps.
@@ -49,7 +63,12 @@ pub struct Ledger {
     pub refusals: RefCell<HashMap<Refusal, u64>>,
     /// Bytes of the local day by direction: ingress, egress.
     pub today: Cell<(i64, u64, u64)>,
-    flows: RefCell<HashMap<u64, Rc<FlowState>>>,
+    /// Quality of service of the node.
+    pub qos: RefCell<Qos>,
+    /// The access log.
+    pub log: RefCell<LogStore>,
+    hasher: RefCell<HostHasher>,
+    flows: RefCell<HashMap<u64, Live>>,
     next_flow: Cell<u64>,
     reset_day: Cell<u8>,
     periods: Cell<(u64, Periods)>,
@@ -60,8 +79,9 @@ pub struct Ledger {
 
 impl Ledger {
     /// Nothing carried yet.
-    pub fn new(clock: Clock, local: LocalClock, config: &Config) -> Ledger {
-        let periods = periods_at(clock.now().unix(), local, config.network.month_reset_day);
+    pub fn new(clock: Rc<Clock>, local: LocalClock, log: AccessLog, config: &Config) -> Ledger {
+        let now = clock.now();
+        let periods = periods_at(now.unix(), local, config.network.month_reset_day);
         Ledger {
             allowance: RefCell::new(NodeAllowance::new(caps(config), periods)),
             clock,
@@ -69,6 +89,9 @@ impl Ledger {
             pacer: Pacer::default(),
             refusals: RefCell::default(),
             today: Cell::new((periods.day, 0, 0)),
+            qos: RefCell::new(Qos::new(now)),
+            log: RefCell::new(log.store),
+            hasher: RefCell::new(HostHasher::new(now.unix().0.div_euclid(DAY), log.key)),
             flows: RefCell::default(),
             next_flow: Cell::new(0),
             reset_day: Cell::new(config.network.month_reset_day),
@@ -103,20 +126,55 @@ impl Ledger {
         periods
     }
 
+    /// When the next local day begins.
+    pub fn next_day(&self, now: Now) -> Unix {
+        next_midnight(now.unix(), &self.local)
+    }
+
+    /// When the owner's next month begins, by the offset of today.
+    pub fn next_month(&self, now: Now) -> Unix {
+        let day = month_end(self.periods(now).month, self.reset_day.get());
+        Unix(day * DAY - i64::from((self.local)(now.unix()).offset_s))
+    }
+
     /// Counts a refusal.
     pub fn refused(&self, refusal: Refusal) {
         *self.refusals.borrow_mut().entry(refusal).or_default() += 1;
     }
 
-    /// Counts payload of the local day.
-    pub fn count_today(&self, periods: Periods, ingress: u64, egress: u64) {
+    /// Counts payload against the owner's caps; true if a quota is used up by it.
+    pub fn count(&self, now: Now, ingress: u64, egress: u64) -> bool {
+        let periods = self.periods(now);
+        self.qos.borrow_mut().add(now, ingress, egress);
         let (day, i, e) = self.today.get();
         let (i, e) = if day == periods.day { (i, e) } else { (0, 0) };
         self.today.set((periods.day, i + ingress, e + egress));
+        let mut allowance = self.allowance.borrow_mut();
+        allowance.take(ingress + egress, periods);
+        allowance.spent(periods).is_some()
+    }
+
+    /// The keyed hash of a host's name, with the key of the day (UTC).
+    pub fn host_hash(&self, host: &str) -> String {
+        let day = self.now().unix().0.div_euclid(DAY);
+        let mut hasher = self.hasher.borrow_mut();
+        if hasher.is_stale(day)
+            && let Some(key) = random_key()
+        {
+            *hasher = HostHasher::new(day, key);
+        }
+        hasher.hash(host)
+    }
+
+    /// Appends a line to the access log.
+    pub fn log_line(&self, line: &str) {
+        if let Err(e) = self.log.borrow_mut().append(line.as_bytes()) {
+            crate::warn!("the access log cannot be written: {e}");
+        }
     }
 
     /// Enters a new flow; `None` when the table is full.
-    pub fn open_flow(&self, host: &str, port: u16, now: Now) -> Option<Rc<FlowState>> {
+    pub fn open_flow(&self, session: &Rc<str>, host: &str, port: u16, now: Now) -> Option<Rc<FlowState>> {
         let mut flows = self.flows.borrow_mut();
         if flows.len() >= MAX_FLOWS {
             return None;
@@ -127,7 +185,7 @@ impl Ledger {
         if flows.is_empty() {
             self.ring();
         }
-        flows.insert(id, flow.clone());
+        flows.insert(id, (flow.clone(), session.clone()));
         Some(flow)
     }
 
@@ -141,21 +199,25 @@ impl Ledger {
         self.flows.borrow().len()
     }
 
-    /// Resets all flows for which `which` holds. They are told at once; their tasks do it in this turn of the loop.
-    pub fn reset_flows(&self, which: impl Fn(&FlowState) -> bool) {
+    /// Resets all flows for which `which` holds, given the session's id. They are told at once; their tasks do it in
+    /// this turn of the loop.
+    pub fn reset_flows(&self, which: impl Fn(&FlowState, &str) -> bool) {
         // A copy: ending a flow may drop it, which takes it out of the table.
-        let flows: Vec<Rc<FlowState>> = self.flows.borrow().values().filter(|f| which(f)).cloned().collect();
-        flows.iter().for_each(|f| f.end(Ending::Reset));
+        let all = self.copy_flows();
+        all.iter().filter(|(flow, session)| which(flow, session)).for_each(|(flow, _)| flow.end(Ending::Reset));
     }
 
     /// Ends flows whose time is over. To be called once a second while there are flows.
     pub fn sweep(&self, now: Now) {
-        let flows: Vec<Rc<FlowState>> = self.flows.borrow().values().cloned().collect();
-        for flow in flows {
+        for (flow, _) in self.copy_flows() {
             if let Some(ending) = overdue(&flow, now.mono_us) {
                 flow.end(ending);
             }
         }
+    }
+
+    fn copy_flows(&self) -> Vec<Live> {
+        self.flows.borrow().values().cloned().collect()
     }
 
     /// Leaves a notice for the core and wakes it.
@@ -217,6 +279,13 @@ fn caps(config: &Config) -> NodeCaps {
 fn periods_at(now: Unix, local: LocalClock, reset_day: u8) -> Periods {
     let (day, _) = local_day(now, &local);
     Periods { day, month: month_number(day, reset_day) }
+}
+
+/// A key from the system's random numbers, if it has any to give.
+pub fn random_key() -> Option<[u8; 32]> {
+    let mut key = [0; 32];
+    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut key);
+    filled.is_ok().then_some(key)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The rules in force for a session: the owner's and the coordinator's together.
 use crate::config::Config;
-use crate::coordinator::wire::PolicyProfile;
+use crate::coordinator::orders::PolicyProfile;
 use crate::policy::hosts::{BadName, DomainSet};
 use std::rc::Rc;
 

@@ -1,23 +1,36 @@
 //! One session: the coordinator's order, what it may still carry, and what it has carried.
 use super::ledger::{Ledger, Notice};
-use super::lifecycle::SessionMachine;
+use super::lifecycle::{SessionMachine, State};
 use super::rules::Rules;
-use crate::coordinator::wire::Open;
-use crate::meter::SessionMeter;
-use crate::meter::access_log::Entry;
+use crate::config::SessionLimits;
+use crate::coordinator::orders::{Open, PolicyProfile};
+use crate::meter::{AccessLine, Path, SessionMeter};
 use crate::policy::decision::{Standing, judge_host};
 use crate::policy::refusal::Refusal;
 use crate::session::allowance::{Allowance, NodeSpent, Spent};
-use crate::session::{Account, Direction, FlowState, HelloRules, Outcome};
-use crate::time::{DAY, Now};
+use crate::session::{Account, Direction, Flow, FlowState, HelloRules, Outcome};
+use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
+
+/// What the coordinator allows a session: of its `open`, or of the newest `policy`.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The rules.
+    pub profile: PolicyProfile,
+    /// The coordinator's limits.
+    pub limits: SessionLimits,
+    /// When the coordinator made the order.
+    pub since: Unix,
+}
 
 /// A session the node has accepted and not yet settled.
 pub struct Session {
     /// The coordinator's order.
     pub order: Open,
+    /// What the coordinator allows it now.
+    pub terms: RefCell<Terms>,
     /// Where it stands.
     pub machine: RefCell<SessionMachine>,
     /// What it has carried.
@@ -26,31 +39,39 @@ pub struct Session {
     pub allowance: RefCell<Allowance>,
     /// The rules in force, replaced whole.
     pub rules: RefCell<Rc<Rules>>,
-    /// Why the node as a whole carries nothing now; kept up to date by the core.
-    pub node_refusal: Rc<Cell<Option<Refusal>>>,
-    ledger: Rc<Ledger>,
+    shared: Shared,
+    name: Rc<str>,
     connections: Cell<u32>,
+}
+
+/// What all sessions have in common.
+#[derive(Clone)]
+pub struct Shared {
+    /// Clocks, caps and flows.
+    pub ledger: Rc<Ledger>,
+    /// Why the node as a whole carries nothing now; kept up to date by the core.
+    pub refusal: Rc<Cell<Option<Refusal>>>,
 }
 
 impl Session {
     /// An accepted session that has carried nothing.
     pub fn new(
         order: Open,
-        rules: Rc<Rules>,
-        limits: crate::config::SessionLimits,
+        terms: Terms,
+        (rules, limits): (Rc<Rules>, SessionLimits),
         meter: SessionMeter,
-        shared: (Rc<Ledger>, Rc<Cell<Option<Refusal>>>),
+        shared: Shared,
     ) -> Session {
-        let (ledger, node_refusal) = shared;
-        let today = utc_day(ledger.now());
+        let today = utc_day(shared.ledger.now());
         Session {
+            name: order.session_id.as_str().into(),
             order,
+            terms: RefCell::new(terms),
             machine: RefCell::default(),
             meter: RefCell::new(meter),
             allowance: RefCell::new(Allowance::new(limits, today)),
             rules: RefCell::new(rules),
-            node_refusal,
-            ledger,
+            shared,
             connections: Cell::new(0),
         }
     }
@@ -67,70 +88,65 @@ impl Session {
             && now.unix() < self.order.expires_at
     }
 
-    /// Takes a place for a connection; given back when the flow ends.
-    pub fn connect(&self) {
+    /// Opens a flow and takes its place; `None` when the node's table of flows is full.
+    pub fn open_flow(self: &Rc<Session>, host: &str, port: u16, now: Now) -> Option<Flow> {
+        let state = self.shared.ledger.open_flow(&self.name, host, port, now)?;
         self.connections.set(self.connections.get() + 1);
+        Some(Flow::new(state, self.clone()))
     }
 
     /// Counts and logs a request that was refused before it became a flow.
     pub fn refused(&self, host: &str, port: u16, refusal: Refusal) {
-        let now = self.ledger.now();
-        self.ledger.refused(refusal);
+        let now = self.shared.ledger.now();
+        self.shared.ledger.refused(refusal);
         self.meter.borrow_mut().rejected(now);
-        self.log(&Entry {
-            at: now.unix(),
-            session_id: &self.order.session_id,
-            buyer: &self.order.buyer,
-            host,
+        let status = refusal.status().unwrap_or(200);
+        self.log(now, self.line(host, port, status, Some(refusal.slug())));
+    }
+
+    fn line(&self, host: &str, port: u16, status: u16, slug: Option<&'static str>) -> AccessLine {
+        AccessLine {
+            session_id: self.order.session_id.clone(),
+            buyer: self.order.buyer.clone(),
+            host_hash: self.shared.ledger.host_hash(host),
             port,
-            status: i64::from(refusal.status().unwrap_or(0)),
-            slug: Some(refusal.slug()),
+            status,
+            slug,
             ingress: 0,
             egress: 0,
             duration_ms: 0,
-            path: "relay",
-        });
+            path: Path::Relay,
+        }
     }
 
-    fn log(&self, entry: &Entry<'_>) {
-        let now = self.ledger.now();
-        let line = self.ledger.log.borrow_mut().append(entry, now);
-        self.meter.borrow_mut().log_line(now, &line);
+    fn log(&self, now: Now, line: AccessLine) {
+        let text = self.meter.borrow_mut().write_line(now, &line);
+        if let Some(text) = text {
+            self.shared.ledger.log_line(&text);
+        }
     }
 
-    fn flow_ended(&self, flow: &FlowState) {
-        let now = self.ledger.now();
-        let (ingress, egress) = flow.bytes();
-        let (status, slug) = match flow.outcome() {
-            Outcome::Refused(r) => (r.status().map_or(200, i64::from), Some(r.slug())),
-            _ => (200, None),
-        };
-        match flow.outcome() {
-            Outcome::Refused(r) => {
-                self.ledger.refused(r);
-                let mut meter = self.meter.borrow_mut();
-                if r.is_error() { meter.error(now) } else { meter.rejected(now) }
-                self.ledger.qos.borrow_mut().ended(now, r.is_error());
+    /// Counts what a flow's end means: an error on the way, a refusal after the 200, or nothing but its bytes.
+    fn settle(&self, outcome: Outcome, now: Now) -> (u16, Option<&'static str>) {
+        let mut meter = self.meter.borrow_mut();
+        match outcome {
+            Outcome::Refused(refusal) => {
+                self.shared.ledger.refused(refusal);
+                if refusal.is_error() {
+                    meter.error(now);
+                    self.shared.ledger.qos.borrow_mut().error(now);
+                } else {
+                    meter.rejected(now);
+                }
+                (refusal.status().unwrap_or(200), Some(refusal.slug()))
             }
             Outcome::TargetReset => {
-                self.meter.borrow_mut().error(now);
-                self.ledger.qos.borrow_mut().ended(now, true);
+                meter.error(now);
+                self.shared.ledger.qos.borrow_mut().error(now);
+                (200, None)
             }
-            _ => {}
+            Outcome::Done | Outcome::Aborted | Outcome::Killed => (200, None),
         }
-        self.log(&Entry {
-            at: now.unix(),
-            session_id: &self.order.session_id,
-            buyer: &self.order.buyer,
-            host: &flow.host,
-            port: flow.port,
-            status,
-            slug,
-            ingress,
-            egress,
-            duration_ms: now.mono_us.saturating_sub(flow.started_us) / 1000,
-            path: "relay",
-        });
     }
 }
 
@@ -141,59 +157,51 @@ fn utc_day(now: Now) -> i64 {
 
 impl Account for Session {
     fn now_us(&self) -> u64 {
-        self.ledger.now().mono_us
+        self.shared.ledger.now().mono_us
     }
 
     fn available(&self) -> usize {
-        let now = self.ledger.now();
+        let now = self.shared.ledger.now();
         if !self.machine.borrow().carries() {
             return 0;
         }
-        let node = self.ledger.allowance.borrow_mut().available(now.mono_us, self.ledger.periods(now));
+        let node = self.shared.ledger.allowance.borrow_mut().available(now.mono_us, self.shared.ledger.periods(now));
         let own = self.allowance.borrow_mut().available(now.mono_us, utc_day(now));
         usize::try_from(node.min(own)).unwrap_or(usize::MAX)
     }
 
     fn wait(&self, waker: &Waker) {
-        self.ledger.pacer.wait(waker);
+        self.shared.ledger.pacer.wait(waker);
     }
 
     fn count(&self, _: &FlowState, direction: Direction, bytes: u64) {
-        let now = self.ledger.now();
+        let now = self.shared.ledger.now();
         let (ingress, egress) = match direction {
             Direction::Ingress => (bytes, 0),
             Direction::Egress => (0, bytes),
         };
-        let periods = self.ledger.periods(now);
         self.meter.borrow_mut().add(now, ingress, egress);
-        self.ledger.qos.borrow_mut().bytes(now, bytes);
-        self.ledger.count_today(periods, ingress, egress);
-        let mut node = self.ledger.allowance.borrow_mut();
-        node.take(bytes, periods);
+        let node_spent = self.shared.ledger.count(now, ingress, egress);
         let mut own = self.allowance.borrow_mut();
         own.take(bytes, utc_day(now));
-        match own.spent(utc_day(now)) {
-            Some(Spent::Session) => {
-                self.ledger.notify(Notice::SessionSpent(self.order.session_id.clone()));
-            }
-            Some(Spent::Day) => self.ledger.notify(Notice::QuotaReached),
-            None => {}
-        }
-        if node.spent(periods).is_some() {
-            self.ledger.notify(Notice::QuotaReached);
+        let spent = own.spent(utc_day(now));
+        if spent == Some(Spent::Session) {
+            self.shared.ledger.notify(Notice::SessionSpent(self.order.session_id.clone()));
+        } else if node_spent || spent.is_some() {
+            self.shared.ledger.notify(Notice::QuotaReached);
         }
     }
 
     fn connected(&self, _: &FlowState, latency_us: u64) {
-        let now = self.ledger.now();
+        let now = self.shared.ledger.now();
         self.meter.borrow_mut().connected(now, latency_us);
-        self.ledger.qos.borrow_mut().connected(now, latency_us);
+        self.shared.ledger.qos.borrow_mut().connected(now, latency_us);
     }
 
     fn passed_hello(&self, _: &FlowState) {
-        let now = self.ledger.now();
+        let now = self.shared.ledger.now();
         self.meter.borrow_mut().connection(now);
-        self.ledger.qos.borrow_mut().ended(now, false);
+        self.shared.ledger.qos.borrow_mut().connection(now);
     }
 
     fn uncount_egress(&self, _: &FlowState, bytes: u64) {
@@ -211,13 +219,22 @@ impl Account for Session {
     }
 
     fn ended(&self, flow: &Rc<FlowState>) {
-        self.ledger.close_flow(flow.id);
+        self.shared.ledger.close_flow(flow.id);
         self.connections.set(self.connections.get().saturating_sub(1));
-        self.flow_ended(flow);
+        if self.connections.get() == 0 && self.machine.borrow().state() == State::Closing {
+            self.shared.ledger.notify(Notice::Drained(self.order.session_id.clone()));
+        }
+        let now = self.shared.ledger.now();
+        let (status, slug) = self.settle(flow.outcome(), now);
+        let (ingress, egress) = flow.bytes();
+        let duration_ms = now.mono_us.saturating_sub(flow.started_us) / 1000;
+        let line = self.line(&flow.host, flow.port, status, slug);
+        self.log(now, AccessLine { ingress, egress, duration_ms, ..line });
     }
 }
 
 /// A session at one instant, for the decision.
+#[derive(Clone, Copy)]
 pub struct At<'a>(pub &'a Session, pub Now);
 
 impl At<'_> {
@@ -229,7 +246,7 @@ impl At<'_> {
 
 impl Standing for At<'_> {
     fn node(&self) -> Option<Refusal> {
-        self.0.node_refusal.get()
+        self.0.shared.refusal.get()
     }
     fn session_open(&self) -> bool {
         self.0.carries(self.1)
@@ -251,7 +268,7 @@ impl Standing for At<'_> {
         self.0.allowance.borrow_mut().take_place(host, connections, self.1.mono_us)
     }
     fn quota_wait(&self) -> Option<u32> {
-        let ledger = &self.0.ledger;
+        let ledger = &self.0.shared.ledger;
         let seconds = |until: i64| u32::try_from(until - self.1.unix().0).unwrap_or(1).max(1);
         let spent = ledger.allowance.borrow_mut().spent(ledger.periods(self.1));
         match spent {

@@ -92,6 +92,8 @@ pub struct RequestHead {
     pub target: String,
     /// Its fields.
     pub headers: Headers,
+    /// Whether the peer speaks HTTP/1.1, and so knows chunked coding and sends Host.
+    pub current: bool,
     /// Whether the peer wants to send another request.
     pub keep_alive: bool,
 }
@@ -116,7 +118,8 @@ pub fn request_head(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, Malfor
     let keep_alive = keep_alive(request.version, &headers);
     let method = request.method.ok_or(Malformed::Head)?.to_owned();
     let target = request.path.ok_or(Malformed::Head)?.to_owned();
-    Ok(Some((RequestHead { method, target, headers, keep_alive }, length)))
+    let current = request.version == Some(1);
+    Ok(Some((RequestHead { method, target, headers, current, keep_alive }, length)))
 }
 
 fn complete(

@@ -3,7 +3,8 @@
 //! One task per connection. A connection has a deadline for its head, its body and each write, so that none can be held
 //! by silence; beyond [`MAX_CONNECTIONS`] the next one waits in the listener's backlog while the idle ones are closed.
 //! Without a connection there is no timer.
-use super::request::{BodyReader, Fault, Framing, Head};
+use super::head::Framing;
+use super::request::{Fault, Head, RequestBody};
 use async_executor::LocalExecutor;
 use async_io::{Async, Timer};
 use futures_lite::future::{or, poll_fn};
@@ -22,6 +23,8 @@ use std::time::Duration;
 /// Connections of one listener at a time.
 pub const MAX_CONNECTIONS: usize = 32;
 const READ_SIZE: usize = 4096;
+/// How long a connection that has not yet asked anything is kept although another one waits for its place.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +99,13 @@ pub async fn serve(
         let place = places.clone().enter().await;
         match listener.accept().await {
             Ok(stream) => {
-                let connection = Connection { stream, handler: handler.clone(), buffer: Vec::new(), deadlines };
+                let connection = Connection {
+                    stream,
+                    handler: handler.clone(),
+                    buffer: Vec::new(),
+                    fresh: true,
+                    deadlines,
+                };
                 executor.spawn(connection.run(place)).detach();
             }
             // Out of descriptors, most likely: they come back when connections end.
@@ -183,6 +192,7 @@ struct Connection {
     stream: Box<dyn Stream>,
     handler: Rc<dyn Handler>,
     buffer: Vec<u8>,
+    fresh: bool,
     deadlines: Deadlines,
 }
 
@@ -207,7 +217,8 @@ impl Connection {
                 Ok(true) => {}
                 Ok(false) | Err(Stop::Gone) => return,
                 Err(Stop::Tell(response)) => {
-                    let told = self.send(response, Wire { with_body: true, chunked: false, close: true }).await;
+                    let told =
+                        self.send(response, Wire { with_body: true, chunked: false, close: true }).await;
                     if told.is_ok() {
                         self.linger().await;
                     }
@@ -226,8 +237,8 @@ impl Connection {
         }
         let body = self.body(head.framing).await?;
         let response = self.handler.answer(&head, body);
-        let close = !head.keep_alive || places.wanted();
-        let wire = Wire { with_body: head.method != "HEAD", chunked: head.knows_chunked, close };
+        let close = !head.keep_alive() || places.wanted();
+        let wire = Wire { with_body: head.method != "HEAD", chunked: head.knows_chunked(), close };
         self.send(response, wire).await?;
         Ok(!close)
     }
@@ -238,34 +249,39 @@ impl Connection {
             match Head::parse(&self.buffer) {
                 Ok(Some((head, length))) => {
                     self.buffer.drain(..length.min(self.buffer.len()));
+                    self.fresh = false;
                     return Ok(head);
                 }
                 Ok(None) => {}
                 Err(fault) => return Err(self.tell(fault)),
             }
-            let idle = self.buffer.is_empty();
+            let (idle, fresh) = (self.buffer.is_empty(), self.fresh);
             let unwanted = async {
-                if idle {
-                    places.until_wanted().await;
-                } else {
+                if !idle {
                     std::future::pending::<()>().await;
+                }
+                places.until_wanted().await;
+                if fresh {
+                    Timer::after(GRACE).await;
                 }
                 Ok(0)
             };
             match or(self.stream_read(), or(unwanted, expire(&mut deadline))).await {
                 Ok(bytes) if bytes > 0 => {}
-                Err(e) if e.kind() == io::ErrorKind::TimedOut && !idle => return Err(self.tell(Fault::Timeout)),
+                Err(e) if e.kind() == io::ErrorKind::TimedOut && !idle => {
+                    return Err(self.tell(Fault::Timeout));
+                }
                 _ => return Err(Stop::Gone),
             }
         }
     }
 
     async fn body(&mut self, framing: Framing) -> Result<Vec<u8>, Stop> {
-        let mut reader = BodyReader::new(framing);
+        let mut reader = RequestBody::new(framing);
         let mut deadline = Timer::after(self.deadlines.body);
         loop {
             match reader.feed(&mut self.buffer) {
-                Ok(true) => return Ok(reader.into_body()),
+                Ok(true) => return Ok(reader.into_content()),
                 Ok(false) => {}
                 Err(fault) => return Err(self.tell(fault)),
             }

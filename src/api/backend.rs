@@ -1,0 +1,65 @@
+//! What the API asks of the node.
+use super::Problem;
+use crate::json::Value;
+use crate::time::Unix;
+
+/// What `POST /control` can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Carry traffic again, after a pause or a stop.
+    Start,
+    /// Refuse and reset flows; the sessions stay.
+    Pause,
+    /// Close all sessions.
+    Stop,
+    /// End a quarantine.
+    ClearQuarantine,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Action; 4] = [Action::Start, Action::Pause, Action::Stop, Action::ClearQuarantine];
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Start => "start",
+            Action::Pause => "pause",
+            Action::Stop => "stop",
+            Action::ClearQuarantine => "clearQuarantine",
+        }
+    }
+}
+
+/// The answer to `GET /healthz`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Each thing that was checked, and whether it is well. The node is well if all are.
+    pub checks: Vec<(&'static str, bool)>,
+}
+
+/// The node, as the API sees it. All of it answers at once.
+pub trait Backend {
+    /// The body of `GET /status`.
+    fn status(&self) -> Value;
+    /// Does what the owner asks; `Err` says why it cannot be.
+    fn control(&self, action: Action) -> Result<(), Problem>;
+    /// The whole configuration and its entity tag, without quotes.
+    fn config(&self) -> (Value, String);
+    /// Validates, persists and applies a whole configuration. The API has compared the entity tags.
+    fn put_config(&self, document: Value) -> Result<(), Problem>;
+    /// The open sessions: an array.
+    fn sessions(&self) -> Value;
+    /// Closes a session; [`Problem::session_unknown`] if there is none.
+    fn close_session(&self, id: &str) -> Result<(), Problem>;
+    /// Pieces of the access log from an instant on, of any size: lines with their line feeds.
+    fn export(&self, since: Option<Unix>) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem>;
+    /// The body of `GET /diagnostics`.
+    fn diagnostics(&self) -> Value;
+    /// The last lines of the node's own log, for an issue report.
+    fn recent_log(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Whether the node's parts are well.
+    fn health(&self) -> Health;
+}

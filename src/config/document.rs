@@ -1,0 +1,196 @@
+//! Typed values to a complete document.
+use super::model::*;
+use crate::json::{Value, array, object};
+use std::net::IpAddr;
+use std::path::Path;
+
+impl Config {
+    /// The complete document, defaults included, in the schema's order. Unset options are left out.
+    pub fn to_value(&self) -> Value {
+        let mut document = section([
+            ("version", Some(1.into())),
+            ("node", Some(self.node.to_value())),
+            ("network", Some(self.network.to_value())),
+            ("policy", Some(self.policy.to_value())),
+            ("security", Some(self.security.to_value())),
+            ("updates", Some(self.updates.to_value())),
+            ("ui", Some(object([("telemetryOptIn", self.ui.telemetry_opt_in.into())]))),
+            ("coordinator", Some(self.coordinator.to_value())),
+            ("relay", Some(self.relay.to_value())),
+            ("lease", Some(self.lease.to_value())),
+            ("probes", Some(self.probes.to_value())),
+            ("log", Some(object([("level", self.log.level.name().into())]))),
+        ]);
+        // A release binary refuses the section, so a file that does not use it must not have it.
+        if self.lab != Lab::default() {
+            document.set("lab", self.lab.to_value());
+        }
+        document
+    }
+
+    /// The document as a YAML file that a person can edit.
+    pub fn to_yaml(&self) -> String {
+        super::emit::yaml(&self.to_value())
+    }
+
+    /// What changes when the configuration does: 16 hexadecimal digits of the canonical document's BLAKE3.
+    pub fn etag(&self) -> String {
+        blake3::hash(self.to_value().canonical().as_bytes()).to_hex().chars().take(16).collect()
+    }
+}
+
+impl Node {
+    fn to_value(&self) -> Value {
+        section([
+            ("idPath", Some(path(&self.id_path))),
+            ("regionAllow", Some(texts(&self.region_allow))),
+            ("schedules", Some(array(self.schedules.iter().map(Schedule::to_value)))),
+        ])
+    }
+}
+
+impl Schedule {
+    fn to_value(&self) -> Value {
+        let clock = |m: u16| format!("{:02}:{:02}", m / 60, m % 60);
+        let days = DAYS.iter().zip(self.days).filter(|(_, on)| *on).map(|(name, _)| *name);
+        section([
+            ("days", Some(array(days))),
+            ("start", Some(clock(self.start_minute).into())),
+            ("end", Some(clock(self.end_minute).into())),
+        ])
+    }
+}
+
+impl Network {
+    fn to_value(&self) -> Value {
+        section([
+            ("maxMbps", Some(number(self.max_mbps))),
+            ("maxGBPerDay", Some(number(self.max_gb_per_day))),
+            ("maxGBPerMonth", self.max_gb_per_month.map(number)),
+            ("monthResetDay", Some(u32::from(self.month_reset_day).into())),
+            ("httpsOnly", Some(true.into())),
+            ("allowlistDomains", Some(texts(&self.allowlist_domains))),
+            ("blocklistDomains", Some(texts(&self.blocklist_domains))),
+            ("offload", Some(self.offload.name().into())),
+            ("perSession", Some(self.per_session.to_value())),
+        ])
+    }
+}
+
+impl SessionLimits {
+    /// The limits that are set, as the configuration and the coordinator name them.
+    pub fn to_value(&self) -> Value {
+        section([
+            ("maxMbps", self.max_mbps.map(number)),
+            ("burstKB", self.burst_kb.map(Value::from)),
+            ("maxGB", self.max_gb.map(number)),
+            ("maxGBPerDay", self.max_gb_per_day.map(number)),
+            ("maxConnections", self.max_connections.map(Value::from)),
+            ("maxNewPerSecond", self.max_new_per_second.map(Value::from)),
+            ("maxNewPerHostPerSecond", self.max_new_per_host_per_second.map(Value::from)),
+        ])
+    }
+}
+
+impl Policy {
+    fn to_value(&self) -> Value {
+        section([
+            ("categoryProfile", Some(self.category_profile.as_str().into())),
+            ("categoryOptOut", Some(texts(&self.category_opt_out))),
+            ("allowPlainHttpProbes", Some(self.allow_plain_http_probes.into())),
+        ])
+    }
+}
+
+impl Security {
+    fn to_value(&self) -> Value {
+        let bootstrap = array(self.doh_bootstrap.iter().map(IpAddr::to_string));
+        section([
+            ("dnsOverHttps", Some(self.dns_over_https.into())),
+            ("dohUrl", self.doh_url.as_deref().map(Value::from)),
+            ("dohBootstrap", self.doh_url.as_ref().map(|_| bootstrap)),
+            ("dohCaFile", self.doh_ca_file.as_deref().map(path)),
+            ("sandboxMode", Some(self.sandbox_mode.name().into())),
+            ("guard", Some(self.guard.name().into())),
+            ("passphraseFile", self.passphrase_file.as_deref().map(path)),
+        ])
+    }
+}
+
+impl Updates {
+    fn to_value(&self) -> Value {
+        section([
+            ("autoUpdate", Some(self.auto_update.into())),
+            ("channel", Some(self.channel.as_str().into())),
+            ("publicKeys", Some(texts(&self.public_keys))),
+            ("threshold", Some(self.threshold.into())),
+        ])
+    }
+}
+
+impl Coordinator {
+    fn to_value(&self) -> Value {
+        section([
+            ("url", self.url.as_deref().map(Value::from)),
+            ("publicKey", self.public_key.as_deref().map(Value::from)),
+            ("caFile", self.ca_file.as_deref().map(path)),
+        ])
+    }
+}
+
+impl Relay {
+    fn to_value(&self) -> Value {
+        section([
+            ("listen", Some(self.listen.to_string().into())),
+            ("listenPlain", self.listen_plain.as_deref().map(Value::from)),
+            ("names", Some(texts(&self.names))),
+            ("transport", Some(self.transport.name().into())),
+        ])
+    }
+}
+
+impl Lease {
+    fn to_value(&self) -> Value {
+        section([
+            ("ports", Some(format!("{}-{}", self.ports.0, self.ports.1).into())),
+            ("markMask", Some(format!("{:#010x}", self.mark_mask).into())),
+        ])
+    }
+}
+
+impl Probes {
+    fn to_value(&self) -> Value {
+        section([
+            ("approvedHosts", Some(texts(&self.approved_hosts))),
+            ("caFile", self.ca_file.as_deref().map(path)),
+        ])
+    }
+}
+
+impl Lab {
+    fn to_value(&self) -> Value {
+        let addresses = self.allow_addresses.iter().map(|(a, length)| format!("{a}/{length}"));
+        section([
+            ("allowAddresses", Some(array(addresses))),
+            ("ports", Some(array(self.ports.iter().copied()))),
+        ])
+    }
+}
+
+fn section<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
+    object(members.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// A number that is whole is written as an integer.
+fn number(n: f64) -> Value {
+    let value = Value::from(n);
+    value.as_int().map_or(value, Value::from)
+}
+
+fn texts(items: &[String]) -> Value {
+    array(items.iter().map(String::as_str))
+}
+
+fn path(path: &Path) -> Value {
+    path.to_string_lossy().into_owned().into()
+}

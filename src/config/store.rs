@@ -1,0 +1,330 @@
+//! The configuration's file: read whole, replaced atomically, its predecessor kept.
+use super::model::Config;
+use super::schema::Platform;
+use super::{Errors, Face, MAX_TEXT, parse, write};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+impl Platform {
+    /// Where this process runs.
+    pub fn detect() -> Platform {
+        if Path::new("/etc/openwrt_release").exists() { Platform::OpenWrt } else { Platform::Other }
+    }
+}
+
+impl Face {
+    /// By the name of the file: `.json` is JSON, everything else YAML.
+    pub fn of(path: &Path) -> Face {
+        let json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
+        if json { Face::Json } else { Face::Yaml }
+    }
+}
+
+/// Why the file could not be read or written.
+#[derive(Debug)]
+pub enum StoreError {
+    /// There is no file.
+    Missing(PathBuf),
+    /// The system does not let us read it.
+    Unreadable(PathBuf, io::Error),
+    /// What stands in it is no valid configuration.
+    Invalid(PathBuf, Errors),
+    /// It could not be replaced; the old one stands.
+    NotWritten(PathBuf, io::Error),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Missing(path) => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path}: there is no configuration; `echomesh config init > {path}` makes one to begin with"
+                )
+            }
+            StoreError::Unreadable(path, e) => write!(f, "{}: cannot be read: {e}", path.display()),
+            StoreError::Invalid(path, errors) => {
+                f.write_str(errors.render(&path.to_string_lossy()).trim_end())
+            }
+            StoreError::NotWritten(path, e) => {
+                write!(
+                    f,
+                    "{}: the new configuration was not written and the old one stands: {e}",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StoreError::Missing(_) => None,
+            StoreError::Unreadable(_, e) | StoreError::NotWritten(_, e) => Some(e),
+            StoreError::Invalid(_, e) => Some(e),
+        }
+    }
+}
+
+/// What [`Store::save`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// The file was replaced.
+    Replaced,
+    /// The file says the same already; its comments stay.
+    Unchanged,
+}
+
+/// The file of the configuration.
+#[derive(Clone, Debug)]
+pub struct Store {
+    path: PathBuf,
+    platform: Platform,
+}
+
+impl Store {
+    /// The store at a path; nothing is read yet.
+    pub fn open(path: impl Into<PathBuf>, platform: Platform) -> Store {
+        Store { path: path.into(), platform }
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The configuration in the file.
+    pub fn load(&self) -> Result<Config, StoreError> {
+        let text = read_bounded(&self.path)?;
+        parse(&text, Face::of(&self.path), self.platform)
+            .map_err(|e| StoreError::Invalid(self.path.clone(), e))
+    }
+
+    /// Replaces the file: written aside, flushed, renamed. The predecessor is kept as `NAME.bak`; mode and, as far
+    /// as the system allows, nothing else of it is taken over. A failure at any point leaves the old file.
+    pub fn save(&self, config: &Config) -> Result<Saved, StoreError> {
+        if self.load().is_ok_and(|old| old == *config) {
+            return Ok(Saved::Unchanged);
+        }
+        let face = Face::of(&self.path);
+        let text = write(&config.to_value(), face);
+        // A file that cannot be read back must not replace one that can.
+        match parse(text.as_bytes(), face, self.platform) {
+            Ok(back) if back == *config => {}
+            Ok(_) => return Err(self.not_written(io::Error::other("it would be read back differently"))),
+            Err(errors) => return Err(StoreError::Invalid(self.path.clone(), errors)),
+        }
+        self.replace(text.as_bytes()).map(|()| Saved::Replaced).map_err(|e| self.not_written(e))
+    }
+
+    fn not_written(&self, error: io::Error) -> StoreError {
+        StoreError::NotWritten(self.path.clone(), error)
+    }
+
+    fn replace(&self, text: &[u8]) -> io::Result<()> {
+        // Behind a symbolic link its target is replaced, not the link.
+        let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let (new, kept) = (beside(&target, ".new"), beside(&target, ".bak"));
+        let mode = fs::metadata(&target).map_or(0o600, |m| m.permissions().mode() & 0o7777);
+        let result = write_aside(&new, text, mode).and_then(|()| {
+            keep(&target, &kept)?;
+            fs::rename(&new, &target)
+        });
+        if result.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        result.and_then(|()| sync_directory(&target))
+    }
+}
+
+/// Reads a file of at most [`MAX_TEXT`] bytes, and one byte more, so that its size is told as the error.
+pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let unreadable = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => StoreError::Missing(path.to_owned()),
+        _ => StoreError::Unreadable(path.to_owned(), e),
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut text = Vec::new();
+    file.take(MAX_TEXT as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
+    Ok(text)
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+fn write_aside(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+    // What an interrupted attempt left behind.
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+/// Keeps the predecessor under another name. A link takes no space, so a full disk does not stand in the way.
+fn keep(target: &Path, kept: &Path) -> io::Result<()> {
+    if !target.exists() {
+        return Ok(());
+    }
+    let aside = beside(kept, ".new");
+    match fs::remove_file(&aside) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    fs::hard_link(target, &aside).or_else(|_| fs::copy(target, &aside).map(|_| ()))?;
+    fs::rename(&aside, kept)
+}
+
+fn sync_directory(file: &Path) -> io::Result<()> {
+    let directory = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of its own, removed at the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("echomesh-store-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Folder(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    const OLD: &str = "# mine\nversion: 1\nnetwork: { maxMbps: 5 }\n";
+
+    fn with_old(folder: &Path) -> (Store, Config) {
+        let path = folder.join("node.yaml");
+        fs::write(&path, OLD).unwrap();
+        let store = Store::open(path, Platform::Other);
+        let mut config = store.load().unwrap();
+        config.network.max_mbps = 6.5;
+        (store, config)
+    }
+
+    #[test]
+    fn a_saved_configuration_is_loaded_again_and_the_old_file_is_kept() {
+        let folder = Folder::new("saved");
+        let (store, config) = with_old(&folder.0);
+        fs::set_permissions(store.path(), fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(store.save(&config).unwrap(), Saved::Replaced);
+        assert_eq!(store.load().unwrap(), config);
+        assert_eq!(fs::read_to_string(folder.0.join("node.yaml.bak")).unwrap(), OLD);
+        assert_eq!(fs::metadata(store.path()).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(names(&folder.0), ["node.yaml", "node.yaml.bak"]);
+    }
+
+    #[test]
+    fn a_configuration_that_says_the_same_is_not_written() {
+        let folder = Folder::new("same");
+        let (store, _) = with_old(&folder.0);
+        assert_eq!(store.save(&store.load().unwrap()).unwrap(), Saved::Unchanged);
+        assert_eq!(fs::read_to_string(store.path()).unwrap(), OLD);
+        assert_eq!(names(&folder.0), ["node.yaml"]);
+    }
+
+    #[test]
+    fn a_json_file_stays_json_and_a_link_stays_a_link() {
+        let folder = Folder::new("json");
+        let (_, config) = with_old(&folder.0);
+        let (real, link) = (folder.0.join("real.json"), folder.0.join("link.json"));
+        fs::write(&real, "{\"version\": 1}").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let store = Store::open(&link, Platform::Other);
+        store.save(&config).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(fs::read_to_string(&real).unwrap().starts_with("{\n  \"version\": 1,"));
+        assert_eq!(store.load().unwrap(), config);
+    }
+
+    #[test]
+    fn a_failure_leaves_the_old_file_and_nothing_else() {
+        for obstacle in ["node.yaml.new", "node.yaml.bak"] {
+            let folder = Folder::new(obstacle);
+            let (store, config) = with_old(&folder.0);
+            fs::create_dir_all(folder.0.join(obstacle).join("full")).unwrap();
+            let error = store.save(&config).unwrap_err();
+            assert!(matches!(error, StoreError::NotWritten(..)), "{error}");
+            assert!(error.to_string().contains("the old one stands"), "{error}");
+            assert_eq!(fs::read_to_string(store.path()).unwrap(), OLD);
+            assert!(!folder.0.join("node.yaml.new").is_file());
+        }
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_old_file() {
+        let folder = Folder::new("full");
+        // A file system of its own, in a mount namespace of its own, for this test's second half.
+        let script = "mount -t tmpfs -o size=32k tmpfs \"$ECHOMESH_FULL\" && exec \"$0\" --ignored --exact \
+                      config::store::tests::second_half_on_a_full_disk";
+        #[allow(clippy::disallowed_methods, reason = "a test needs a namespace of its own")]
+        let out = std::process::Command::new("unshare")
+            .args(["-r", "-m", "sh", "-c", script])
+            .arg(std::env::current_exe().unwrap())
+            .env("ECHOMESH_FULL", &folder.0)
+            .output();
+        let Ok(out) = out else { return };
+        let said = String::from_utf8_lossy(&out.stdout);
+        if said.contains("running 1 test") {
+            assert!(out.status.success(), "{said}");
+        }
+    }
+
+    #[test]
+    #[ignore = "run by a_full_disk_leaves_the_old_file"]
+    fn second_half_on_a_full_disk() {
+        let folder = PathBuf::from(std::env::var_os("ECHOMESH_FULL").unwrap());
+        let (store, config) = with_old(&folder);
+        let mut filler = File::create(folder.join("filler")).unwrap();
+        while filler.write_all(&[0; 512]).is_ok() {}
+        let error = store.save(&config).unwrap_err();
+        let StoreError::NotWritten(_, cause) = &error else { panic!("{error}") };
+        assert_eq!(cause.raw_os_error(), Some(libc::ENOSPC));
+        assert_eq!(fs::read_to_string(store.path()).unwrap(), OLD);
+        assert_eq!(names(&folder), ["filler", "node.yaml"]);
+    }
+
+    #[test]
+    fn a_missing_an_unreadable_and_an_invalid_file_are_told_apart() {
+        let folder = Folder::new("missing");
+        let load = |name: &str| Store::open(folder.0.join(name), Platform::Other).load().unwrap_err();
+        let missing = load("none.yaml");
+        assert!(matches!(missing, StoreError::Missing(_)));
+        assert!(missing.to_string().contains("`echomesh config init > "), "{missing}");
+        fs::create_dir(folder.0.join("folder.yaml")).unwrap();
+        assert!(matches!(load("folder.yaml"), StoreError::Unreadable(..)));
+        fs::write(folder.0.join("bad.yaml"), "version: 3").unwrap();
+        let invalid = load("bad.yaml").to_string();
+        assert!(invalid.ends_with("bad.yaml:1: version: 3 is out of range; allowed: 1"), "{invalid}");
+        fs::write(folder.0.join("big.yaml"), vec![b'#'; MAX_TEXT + 1]).unwrap();
+        assert!(load("big.yaml").to_string().contains("the text has 262145 bytes"));
+    }
+}

@@ -1,0 +1,133 @@
+//! The rows of the schema.
+use super::forms::Form;
+use super::schema::Apply::{Live, Rebind, Reconnect, Register, Restart};
+use super::schema::Default::{By, Is, Required, Unset, With};
+use super::schema::Kind::{Bool, Choice, Choices, Int, Ints, Number, Text, Texts, True};
+use super::schema::Opt;
+
+macro_rules! options {
+    ($($path:literal, $uci:literal: $kind:expr, $default:expr, $unit:literal, $apply:expr, $doc:literal;)*) => {
+        &[$(Opt { path: $path, uci: $uci, kind: $kind, default: $default, unit: $unit, apply: $apply, doc: $doc }),*]
+    };
+}
+
+const DAYS: &[&str] = &["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const CATEGORIES: &[&str] = &["ad-verification", "qa"];
+const PLAIN: &str = "traffic that is not HTTPS is never carried, and no option changes that";
+
+/// Every option, sections together, in the order of the written file.
+pub static OPTIONS: &[Opt] = options! {
+    "version", "echomesh.version": Int(1, 1), Required, "", Restart,
+        "Version of the configuration's form.";
+
+    "node.idPath", "node.id_path": Text(Form::Path), By(r#""/etc/echomesh/node.key""#, r#""~/.echomesh/node.key""#), "", Restart,
+        "The file with the node's private key; it is made at the first start.";
+    "node.regionAllow", "node.region_allow": Texts(Form::Region, 64), Is("[]"), "", Register,
+        "Regions the node may serve; a session for another region is refused, so without one nothing is carried.";
+    "node.schedules[].days", "schedule.days": Choices(DAYS, 1), Required, "", Live,
+        "Days on which the window opens; a window past midnight belongs to the day it opens.";
+    "node.schedules[].start", "schedule.start": Text(Form::Start), Required, "router's time zone", Live,
+        "When the window opens.";
+    "node.schedules[].end", "schedule.end": Text(Form::End), Required, "router's time zone", Live,
+        "When the window closes; at or before the start means on the next day.";
+
+    "network.maxMbps", "network.max_mbps": Number(0.1, 100_000.0), Is("10"), "Mbit/s", Live,
+        "Rate of all sessions together, both directions added.";
+    "network.maxGBPerDay", "network.max_gb_per_day": Number(0.001, 1_000_000.0), Is("20"), "GB", Live,
+        "Volume of all sessions together per day of the router's time zone, both directions added.";
+    "network.maxGBPerMonth", "network.max_gb_per_month": Number(0.001, 10_000_000.0), Unset, "GB", Live,
+        "Volume of all sessions together per month, both directions added; unset means no monthly limit.";
+    "network.monthResetDay", "network.month_reset_day": Int(1, 28), Is("1"), "day of the month", Live,
+        "Day on which the month's volume starts anew.";
+    "network.httpsOnly", "network.https_only": True(PLAIN), Is("true"), "", Live,
+        "Only HTTPS is carried; false is refused.";
+    "network.allowlistDomains", "network.allowlist_domains": Texts(Form::Domain, 10_000), Is("[]"), "", Live,
+        "Domains that may be reached, each with everything below it; an empty list means all.";
+    "network.blocklistDomains", "network.blocklist_domains": Texts(Form::Domain, 10_000), Is("[]"), "", Live,
+        "Domains that may not be reached, each with everything below it; this list wins.";
+    "network.offload", "network.offload": Choice(&["auto", "hardware", "software", "off"]), Is(r#""auto""#), "", Live,
+        "How flows of the kernel path are offloaded.";
+    "network.perSession.maxMbps", "per_session.max_mbps": Number(0.1, 100_000.0), Unset, "Mbit/s", Live,
+        "Rate of one session, both directions added; unset means that only the node's own limit holds.";
+    "network.perSession.burstKB", "per_session.burst_kb": Int(16, 1_000_000), Unset, "KB", Live,
+        "What one session may carry at once after a pause, beyond its rate.";
+    "network.perSession.maxGB", "per_session.max_gb": Number(0.001, 1_000_000.0), Unset, "GB", Live,
+        "Volume of one session over its life, both directions added.";
+    "network.perSession.maxGBPerDay", "per_session.max_gb_per_day": Number(0.001, 1_000_000.0), Unset, "GB", Live,
+        "Volume of one session per UTC day, both directions added.";
+    "network.perSession.maxConnections", "per_session.max_connections": Int(1, 65_535), Is("512"), "connections", Live,
+        "Connections of one session at a time.";
+    "network.perSession.maxNewPerSecond", "per_session.max_new_per_second": Int(1, 100_000), Is("100"), "1/s", Live,
+        "New connections of one session per second.";
+    "network.perSession.maxNewPerHostPerSecond", "per_session.max_new_per_host_per_second": Int(1, 100_000), Is("50"), "1/s", Live,
+        "New connections of one session to one host per second.";
+
+    "policy.categoryProfile", "policy.category_profile": Choice(&["COMPLIANT_DEFAULT"]), Is(r#""COMPLIANT_DEFAULT""#), "", Live,
+        "Which categories of buyers' work are served: COMPLIANT_DEFAULT is ad-verification and qa.";
+    "policy.categoryOptOut", "policy.category_opt_out": Choices(CATEGORIES, 0), Is("[]"), "", Live,
+        "Categories of the profile that this node does not serve.";
+    "policy.allowPlainHttpProbes", "policy.allow_plain_http_probes": Bool, Is("false"), "", Live,
+        "Whether a probe may use plain HTTP on port 80; buyers never may.";
+
+    "security.dnsOverHttps", "security.dns_over_https": Bool, Is("true"), "", Live,
+        "Whether names are resolved by DNS over HTTPS (RFC 8484) instead of the system's resolver.";
+    "security.dohUrl", "security.doh_url": Text(Form::HttpsUrl), Is(r#""https://dns.quad9.net/dns-query""#), "", Live,
+        "The DNS over HTTPS server.";
+    "security.dohBootstrap", "security.doh_bootstrap": Texts(Form::Address, 8),
+        With("security.dohUrl", r#"["9.9.9.9", "149.112.112.112", "2620:fe::fe", "2620:fe::9"]"#), "", Live,
+        "Addresses of that server; without any the system's resolver is asked for its name. By default those of the default server.";
+    "security.dohCaFile", "security.doh_ca_file": Text(Form::Path), Unset, "", Live,
+        "PEM file of the CA that signs for that server, instead of the system's.";
+    "security.sandboxMode", "security.sandbox_mode": Choice(&["strict", "standard", "off"]), Is(r#""strict""#), "", Restart,
+        "How much of the sandbox must be in force before anything is carried.";
+    "security.guard", "security.guard": Choice(&["required", "optional"]), By(r#""required""#, r#""optional""#), "", Restart,
+        "Whether nothing is carried unless the guard's firewall table stands.";
+    "security.passphraseFile", "security.passphrase_file": Text(Form::Path), Unset, "", Restart,
+        "File with the passphrase of the sealed key.";
+
+    "updates.autoUpdate", "updates.auto_update": Bool, Is("true"), "", Live,
+        "Whether a new release is installed without asking.";
+    "updates.channel", "updates.channel": Text(Form::Channel), Is(r#""stable""#), "", Live,
+        "The channel that releases are taken from.";
+    "updates.publicKeys", "updates.public_keys": Texts(Form::PublicKey, 16), Is("[]"), "", Live,
+        "Keys that may sign releases; without one none is installed.";
+    "updates.threshold", "updates.threshold": Int(1, 16), Is("1"), "signatures", Live,
+        "How many of those keys must have signed a release.";
+
+    "ui.telemetryOptIn", "ui.telemetry_opt_in": Bool, Is("false"), "", Live,
+        "Whether the coordinator is told board, kernel, memory and processor load.";
+
+    "coordinator.url", "coordinator.url": Text(Form::HttpsUrl), Unset, "", Reconnect,
+        "The coordinator's base URL; without it the node is unconfigured and carries nothing.";
+    "coordinator.publicKey", "coordinator.public_key": Text(Form::PublicKey), Unset, "", Reconnect,
+        "The key that signs the coordinator's orders; required with the URL.";
+    "coordinator.caFile", "coordinator.ca_file": Text(Form::Path), Unset, "", Reconnect,
+        "PEM file of the CA that signs for the coordinator, instead of the system's.";
+
+    "relay.listen", "relay.listen": Text(Form::Listen), Is(r#""0.0.0.0:8443""#), "", Rebind,
+        "Where buyers connect with TLS.";
+    "relay.listenPlain", "relay.listen_plain": Text(Form::PlainListen), Unset, "", Rebind,
+        "A second listener, without TLS, for this machine alone.";
+    "relay.names", "relay.names": Texts(Form::HostOrAddress, 32), Is("[]"), "", Rebind,
+        "Names and addresses in the certificate of the listener.";
+    "relay.transport", "relay.transport": Choice(&["auto", "direct", "tunnel"]), Is(r#""auto""#), "", Rebind,
+        "Whether buyers connect to the node or come through a tunnel that the node dials.";
+
+    "lease.ports", "lease.ports": Text(Form::Ports), Is(r#""40000-40999""#), "", Restart,
+        "Ports of the router that leases of the kernel path use.";
+    "lease.markMask", "lease.mark_mask": Text(Form::MarkMask), Is(r#""0x0f000000""#), "", Restart,
+        "Bits of the packet mark that the node may use; those of mwan3, pbr and zapret are others.";
+
+    "probes.approvedHosts", "probes.approved_hosts": Texts(Form::Host, 64), Is("[]"), "", Live,
+        "Hosts from which a probe may fetch; the coordinator must name them too.";
+    "probes.caFile", "probes.ca_file": Text(Form::Path), Unset, "", Live,
+        "PEM file of the CA that signs for those hosts, instead of the system's.";
+
+    "log.level", "log.level": Choice(&["error", "warn", "info", "debug"]), Is(r#""info""#), "", Live,
+        "The least severe messages that are logged.";
+
+    "lab.allowAddresses", "lab.allow_addresses": Texts(Form::Prefix, 64), Unset, "", Live,
+        "Addresses that may be reached besides the public ones; only builds for the laboratory read this.";
+    "lab.ports", "lab.ports": Ints(1, 65_535, 64), Unset, "", Live,
+        "Ports that may be reached besides 443; only builds for the laboratory read this.";
+};

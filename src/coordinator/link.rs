@@ -1,0 +1,459 @@
+//! When to speak to the coordinator: registration first, then heartbeats, polls and the outbox, each with its own
+//! backoff. Pure: event and `now` in, what to do next out.
+use super::wire::Problem;
+use crate::time::{Now, Unix};
+
+/// First and greatest ceiling of the backoff, in milliseconds. The delay is drawn from 0 to the ceiling ("full jitter").
+pub const FIRST_CEILING_MS: u64 = 1_000;
+/// See [`FIRST_CEILING_MS`].
+pub const LAST_CEILING_MS: u64 = 60_000;
+/// Longest `Retry-After` that is obeyed, in seconds.
+pub const MAX_RETRY_AFTER_S: u64 = 3_600;
+/// A poll that comes back empty sooner than this is not repeated before, in milliseconds.
+pub const SHORTEST_POLL_MS: u64 = 1_000;
+/// A server's clock that differs by less is taken for the same, in milliseconds.
+pub const TOLERANCE_MS: i64 = 5_000;
+
+/// One of the conversations with the coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// `POST /nodes/register`
+    Register,
+    /// `POST /nodes/heartbeat`
+    Heartbeat,
+    /// `GET /sessions/control`
+    Control,
+    /// `GET /probes/request`, `POST /probes/report`
+    Probe,
+    /// `POST /sessions/control`, `POST /attest/metering`
+    Outbox,
+}
+
+impl Lane {
+    /// All of them.
+    pub const ALL: [Lane; 5] = [Lane::Register, Lane::Heartbeat, Lane::Control, Lane::Probe, Lane::Outbox];
+}
+
+/// When a lane may speak next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Now.
+    Speak,
+    /// At this monotonic time, in microseconds.
+    At(u64),
+    /// Not until something changes.
+    Wait,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug)]
+pub enum Answer<'a> {
+    /// 2xx with a readable body.
+    Success,
+    /// Another status.
+    Refused {
+        /// The status code.
+        status: u16,
+        /// The body.
+        problem: &'a Problem,
+        /// `Retry-After` in seconds.
+        retry_after_s: Option<u64>,
+    },
+    /// None, or one that cannot be read.
+    None,
+}
+
+/// What a lane does after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is done.
+    Done,
+    /// The clock is to be set to this (milliseconds since 1970); then the same again at once, with a new nonce.
+    CorrectAndRepeat(i64),
+    /// The same again when [`Link::step`] says so.
+    Later,
+    /// The cursor is unknown: from the beginning, when [`Link::step`] says so.
+    StartOver,
+    /// It stays refused.
+    Final,
+}
+
+/// How the link is, for the status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// `registering`, `online`, `backoff` or `refused`.
+    pub state: &'static str,
+    /// When the coordinator last answered.
+    pub last_contact: Option<Unix>,
+    /// Milliseconds until the next try of the lane that waits longest; 0 if none backs off.
+    pub backoff_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LaneState {
+    failures: u32,
+    not_before_us: u64,
+    corrected: bool,
+}
+
+/// The state of all lanes.
+#[derive(Debug)]
+pub struct Link {
+    lanes: [LaneState; 5],
+    registered: bool,
+    register_due: bool,
+    register_final: bool,
+    heartbeat_ms: u64,
+    last_contact: Option<Unix>,
+    random: u64,
+}
+
+impl Link {
+    /// Before the first registration. `seed` makes the jitter differ between nodes.
+    pub fn new(seed: u64) -> Link {
+        Link {
+            lanes: [LaneState::default(); 5],
+            registered: false,
+            register_due: true,
+            register_final: false,
+            heartbeat_ms: 30_000,
+            last_contact: None,
+            random: seed | 1,
+        }
+    }
+
+    /// When `lane` may speak next.
+    pub fn step(&self, lane: Lane, now: Now) -> Step {
+        let allowed = match lane {
+            Lane::Register => self.register_due && !self.register_final,
+            _ => self.registered,
+        };
+        match self.state(lane).not_before_us {
+            _ if !allowed => Step::Wait,
+            t if t <= now.mono_us => Step::Speak,
+            t => Step::At(t),
+        }
+    }
+
+    /// Whether the coordinator knows the node.
+    pub fn is_registered(&self) -> bool {
+        self.registered
+    }
+
+    /// Whether the coordinator has ever answered.
+    pub fn had_contact(&self) -> bool {
+        self.last_contact.is_some()
+    }
+
+    /// The registration was answered: the other lanes may speak, the first heartbeat at once.
+    pub fn registered(&mut self, heartbeat_ms: u64) {
+        self.registered = true;
+        self.register_due = false;
+        self.heartbeat_ms = heartbeat_ms;
+        self.lane(Lane::Heartbeat).not_before_us = 0;
+    }
+
+    /// The registration has to be repeated (another certificate); the other lanes go on.
+    pub fn register_again(&mut self) {
+        self.register_due = true;
+        self.register_final = false;
+    }
+
+    /// The next heartbeat is due now, unless the lane backs off.
+    pub fn heartbeat_soon(&mut self) {
+        let lane = self.lane(Lane::Heartbeat);
+        if lane.failures == 0 {
+            lane.not_before_us = 0;
+        }
+    }
+
+    /// A poll came back empty: it is not repeated within [`SHORTEST_POLL_MS`] of its start.
+    pub fn polled(&mut self, lane: Lane, started_us: u64) {
+        let state = self.lane(lane);
+        state.not_before_us = state.not_before_us.max(started_us + SHORTEST_POLL_MS * 1000);
+    }
+
+    /// Takes what came of a request.
+    pub fn answered(&mut self, lane: Lane, answer: &Answer<'_>, now: Now) -> Verdict {
+        if !matches!(answer, Answer::None) {
+            self.last_contact = Some(now.unix());
+        }
+        match answer {
+            Answer::Success => self.succeeded(lane, now),
+            Answer::None => self.later(lane, None, now),
+            Answer::Refused { status, problem, retry_after_s } => {
+                self.refused(lane, *status, problem, *retry_after_s, now)
+            }
+        }
+    }
+
+    /// How the link is.
+    pub fn status(&self, now: Now) -> LinkStatus {
+        let waits = self.lanes.iter().filter(|l| l.failures > 0).map(|l| l.not_before_us);
+        let longest = waits.max().map_or(0, |t| t.saturating_sub(now.mono_us));
+        let failing = self.lanes.iter().any(|l| l.failures > 0);
+        let state = match (self.register_final, failing, self.registered) {
+            (true, ..) => "refused",
+            (_, true, _) => "backoff",
+            (.., true) => "online",
+            _ => "registering",
+        };
+        LinkStatus { state, last_contact: self.last_contact, backoff_ms: longest.div_ceil(1000) }
+    }
+
+    fn succeeded(&mut self, lane: Lane, now: Now) -> Verdict {
+        let next = if lane == Lane::Heartbeat { now.mono_us + self.heartbeat_ms * 1000 } else { 0 };
+        *self.lane(lane) = LaneState { not_before_us: next, ..LaneState::default() };
+        Verdict::Done
+    }
+
+    fn refused(
+        &mut self,
+        lane: Lane,
+        status: u16,
+        problem: &Problem,
+        retry_after_s: Option<u64>,
+        now: Now,
+    ) -> Verdict {
+        match (status, problem.slug.as_str()) {
+            (401, "signature-stale") if !self.state(lane).corrected => {
+                // Half a second is the mean of what whole seconds cut off.
+                let Some(server) = problem.server_time else { return self.later(lane, retry_after_s, now) };
+                self.lane(lane).corrected = true;
+                Verdict::CorrectAndRepeat(server.0.saturating_mul(1000).saturating_add(500))
+            }
+            (403, "node-unknown") => {
+                self.registered = false;
+                self.register_again();
+                self.later(lane, retry_after_s, now)
+            }
+            (410, _) if lane == Lane::Control => {
+                self.later(lane, retry_after_s, now);
+                Verdict::StartOver
+            }
+            (401 | 408 | 410 | 429, _) => self.later(lane, retry_after_s, now),
+            (400..=499, _) => self.give_up(lane, now),
+            _ => self.later(lane, retry_after_s, now),
+        }
+    }
+
+    /// A refusal for good is one of this request; the lane's next request is another.
+    fn give_up(&mut self, lane: Lane, now: Now) -> Verdict {
+        let pause_ms = match lane {
+            Lane::Register => {
+                self.register_final = true;
+                0
+            }
+            Lane::Heartbeat => self.heartbeat_ms,
+            Lane::Control | Lane::Probe => LAST_CEILING_MS,
+            Lane::Outbox => 0,
+        };
+        *self.lane(lane) = LaneState { not_before_us: now.mono_us + pause_ms * 1000, ..LaneState::default() };
+        Verdict::Final
+    }
+
+    fn later(&mut self, lane: Lane, retry_after_s: Option<u64>, now: Now) -> Verdict {
+        let failures = self.state(lane).failures;
+        let ceiling = (FIRST_CEILING_MS << failures.min(16)).min(LAST_CEILING_MS);
+        let jittered_us = self.next_random() % (ceiling * 1000 + 1);
+        let asked_us = retry_after_s.unwrap_or(0).min(MAX_RETRY_AFTER_S) * 1_000_000;
+        let not_before_us = now.mono_us + jittered_us.max(asked_us);
+        *self.lane(lane) =
+            LaneState { failures: failures.saturating_add(1), not_before_us, corrected: false };
+        Verdict::Later
+    }
+
+    /// xorshift64*, by Sebastiano Vigna; jitter needs no more.
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    fn state(&self, lane: Lane) -> LaneState {
+        self.lanes.get(lane as usize).copied().unwrap_or_default()
+    }
+
+    #[allow(clippy::indexing_slicing, reason = "there are as many places as lanes")]
+    fn lane(&mut self, lane: Lane) -> &mut LaneState {
+        &mut self.lanes[lane as usize]
+    }
+}
+
+/// To what the clock is to be set (milliseconds since 1970), if `server` is more than [`TOLERANCE_MS`] away from it.
+pub fn correction(server: Unix, now: Now) -> Option<i64> {
+    let theirs = server.0.saturating_mul(1000).saturating_add(500);
+    (theirs.saturating_sub(now.unix_ms).saturating_abs() > TOLERANCE_MS).then_some(theirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const START: Now = Now { mono_us: 5_000_000, unix_ms: 1_767_323_045_000 };
+
+    fn problem(slug: &str) -> Problem {
+        Problem { slug: slug.into(), ..Problem::default() }
+    }
+
+    fn refuse(link: &mut Link, lane: Lane, status: u16, slug: &str, retry_after_s: Option<u64>) -> Verdict {
+        link.answered(lane, &Answer::Refused { status, problem: &problem(slug), retry_after_s }, START)
+    }
+
+    fn online() -> Link {
+        let mut link = Link::new(7);
+        link.answered(Lane::Register, &Answer::Success, START);
+        link.registered(30_000);
+        link
+    }
+
+    #[test]
+    fn nothing_works_before_the_registration() {
+        let mut link = Link::new(7);
+        assert_eq!(link.status(START).state, "registering");
+        for lane in Lane::ALL {
+            let wanted = if lane == Lane::Register { Step::Speak } else { Step::Wait };
+            assert_eq!(link.step(lane, START), wanted);
+        }
+        link.answered(Lane::Register, &Answer::Success, START);
+        link.registered(30_000);
+        for lane in Lane::ALL {
+            let wanted = if lane == Lane::Register { Step::Wait } else { Step::Speak };
+            assert_eq!(link.step(lane, START), wanted);
+        }
+        assert_eq!(link.status(START).state, "online");
+    }
+
+    #[test]
+    fn heartbeats_keep_their_interval_and_come_sooner_when_asked() {
+        let mut link = online();
+        link.answered(Lane::Heartbeat, &Answer::Success, START);
+        assert_eq!(link.step(Lane::Heartbeat, START), Step::At(START.mono_us + 30_000_000));
+        assert_eq!(link.step(Lane::Heartbeat, START.after_ms(30_000)), Step::Speak);
+        link.heartbeat_soon();
+        assert_eq!(link.step(Lane::Heartbeat, START), Step::Speak);
+        refuse(&mut link, Lane::Heartbeat, 503, "", Some(9));
+        link.heartbeat_soon();
+        assert_eq!(link.step(Lane::Heartbeat, START), Step::At(START.mono_us + 9_000_000));
+    }
+
+    #[test]
+    fn only_the_contracts_4xx_are_tried_again() {
+        for status in 400..600 {
+            let final_one = (400..500).contains(&status) && ![401, 408, 410, 429].contains(&status);
+            let wanted = if final_one { Verdict::Final } else { Verdict::Later };
+            assert_eq!(refuse(&mut online(), Lane::Outbox, status, "x", None), wanted, "{status}");
+        }
+        assert_eq!(refuse(&mut online(), Lane::Outbox, 403, "node-unknown", None), Verdict::Later);
+        assert_eq!(refuse(&mut online(), Lane::Control, 410, "cursor-unknown", None), Verdict::StartOver);
+    }
+
+    #[test]
+    fn a_node_that_was_forgotten_registers_before_anything_else() {
+        let mut link = online();
+        refuse(&mut link, Lane::Control, 403, "node-unknown", None);
+        assert_eq!(link.step(Lane::Register, START), Step::Speak);
+        assert_eq!(link.step(Lane::Outbox, START), Step::Wait);
+        link.answered(Lane::Register, &Answer::Success, START);
+        link.registered(30_000);
+        assert_eq!(link.step(Lane::Outbox, START), Step::Speak);
+        assert_ne!(link.step(Lane::Control, START), Step::Wait);
+    }
+
+    #[test]
+    fn a_stale_signature_corrects_the_clock_once() {
+        let mut link = Link::new(7);
+        let stale =
+            Problem { slug: "signature-stale".into(), server_time: Some(Unix(100)), ..Problem::default() };
+        let answer = Answer::Refused { status: 401, problem: &stale, retry_after_s: None };
+        assert_eq!(link.answered(Lane::Register, &answer, START), Verdict::CorrectAndRepeat(100_500));
+        assert_eq!(link.step(Lane::Register, START), Step::Speak);
+        assert_eq!(link.answered(Lane::Register, &answer, START), Verdict::Later);
+        assert_eq!(link.answered(Lane::Register, &answer, START), Verdict::CorrectAndRepeat(100_500));
+        assert_eq!(
+            refuse(&mut link, Lane::Register, 401, "signature-stale", None),
+            Verdict::Later,
+            "no time"
+        );
+    }
+
+    #[test]
+    fn a_refused_registration_rests_until_something_changes() {
+        let mut link = Link::new(7);
+        assert_eq!(refuse(&mut link, Lane::Register, 403, "banned", None), Verdict::Final);
+        assert_eq!(link.step(Lane::Register, START.after_ms(1 << 40)), Step::Wait);
+        assert_eq!(link.status(START).state, "refused");
+        link.register_again();
+        assert_eq!(link.step(Lane::Register, START), Step::Speak);
+    }
+
+    #[test]
+    fn retry_after_is_obeyed_up_to_an_hour() {
+        let mut link = online();
+        refuse(&mut link, Lane::Outbox, 429, "", Some(120));
+        assert_eq!(link.step(Lane::Outbox, START), Step::At(START.mono_us + 120_000_000));
+        assert_eq!(link.status(START).backoff_ms, 120_000);
+        refuse(&mut link, Lane::Outbox, 503, "", Some(u64::MAX));
+        assert_eq!(link.step(Lane::Outbox, START), Step::At(START.mono_us + 3_600_000_000));
+    }
+
+    #[test]
+    fn an_empty_poll_is_not_repeated_at_once() {
+        let mut link = online();
+        link.answered(Lane::Control, &Answer::Success, START);
+        link.polled(Lane::Control, START.mono_us);
+        assert_eq!(link.step(Lane::Control, START.after_ms(10)), Step::At(START.mono_us + 1_000_000));
+        assert_eq!(link.step(Lane::Control, START.after_ms(1000)), Step::Speak);
+    }
+
+    #[test]
+    fn a_final_poll_pauses_and_a_final_heartbeat_waits_for_the_next() {
+        let mut link = online();
+        refuse(&mut link, Lane::Control, 400, "", None);
+        assert_eq!(link.step(Lane::Control, START), Step::At(START.mono_us + 60_000_000));
+        refuse(&mut link, Lane::Heartbeat, 400, "", None);
+        assert_eq!(link.step(Lane::Heartbeat, START), Step::At(START.mono_us + 30_000_000));
+    }
+
+    #[test]
+    fn a_small_difference_of_clocks_is_left_alone() {
+        let at = |ms: i64| Now { mono_us: 0, unix_ms: ms };
+        assert_eq!(correction(Unix(100), at(95_500)), None);
+        assert_eq!(correction(Unix(100), at(95_499)), Some(100_500));
+        assert_eq!(correction(Unix(100), at(105_501)), Some(100_500));
+    }
+
+    proptest! {
+        #[test]
+        fn the_delay_stays_below_a_ceiling_that_doubles_to_a_minute(seed: u64, tries in 1usize..30) {
+            let mut link = Link::new(seed);
+            let mut now = START;
+            for n in 0..tries {
+                prop_assert_eq!(link.step(Lane::Register, now), Step::Speak);
+                link.answered(Lane::Register, &Answer::None, now);
+                let wait_ms = link.status(now).backoff_ms;
+                prop_assert!(wait_ms <= (1000 << n.min(10)).min(60_000));
+                now = now.after_ms(wait_ms);
+            }
+            link.answered(Lane::Register, &Answer::Success, now);
+            prop_assert_eq!(link.status(now).backoff_ms, 0);
+        }
+
+        #[test]
+        fn the_jitter_is_full(seed: u64) {
+            let mut link = Link::new(seed);
+            for _ in 0..10 {
+                link.answered(Lane::Register, &Answer::None, START);
+            }
+            let waits: Vec<u64> = (0..200)
+                .map(|_| {
+                    link.answered(Lane::Register, &Answer::None, START);
+                    link.status(START).backoff_ms
+                })
+                .collect();
+            prop_assert!(waits.iter().any(|w| *w < 12_000) && waits.iter().any(|w| *w > 48_000));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The node: its sessions, its state, and what it remembers. All parts meet here; the only I/O is the journal's.
+use super::alerts::Alerts;
+use super::durable::{Durable, record};
+use super::ledger::{AccessLog, Ledger, LocalClock};
+use super::lifecycle::NodeMachine;
+use super::region::Region;
+use super::rules::{OwnerRules, Rules};
+use super::session::{At, Session, Shared};
+use crate::clock::Clock;
+use crate::config::{Config, SessionLimits};
+use crate::json::Value;
+use crate::meter::Journal;
+use crate::policy::hosts::BadName;
+use crate::policy::schedule::Hours;
+use crate::session::limits::effective;
+use crate::signed::{NodeKey, PublicKey};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Most sessions at a time.
+pub const MAX_SESSIONS: usize = 64;
+
+/// The whole node.
+pub struct Node {
+    /// What the sessions share.
+    pub ledger: Rc<Ledger>,
+    /// The node's key.
+    pub key: NodeKey,
+    /// Alerts in force.
+    pub alerts: RefCell<Alerts>,
+    pub(super) sessions: RefCell<BTreeMap<String, Rc<Session>>>,
+    pub(super) machine: RefCell<NodeMachine>,
+    pub(super) durable: RefCell<Durable>,
+    pub(super) region: RefCell<Region>,
+    pub(super) remote: RefCell<Remote>,
+    pub(super) hours: Cell<Option<Hours>>,
+    pub(super) swept_us: Cell<u64>,
+    pub(super) draining: Cell<bool>,
+    pub(super) shared: Shared,
+    config: RefCell<Rc<Config>>,
+    owner: RefCell<Rc<OwnerRules>>,
+    journal: RefCell<Journal>,
+}
+
+/// What the coordinator last said of the node.
+#[derive(Debug, Default)]
+pub struct Remote {
+    /// `account` of the last heartbeat.
+    pub account: Option<Value>,
+    /// Probe hosts of the last registration.
+    pub probe_hosts: Vec<crate::coordinator::wire::ProbeHost>,
+    /// Probes passed and failed since the start.
+    pub probes: (u64, u64),
+    /// Outcome of the last probe.
+    pub last_probe: Option<Value>,
+}
+
+/// What a node is made of.
+pub struct Parts {
+    /// The clocks.
+    pub clock: Rc<Clock>,
+    /// Local time.
+    pub local: LocalClock,
+    /// A valid configuration.
+    pub config: Config,
+    /// The node's key.
+    pub key: NodeKey,
+    /// The open journal and its records.
+    pub journal: (Journal, Vec<Value>),
+    /// The access log.
+    pub log: AccessLog,
+}
+
+impl Node {
+    /// The node as its journal left it. Sessions that were open when the process died are closed, with the bundles that
+    /// were sealed.
+    pub fn new(parts: Parts) -> Result<Rc<Node>, BadName> {
+        let Parts { clock, local, config, key, journal: (journal, records), log } = parts;
+        let mut durable = Durable::replay(&records);
+        durable.expire(clock.now().unix().0);
+        let ledger = Rc::new(Ledger::new(clock, local, log, &config));
+        ledger.restore(durable.quota.as_ref());
+        let node = Node {
+            key,
+            alerts: RefCell::default(),
+            sessions: RefCell::default(),
+            machine: RefCell::new(NodeMachine::new(ledger.now().unix())),
+            durable: RefCell::new(durable),
+            region: RefCell::default(),
+            remote: RefCell::default(),
+            hours: Cell::new(None),
+            swept_us: Cell::new(0),
+            draining: Cell::new(false),
+            shared: Shared { ledger: ledger.clone(), refusal: Rc::default() },
+            owner: RefCell::new(Rc::new(OwnerRules::new(&config)?)),
+            config: RefCell::new(Rc::new(config)),
+            journal: RefCell::new(journal),
+            ledger,
+        };
+        node.close_lost_sessions();
+        node.rewrite_journal();
+        node.review();
+        Ok(Rc::new(node))
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Rc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// The coordinator's key, if one is configured.
+    pub fn coordinator_key(&self) -> Option<PublicKey> {
+        self.config().coordinator.public_key.as_deref().and_then(PublicKey::parse)
+    }
+
+    /// Puts a new configuration in force: live sessions that stay legal go on, under the new rules.
+    pub fn apply_config(&self, config: Config) -> Result<(), BadName> {
+        *self.owner.borrow_mut() = Rc::new(OwnerRules::new(&config)?);
+        crate::log::set_level(config.log.level);
+        self.ledger.apply(&config);
+        *self.config.borrow_mut() = Rc::new(config);
+        self.hours.set(None);
+        let sessions: Vec<Rc<Session>> = self.sessions.borrow().values().cloned().collect();
+        sessions.iter().for_each(|s| self.apply_rules(s));
+        self.close_sessions_out_of_region();
+        self.review();
+        self.ledger.ring();
+        Ok(())
+    }
+
+    /// Puts the owner's and the coordinator's rules, as they are now, in force for a session, live flows included.
+    pub(super) fn apply_rules(&self, session: &Rc<Session>) {
+        let terms = session.terms.borrow().clone();
+        match Rules::new(self.owner_rules(), &terms.profile) {
+            Ok(rules) => *session.rules.borrow_mut() = Rc::new(rules),
+            Err(e) => return crate::error!("rules of session {} are not valid: {e}", session.order.session_id),
+        }
+        let now = self.ledger.now();
+        session.allowance.borrow_mut().apply(self.effective(&terms.limits), now.mono_us);
+        let at = At(session, now);
+        let name = session.order.session_id.as_str();
+        self.ledger.reset_flows(|flow, id| id == name && !at.still_allowed(&flow.host, flow.port));
+    }
+
+    /// The owner's rules.
+    pub(super) fn owner_rules(&self) -> Rc<OwnerRules> {
+        self.owner.borrow().clone()
+    }
+
+    /// The lower of the owner's and the coordinator's limits.
+    pub(super) fn effective(&self, coordinator: &SessionLimits) -> SessionLimits {
+        effective(&self.config().network.per_session, coordinator)
+    }
+
+    /// What sessions share.
+    pub(super) fn shared(&self) -> Shared {
+        self.shared.clone()
+    }
+
+    /// Raises an alert.
+    pub fn alert(&self, code: &str, detail: &str) {
+        if self.alerts.borrow_mut().raise(code, self.ledger.now().unix(), detail) {
+            crate::warn!("alert {code}: {detail}");
+        }
+    }
+
+    /// Takes an alert back.
+    pub fn clear_alert(&self, code: &str) {
+        if self.alerts.borrow_mut().clear(code) {
+            crate::info!("alert {code} is over");
+        }
+    }
+
+    /// Makes records durable in one write. They hold in memory in any case; an error means that they might not survive.
+    pub(super) fn commit(&self, mut records: Vec<Value>) -> Result<(), String> {
+        records.push(record("time", [("at", self.ledger.now().unix().0.into())]));
+        records.push(record("quota", [("quota", self.ledger.quota())]));
+        let mut durable = self.durable.borrow_mut();
+        records.iter().for_each(|r| durable.apply(r));
+        drop(durable);
+        let written = self.journal.borrow_mut().append(&records).map_err(|e| e.to_string());
+        match &written {
+            Ok(()) => self.clear_alert("state-unwritable"),
+            Err(e) => self.alert("state-unwritable", e),
+        }
+        if self.journal.borrow().needs_rewrite() {
+            self.rewrite_journal();
+        }
+        written
+    }
+
+    /// [`Node::commit`] where nobody waits for it: the alert says if it failed.
+    pub(super) fn note(&self, records: Vec<Value>) {
+        if !records.is_empty() && self.commit(records).is_err() {
+            crate::error!("state could not be made durable; it is kept in memory");
+        }
+    }
+
+    fn rewrite_journal(&self) {
+        let snapshot = {
+            let mut durable = self.durable.borrow_mut();
+            durable.expire(self.ledger.now().unix().0);
+            durable.snapshot()
+        };
+        if let Err(e) = self.journal.borrow_mut().rewrite(&snapshot) {
+            self.alert("state-unwritable", &e.to_string());
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! What a probe request asks, whether it is answered, and with what. Pure.
+use crate::coordinator::orders::{AHEAD_S, OLD_S};
+use crate::coordinator::wire::{ProbeHost, instant};
+use crate::encoding::{b3, base64};
+use crate::http::url::{Url, percent_encode};
+use crate::json::{self, Fields, Value, object};
+use crate::signed::{Kind, NodeKey, PublicKey, sign, verify};
+use crate::time::Unix;
+
+/// Least and greatest content, in bytes.
+pub const SIZES: std::ops::RangeInclusive<i64> = (1 << 20)..=(64 << 20);
+/// Least and greatest time to live, in seconds.
+pub const TTLS: std::ops::RangeInclusive<i64> = 1..=300;
+/// Longest trailer, in bytes.
+pub const MAX_TRAILER: usize = 1024;
+/// Longest nonce, in bytes.
+pub const MAX_NONCE: usize = 256;
+/// Most follow-ups in a row.
+pub const MAX_FOLLOW_UPS: usize = 3;
+/// Seconds for which a nonce has to be kept: after that its request is stale.
+pub const NONCE_KEPT_S: i64 = OLD_S + AHEAD_S;
+
+/// Why a probe is refused; the order of the variants is the contract's order of checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "each variant is its slug, explained in docs/protocol.md")]
+pub enum ProbeRefusal {
+    WrongNode,
+    Stale,
+    EndpointDenied,
+    Expired,
+    NonceReused,
+    SessionUnknown,
+    SizeDenied,
+    FetchFailed,
+    EndpointUntrusted,
+}
+
+impl ProbeRefusal {
+    /// The value of `refused` in the report.
+    pub fn slug(self) -> &'static str {
+        match self {
+            ProbeRefusal::WrongNode => "wrong-node",
+            ProbeRefusal::Stale => "stale",
+            ProbeRefusal::EndpointDenied => "endpoint-denied",
+            ProbeRefusal::Expired => "expired",
+            ProbeRefusal::NonceReused => "nonce-reused",
+            ProbeRefusal::SessionUnknown => "session-unknown",
+            ProbeRefusal::SizeDenied => "size-denied",
+            ProbeRefusal::FetchFailed => "fetch-failed",
+            ProbeRefusal::EndpointUntrusted => "endpoint-untrusted",
+        }
+    }
+}
+
+/// What the node knows when a request comes in.
+pub struct ProbeContext<'a> {
+    /// Its NodeID.
+    pub node_id: &'a str,
+    /// Who signs requests.
+    pub coordinator: &'a PublicKey,
+    /// The corrected clock.
+    pub now: Unix,
+    /// Endpoints that owner and coordinator both approve.
+    pub approved: &'a [ProbeHost],
+    /// Whether plain HTTP on port 80 may be used.
+    pub allow_plain: bool,
+    /// Ports that stand beside 443 (`lab.ports`); empty in a release.
+    pub extra_ports: &'a [u16],
+    /// Whether a nonce was answered before.
+    pub answered: &'a dyn Fn(&str) -> bool,
+    /// Whether a session is active.
+    pub active: &'a dyn Fn(&str) -> bool,
+}
+
+/// A request that is to be answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Challenge {
+    /// Whose session.
+    pub session_id: String,
+    /// To be used once.
+    pub nonce: String,
+    /// What to do.
+    pub plan: Result<Plan, ProbeRefusal>,
+}
+
+/// A fetch that is allowed as far as its request goes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Whose session.
+    pub session_id: String,
+    /// To be sent and to be found in the trailer.
+    pub nonce: String,
+    /// Content bytes.
+    pub size: u64,
+    /// Until when the last byte must be here.
+    pub deadline: Unix,
+    /// What to get, query included.
+    pub url: Url,
+    /// Who signs the content.
+    pub key: PublicKey,
+}
+
+/// What a fetch has measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// Request sent to last content byte, ms.
+    pub duration_ms: u64,
+    /// TCP connect, ms.
+    pub rtt_ms: u64,
+    /// TCP connected to handshake done, ms; 0 over plain HTTP.
+    pub tls_ms: u64,
+    /// The hash of the content as received.
+    pub hash: blake3::Hash,
+    /// What came after the content.
+    pub trailer: Vec<u8>,
+}
+
+/// The endpoint's word for its content, verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trailer {
+    content_hash: String,
+    server_time: String,
+    endpoint_sig: String,
+}
+
+/// Judges a request. `Err` is one that gets no answer but an alert: not the coordinator's, or nothing that an answer
+/// could name.
+pub fn judge(request: &Value, context: &ProbeContext<'_>) -> Result<Challenge, &'static str> {
+    if !verify(Kind::ProbeRequest, request, context.coordinator) {
+        return Err("the coordinator's signature on a probe request is not valid");
+    }
+    let text = |name: &str| request.member(name).and_then(Value::as_str);
+    let session_id = text("sessionId").filter(|s| s.len() <= 64).ok_or("a probe request names no session")?;
+    let printable = |n: &&str| (1..=MAX_NONCE).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_graphic());
+    let nonce = text("nonce").filter(printable).ok_or("a probe request has no usable nonce")?;
+    Ok(Challenge {
+        session_id: session_id.to_owned(),
+        nonce: nonce.to_owned(),
+        plan: plan(request, session_id, nonce, context),
+    })
+}
+
+fn plan(
+    request: &Value,
+    session_id: &str,
+    nonce: &str,
+    context: &ProbeContext<'_>,
+) -> Result<Plan, ProbeRefusal> {
+    let now = context.now.0;
+    if request.member("nodeId").and_then(Value::as_str) != Some(context.node_id) {
+        return Err(ProbeRefusal::WrongNode);
+    }
+    let f = Fields::of(request).map_err(|_| ProbeRefusal::Stale)?;
+    let issued = instant(&f, "issuedAt").map_err(|_| ProbeRefusal::Stale)?.0;
+    if issued > now + AHEAD_S || issued < now - OLD_S {
+        return Err(ProbeRefusal::Stale);
+    }
+    let (endpoint, key) = endpoint(request, context).ok_or(ProbeRefusal::EndpointDenied)?;
+    let ttl = f.int("ttl", TTLS).map_err(|_| ProbeRefusal::Expired)?;
+    let deadline = Unix(issued + ttl);
+    if deadline.0 <= now {
+        return Err(ProbeRefusal::Expired);
+    }
+    if (context.answered)(nonce) {
+        return Err(ProbeRefusal::NonceReused);
+    }
+    if !(context.active)(session_id) {
+        return Err(ProbeRefusal::SessionUnknown);
+    }
+    let size = f.int("size", SIZES).map_err(|_| ProbeRefusal::SizeDenied)?.unsigned_abs();
+    let query = format!("nonce={}&size={size}", percent_encode(nonce));
+    let url = Url { query: Some(query), ..endpoint };
+    Ok(Plan { session_id: session_id.to_owned(), nonce: nonce.to_owned(), size, deadline, url, key })
+}
+
+/// The endpoint's URL and key, if it is of the contract's form and approved.
+fn endpoint(request: &Value, context: &ProbeContext<'_>) -> Option<(Url, PublicKey)> {
+    let url = Url::parse(request.member("endpoint")?.as_str()?).ok().filter(|u| u.query.is_none())?;
+    let port = url.origin.port;
+    let allowed = if url.origin.secure {
+        port == 443 || context.extra_ports.contains(&port)
+    } else {
+        context.allow_plain && (port == 80 || context.extra_ports.contains(&port))
+    };
+    let host = context.approved.iter().find(|h| h.host == url.origin.host)?;
+    allowed.then_some((url, host.public_key))
+}
+
+/// Verifies what came after the content against the node's own hash and the endpoint's key.
+pub fn trailer(plan: &Plan, measured: &Measured) -> Result<Trailer, ProbeRefusal> {
+    read_trailer(plan, measured).ok_or(ProbeRefusal::EndpointUntrusted)
+}
+
+fn read_trailer(plan: &Plan, measured: &Measured) -> Option<Trailer> {
+    let bytes = &measured.trailer;
+    if bytes.len() > MAX_TRAILER {
+        return None;
+    }
+    let value = json::parse(bytes).ok()?;
+    let text = |name: &str| value.member(name).and_then(Value::as_str);
+    let same_nonce = text("nonce")? == plan.nonce;
+    let same_size = value.member("size")?.as_int()?.unsigned_abs() == plan.size;
+    let content_hash = text("contentHash")?.to_owned();
+    let server_time = text("serverTime").filter(|t| Unix::parse(t).is_some())?.to_owned();
+    let ours = content_hash == b3(&measured.hash) && same_nonce && same_size;
+    let endpoint_sig = text("endpointSig")?.to_owned();
+    (ours && verify(Kind::ProbeContent, &value, &plan.key)).then_some(Trailer {
+        content_hash,
+        server_time,
+        endpoint_sig,
+    })
+}
+
+/// The signed report of a probe that passed.
+pub fn report(plan: &Plan, measured: &Measured, trailer: &Trailer, key: &NodeKey) -> Value {
+    let mut out = object([
+        ("sessionId", plan.session_id.as_str().into()),
+        ("nodeId", key.node_id().into()),
+        ("nonce", plan.nonce.as_str().into()),
+        ("bytes", plan.size.into()),
+        ("durationMs", measured.duration_ms.into()),
+        ("rttMs", measured.rtt_ms.into()),
+        ("tlsMs", measured.tls_ms.into()),
+        ("contentHash", trailer.content_hash.as_str().into()),
+        ("serverTime", trailer.server_time.as_str().into()),
+        ("endpointSig", trailer.endpoint_sig.as_str().into()),
+    ]);
+    sign(Kind::ProbeReport, &mut out, key);
+    out
+}
+
+/// The signed report of a probe that was refused.
+pub fn refusal(session_id: &str, nonce: &str, reason: ProbeRefusal, key: &NodeKey) -> Value {
+    let mut out = object([
+        ("sessionId", session_id.into()),
+        ("nodeId", key.node_id().into()),
+        ("nonce", nonce.into()),
+        ("refused", reason.slug().into()),
+    ]);
+    sign(Kind::ProbeReport, &mut out, key);
+    out
+}
+
+/// What an endpoint appends to its content, signed; for tests and golden files.
+pub fn endpoint_trailer(nonce: &str, size: u64, content: &blake3::Hash, at: Unix, key: &NodeKey) -> Value {
+    let mut out = object([
+        ("nonce", nonce.into()),
+        ("size", size.into()),
+        ("contentHash", b3(content).into()),
+        ("serverTime", at.to_string().into()),
+    ]);
+    let bytes = crate::signed::signed_bytes(Kind::ProbeContent, &out);
+    out.set(Kind::ProbeContent.member(), base64(&key.sign(&bytes)));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Unix = Unix(1_767_323_045);
+
+    fn key(n: u8) -> NodeKey {
+        NodeKey::from_seed(&[n; 32]).unwrap()
+    }
+
+    fn request() -> Value {
+        object([
+            ("sessionId", "s".into()),
+            ("nodeId", key(1).node_id().into()),
+            ("issuedAt", NOW.to_string().into()),
+            ("endpoint", "https://Probe.example:443/a/b".into()),
+            ("size", (1u64 << 20).into()),
+            ("nonce", "n+/=".into()),
+            ("ttl", 30.into()),
+        ])
+    }
+
+    fn judged(mut value: Value, plain: bool, used: bool, active: bool) -> Result<Challenge, &'static str> {
+        sign(Kind::ProbeRequest, &mut value, &key(2));
+        let approved =
+            [ProbeHost { host: "probe.example".into(), public_key: key(3).public(), position: None }];
+        let context = ProbeContext {
+            node_id: &key(1).node_id(),
+            coordinator: &key(2).public(),
+            now: NOW,
+            approved: &approved,
+            allow_plain: plain,
+            extra_ports: &[],
+            answered: &|_| used,
+            active: &|_| active,
+        };
+        judge(&value, &context)
+    }
+
+    fn with(name: &str, value: impl Into<Value>) -> Value {
+        let mut r = request();
+        r.set(name, value);
+        r
+    }
+
+    fn outcome(value: Value) -> Result<Plan, ProbeRefusal> {
+        judged(value, false, false, true).unwrap().plan
+    }
+
+    #[test]
+    fn a_good_request_becomes_a_get_with_nonce_and_size() {
+        let plan = outcome(request()).unwrap();
+        assert_eq!(plan.url.to_string(), "https://probe.example/a/b?nonce=n%2B%2F%3D&size=1048576");
+        assert_eq!((plan.size, plan.deadline), (1 << 20, Unix(NOW.0 + 30)));
+    }
+
+    #[test]
+    fn every_refusal_has_its_cause_and_its_place() {
+        use ProbeRefusal::*;
+        let at = |s: i64| Unix(NOW.0 + s).to_string();
+        for (value, refusal) in [
+            (with("nodeId", "ed25519:x"), WrongNode),
+            (with("issuedAt", at(61)), Stale),
+            (with("issuedAt", at(-601)), Stale),
+            (with("endpoint", "https://other.example/"), EndpointDenied),
+            (with("endpoint", "https://a.probe.example/"), EndpointDenied),
+            (with("endpoint", "https://probe.example:8443/"), EndpointDenied),
+            (with("endpoint", "https://u@probe.example/"), EndpointDenied),
+            (with("endpoint", "https://probe.example/?q"), EndpointDenied),
+            (with("endpoint", "https://probe.example/#f"), EndpointDenied),
+            (with("endpoint", "http://probe.example/"), EndpointDenied),
+            (with("ttl", 0), Expired),
+            (with("ttl", 301), Expired),
+            (with("issuedAt", at(-30)), Expired),
+            (with("size", (1u64 << 20) - 1), SizeDenied),
+            (with("size", (64u64 << 20) + 1), SizeDenied),
+        ] {
+            assert_eq!(outcome(value.clone()), Err(refusal), "{}", value.canonical());
+        }
+        assert!(outcome(with("size", 64u64 << 20)).is_ok());
+        assert_eq!(judged(with("size", 1), false, true, false).unwrap().plan, Err(NonceReused));
+        assert_eq!(judged(with("size", 1), false, false, false).unwrap().plan, Err(SessionUnknown));
+        assert!(judged(with("endpoint", "http://probe.example/"), true, false, true).unwrap().plan.is_ok());
+        let odd_port = with("endpoint", "http://probe.example:443/");
+        assert_eq!(judged(odd_port, true, false, true).unwrap().plan, Err(EndpointDenied));
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_no_challenge() {
+        let mut forged = request();
+        sign(Kind::ProbeRequest, &mut forged, &key(9));
+        let unsigned = judged(request(), false, false, true);
+        assert!(unsigned.is_ok());
+        assert!(judged(with("nonce", ""), false, false, true).unwrap_err().contains("nonce"));
+        assert!(judged(with("nonce", "x".repeat(MAX_NONCE + 1)), false, false, true).is_err());
+        assert!(judged(with("nonce", "x".repeat(MAX_NONCE)), false, false, true).is_ok());
+        assert!(judged(with("sessionId", 4), false, false, true).unwrap_err().contains("session"));
+        let context = ProbeContext {
+            node_id: "",
+            coordinator: &key(2).public(),
+            now: NOW,
+            approved: &[],
+            allow_plain: false,
+            extra_ports: &[],
+            answered: &|_| false,
+            active: &|_| true,
+        };
+        assert!(judge(&forged, &context).unwrap_err().contains("signature"));
+    }
+
+    fn fetched(change: impl Fn(&mut Value)) -> (Plan, Measured) {
+        let plan = outcome(request()).unwrap();
+        let hash = blake3::hash(b"content");
+        let mut value = endpoint_trailer(&plan.nonce, plan.size, &hash, NOW, &key(3));
+        change(&mut value);
+        let trailer = value.canonical().into_bytes();
+        (plan, Measured { duration_ms: 3, rtt_ms: 1, tls_ms: 2, hash, trailer })
+    }
+
+    #[test]
+    fn a_trailer_must_fit_the_request_the_content_and_the_key() {
+        let (plan, good) = fetched(|_| {});
+        assert!(trailer(&plan, &good).is_ok());
+        let resigned = |name: &'static str, to: &'static str| {
+            fetched(move |v| {
+                v.set(name, to);
+                v.remove("endpointSig");
+                sign(Kind::ProbeContent, v, &key(3));
+            })
+        };
+        let unsigned = fetched(|v| v.set("serverTime", "2026-01-02T03:04:06Z"));
+        let other_key = fetched(|v| {
+            sign(Kind::ProbeContent, v, &key(4));
+        });
+        let cases = [
+            resigned("nonce", "other"),
+            resigned("size", "1048576"),
+            resigned("contentHash", "b3:00"),
+            resigned("serverTime", "now"),
+            unsigned,
+            other_key,
+        ];
+        for (plan, bad) in cases {
+            let text = String::from_utf8(bad.trailer.clone()).unwrap();
+            assert_eq!(trailer(&plan, &bad), Err(ProbeRefusal::EndpointUntrusted), "{text}");
+        }
+        let padded = Measured { trailer: [good.trailer.clone(), vec![b' '; MAX_TRAILER]].concat(), ..good };
+        assert_eq!(trailer(&plan, &padded), Err(ProbeRefusal::EndpointUntrusted));
+    }
+
+    #[test]
+    fn a_report_carries_the_measure_and_the_endpoints_word_signed() {
+        let (plan, measured) = fetched(|_| {});
+        let trailer = trailer(&plan, &measured).unwrap();
+        let report = report(&plan, &measured, &trailer, &key(1));
+        assert!(verify(Kind::ProbeReport, &report, &key(1).public()));
+        for (name, value) in [("bytes", 1 << 20), ("durationMs", 3), ("rttMs", 1), ("tlsMs", 2)] {
+            assert_eq!(report.member(name).and_then(Value::as_int), Some(value), "{name}");
+        }
+        let no = refusal("s", "n", ProbeRefusal::Expired, &key(1));
+        assert!(verify(Kind::ProbeReport, &no, &key(1).public()));
+        assert_eq!(no.member("refused"), Some(&Value::from("expired")));
+    }
+
+    proptest! {
+        #[test]
+        fn no_trailer_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let (plan, measured) = fetched(|_| {});
+            let bad = Measured { trailer: bytes, ..measured };
+            prop_assert_eq!(trailer(&plan, &bad), Err(ProbeRefusal::EndpointUntrusted));
+        }
+    }
+}
