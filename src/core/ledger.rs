@@ -204,7 +204,9 @@ impl Ledger {
     pub fn reset_flows(&self, which: impl Fn(&FlowState, &str) -> bool) {
         // A copy: ending a flow may drop it, which takes it out of the table.
         let all = self.copy_flows();
-        all.iter().filter(|(flow, session)| which(flow, session)).for_each(|(flow, _)| flow.end(Ending::Reset));
+        all.iter()
+            .filter(|(flow, session)| which(flow, session))
+            .for_each(|(flow, _)| flow.end(Ending::Reset));
     }
 
     /// Ends flows whose time is over. To be called once a second while there are flows.

@@ -134,7 +134,9 @@ impl Node {
         let terms = session.terms.borrow().clone();
         match Rules::new(self.owner_rules(), &terms.profile) {
             Ok(rules) => *session.rules.borrow_mut() = Rc::new(rules),
-            Err(e) => return crate::error!("rules of session {} are not valid: {e}", session.order.session_id),
+            Err(e) => {
+                return crate::error!("rules of session {} are not valid: {e}", session.order.session_id);
+            }
         }
         let now = self.ledger.now();
         session.allowance.borrow_mut().apply(self.effective(&terms.limits), now.mono_us);

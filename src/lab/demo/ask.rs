@@ -23,7 +23,10 @@ pub struct Node {
 impl Lab {
     /// A request that must succeed.
     pub fn call(&self, method: &str, path: &str, body: Option<&Json>) -> Outcome<Json> {
-        json("lab", &exchange(self.dial()?, "lab", "", (method, path), &body.map(canonical).unwrap_or_default())?)
+        json(
+            "lab",
+            &exchange(self.dial()?, "lab", "", (method, path), &body.map(canonical).unwrap_or_default())?,
+        )
     }
 
     /// Posts text as it is, and gives the answer's.
@@ -51,8 +54,10 @@ impl Node {
     }
 
     fn exchange(&self, request: (&str, &str), body: &str) -> Outcome<String> {
-        let token = std::fs::read_to_string(self.run_dir.join("api.token")).map_err(|e| format!("api.token: {e}"))?;
-        let stream = UnixStream::connect(self.run_dir.join("api.sock")).map_err(|e| format!("api.sock: {e}"))?;
+        let token =
+            std::fs::read_to_string(self.run_dir.join("api.token")).map_err(|e| format!("api.token: {e}"))?;
+        let stream =
+            UnixStream::connect(self.run_dir.join("api.sock")).map_err(|e| format!("api.sock: {e}"))?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
         let authorization = format!("Authorization: Bearer {}\r\n", token.trim());
         exchange(stream, "node", &authorization, request, body)
@@ -80,7 +85,8 @@ fn exchange(
     stream.write_all(request.as_bytes()).map_err(|e| format!("{who}: {e}"))?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer).map_err(|e| format!("{who}: {e}"))?;
-    let (status, content) = split(&answer).ok_or_else(|| format!("{who}: {method} {path}: no HTTP answer"))?;
+    let (status, content) =
+        split(&answer).ok_or_else(|| format!("{who}: {method} {path}: no HTTP answer"))?;
     if !(200..300).contains(&status) {
         return Err(format!("{who}: {method} {path}: {status} {content}"));
     }
@@ -88,7 +94,11 @@ fn exchange(
 }
 
 fn json(who: &str, content: &str) -> Outcome<Json> {
-    if content.is_empty() { Ok(Json::Null) } else { parse(content.as_bytes()).map_err(|e| format!("{who}: {e}")) }
+    if content.is_empty() {
+        Ok(Json::Null)
+    } else {
+        parse(content.as_bytes()).map_err(|e| format!("{who}: {e}"))
+    }
 }
 
 /// Status and content of an answer that ends with its connection; chunks are put together.

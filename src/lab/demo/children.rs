@@ -33,7 +33,8 @@ impl Children {
     pub fn directory(&self) -> Outcome<PathBuf> {
         let name = format!("echomesh-demo-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
+        let made =
+            std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
         made.map_err(|e| format!("{}: {e}", path.display()))?;
         self.lock().directory = Some(path.clone());
         Ok(path)
@@ -98,7 +99,10 @@ pub fn sleep(ms: u64) {
 }
 
 /// A command to be started.
-#[allow(clippy::disallowed_methods, reason = "the demo starts the lab, the node and curl; the daemon executes nothing")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the demo starts the lab, the node and curl; the daemon executes nothing"
+)]
 pub fn program(path: impl AsRef<std::ffi::OsStr>) -> Command {
     Command::new(path)
 }

@@ -87,7 +87,10 @@ impl Curl {
     /// Starts an upload that trickles on until it is cut: `(child, the pipe to feed)`.
     pub fn upload(&self, url: &str) -> Outcome<(Child, std::process::ChildStdin)> {
         let mut command = self.command(url);
-        command.args(["--no-buffer", "-X", "POST", "-T", "-", "-H", "Expect:"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        command
+            .args(["--no-buffer", "-X", "POST", "-T", "-", "-H", "Expect:"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null());
         let mut child = command.spawn().map_err(|e| format!("curl: {e}"))?;
         let pipe = child.stdin.take().ok_or("curl has no input")?;
         Ok((child, pipe))
@@ -99,8 +102,11 @@ impl Curl {
         let ms = mono_ms() - start;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let report = text.lines().rev().find_map(|line| line.strip_prefix("report "));
-        let numbers: Vec<u64> =
-            report.ok_or_else(|| format!("curl: {text}"))?.split(' ').filter_map(|n| n.parse().ok()).collect();
+        let numbers: Vec<u64> = report
+            .ok_or_else(|| format!("curl: {text}"))?
+            .split(' ')
+            .filter_map(|n| n.parse().ok())
+            .collect();
         let &[connect, status, download, upload] = numbers.as_slice() else {
             return Err(format!("curl: {text}"));
         };
@@ -137,7 +143,8 @@ impl Curl {
     fn slug(&self) -> String {
         let head = std::fs::read_to_string(&self.scratch).unwrap_or_default();
         let field = head.lines().find(|line| line.to_ascii_lowercase().starts_with("proxy-status:"));
-        let details = field.and_then(|line| line.split_once("details=\"")).and_then(|(_, rest)| rest.split_once('"'));
+        let details =
+            field.and_then(|line| line.split_once("details=\"")).and_then(|(_, rest)| rest.split_once('"'));
         details.map(|(slug, _)| slug.to_owned()).unwrap_or_default()
     }
 }

@@ -76,7 +76,9 @@ fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Outcome<Opt
                 let number = text.to_str().and_then(|t| t.parse().ok()).filter(|n| (1..=100_000).contains(n));
                 options.megabytes = number.ok_or("--size takes 1 to 100000 (MB)")?;
             }
-            lexopt::Arg::Long("node") => options.node = Some(parser.value().map_err(|e| e.to_string())?.into()),
+            lexopt::Arg::Long("node") => {
+                options.node = Some(parser.value().map_err(|e| e.to_string())?.into())
+            }
             lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => return Ok(None),
             other => return Err(other.unexpected().to_string()),
         }

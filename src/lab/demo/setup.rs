@@ -47,7 +47,12 @@ impl Stage {
             children.check()?;
             Ok(std::fs::read(home.join("lab.json")).ok().and_then(|text| parse(&text).ok()))
         })?;
-        let control = facts.member("control").and_then(|c| c.str("address")).unwrap_or_default().parse().map_err(|_| "lab.json: control is no address")?;
+        let control = facts
+            .member("control")
+            .and_then(|c| c.str("address"))
+            .unwrap_or_default()
+            .parse()
+            .map_err(|_| "lab.json: control is no address")?;
         Ok((directory, Lab(control), facts))
     }
 
@@ -81,7 +86,8 @@ impl Stage {
 
 /// The owner's configuration, as a person would write it.
 fn configuration(directory: &Path, facts: &Json, relay: SocketAddr) -> Outcome<String> {
-    let [origin, endpoint, coordinator, doh] = ["origin", "endpoint", "coordinator", "doh"].map(|r| port(facts, r));
+    let [origin, endpoint, coordinator, doh] =
+        ["origin", "endpoint", "coordinator", "doh"].map(|r| port(facts, r));
     let key = need(facts, "coordinatorPublicKey")?;
     let ca = need(facts, "caFile")?;
     let home = directory.display();
@@ -133,7 +139,11 @@ fn free_port() -> Outcome<SocketAddr> {
 fn binary(options: &Options) -> Outcome<PathBuf> {
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     let path = options.node.clone().unwrap_or_else(|| own.with_file_name("echomesh"));
-    if path.is_file() { Ok(path) } else { Err(format!("{}: no node there; build it, or give --node", path.display())) }
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!("{}: no node there; build it, or give --node", path.display()))
+    }
 }
 
 /// What a program said last.

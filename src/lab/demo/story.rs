@@ -28,9 +28,15 @@ pub fn tell(options: &Options, children: &Children) -> Outcome<bool> {
     view.line("EchoMesh: coordinator, origin, node and a buyer on this machine. Nothing leaves it.\n");
     let start = mono_ms();
     let lab = Stage::lab(children)?;
-    view.step("lab", &format!("coordinator, trusted endpoint, HTTPS origin, resolver: {} ms", mono_ms() - start));
+    view.step(
+        "lab",
+        &format!("coordinator, trusted endpoint, HTTPS origin, resolver: {} ms", mono_ms() - start),
+    );
     let stage = Stage::node(children, options, lab)?;
-    view.step("node", &format!("echomesh run, ready for orders after {} ms (pid {})", stage.ready_ms, stage.node_pid));
+    view.step(
+        "node",
+        &format!("echomesh run, ready for orders after {} ms (pid {})", stage.ready_ms, stage.node_pid),
+    );
     let pin = registered(&view, &stage)?;
     let mut session = open(&view, &stage, &pin, "buyer.curl")?;
     let mut ok = page(&view, &stage, &mut session)?;
@@ -39,7 +45,11 @@ pub fn tell(options: &Options, children: &Children) -> Outcome<bool> {
     ok &= probe(&view, &stage, &session)?;
     ok &= pause(&view, &stage, &mut session)?;
     ok &= summary::settle(&view, &stage, &session)?;
-    view.line(if ok { "\nAll as it must be." } else { "\nNot all is as it must be: see the lines with ✗." });
+    view.line(if ok {
+        "\nAll as it must be."
+    } else {
+        "\nNot all is as it must be: see the lines with ✗."
+    });
     if options.keep {
         keep(&view, &stage, &pin)?;
     }
@@ -63,7 +73,11 @@ fn open(view: &View, stage: &Stage, pin: &str, name: &str) -> Outcome<Session> {
     let opened = stage.lab.call("POST", "/open", Some(&body))?;
     let (id, token) = (need(&opened, "sessionId")?, need(&opened, "token")?);
     if opened.str("state") != Some("active") {
-        return Err(format!("the session is {:?}, answer {:?}", opened.str("state"), opened.member("answer")));
+        return Err(format!(
+            "the session is {:?}, answer {:?}",
+            opened.str("state"),
+            opened.member("answer")
+        ));
     }
     let file = stage.directory.join(name);
     let proxy = format!("https://{}", stage.relay);
@@ -80,7 +94,10 @@ fn page(view: &View, stage: &Stage, session: &mut Session) -> Outcome<bool> {
     let fetched = session.curl.get(&stage.origin("/"), |_, _| ())?;
     session.content.0 += fetched.download;
     let ok = fetched.exit == 0 && fetched.status == 200;
-    let told = format!("curl → node → origin: status {}, {} bytes, {} ms", fetched.status, fetched.download, fetched.ms);
+    let told = format!(
+        "curl → node → origin: status {}, {} bytes, {} ms",
+        fetched.status, fetched.download, fetched.ms
+    );
     Ok(view.verdict(ok, "page", &told))
 }
 
@@ -95,7 +112,11 @@ fn file(view: &View, stage: &Stage, session: &mut Session, megabytes: u64) -> Ou
     })?;
     view.progress_end();
     session.content.0 += fetched.download;
-    Ok(view.verdict(fetched.exit == 0 && fetched.download == size, "file", &bar(fetched.download, size, fetched.ms)))
+    Ok(view.verdict(
+        fetched.exit == 0 && fetched.download == size,
+        "file",
+        &bar(fetched.download, size, fetched.ms),
+    ))
 }
 
 fn refusals(view: &View, session: &Session) -> Outcome<bool> {
@@ -128,7 +149,8 @@ fn probe(view: &View, stage: &Stage, session: &Session) -> Outcome<bool> {
     let report = probe.member("report");
     let verdict = probe.str("verdict").unwrap_or("unanswered");
     let [rtt, tls, ms, bytes] = ["rttMs", "tlsMs", "durationMs", "bytes"].map(|name| count(report, name));
-    let told = format!("{} of signed content in {ms} ms, TCP {rtt} ms, TLS {tls} ms: {verdict}", megabytes(bytes));
+    let told =
+        format!("{} of signed content in {ms} ms, TCP {rtt} ms, TLS {tls} ms: {verdict}", megabytes(bytes));
     Ok(view.verdict(verdict == "passed", "probe", &told))
 }
 

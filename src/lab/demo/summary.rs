@@ -36,9 +36,17 @@ pub fn settle(view: &View, stage: &Stage, session: &Session) -> Outcome<bool> {
     let totals = known.member("totals");
     let rows = [
         Row("curl: content", session.content.0, session.content.1),
-        Row("origin: TCP payload at its socket", count(Some(&origin), "sent"), count(Some(&origin), "received")),
+        Row(
+            "origin: TCP payload at its socket",
+            count(Some(&origin), "sent"),
+            count(Some(&origin), "received"),
+        ),
         Row("node: /sessions", node.0, node.1),
-        Row("coordinator: sum of bundles", count(Some(&known), "bytesIngress"), count(Some(&known), "bytesEgress")),
+        Row(
+            "coordinator: sum of bundles",
+            count(Some(&known), "bytesIngress"),
+            count(Some(&known), "bytesEgress"),
+        ),
         Row("coordinator: totals at settlement", count(totals, "bytesIngress"), count(totals, "bytesEgress")),
     ];
     ok &= table(view, &rows);
@@ -68,7 +76,11 @@ fn table(view: &View, rows: &[Row]) -> bool {
     }
     let agree = agree(rows);
     view.line("");
-    view.verdict(agree, "sums", if agree { "origin, node, bundles and totals agree" } else { "they do not agree" })
+    view.verdict(
+        agree,
+        "sums",
+        if agree { "origin, node, bundles and totals agree" } else { "they do not agree" },
+    )
 }
 
 fn agree(rows: &[Row]) -> bool {
@@ -82,19 +94,24 @@ fn figures(view: &View, stage: &Stage, rows: &[Row]) -> Outcome<()> {
         let over = payload.saturating_sub(*content);
         let permille = (over * 1000).checked_div(*payload).unwrap_or(0);
         let told = format!("{} bytes ({}.{} %)", grouped(over), permille / 10, permille % 10);
-        view.line(&format!("  More than curl's content from the origin: TLS records, handshakes, HTTP heads: {told}."));
+        view.line(&format!(
+            "  More than curl's content from the origin: TLS records, handshakes, HTTP heads: {told}."
+        ));
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", stage.node_pid)).map_err(|e| e.to_string())?;
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", stage.node_pid)).map_err(|e| e.to_string())?;
     let kb = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_ascii_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0)
     };
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", stage.node_pid)).map_err(|e| e.to_string())?;
+    let stat =
+        std::fs::read_to_string(format!("/proc/{}/stat", stage.node_pid)).map_err(|e| e.to_string())?;
     let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
     // utime and stime are fields 14 and 15 of proc(5), 12 and 13 after the name.
     let ticks: u64 = fields.skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
     let ms = ticks * 1000 / rustix::param::clock_ticks_per_second().max(1);
-    let told = format!("RSS {} kB now, {} kB at most; {ms} ms of CPU time in all", kb("VmRSS:"), kb("VmHWM:"));
+    let told =
+        format!("RSS {} kB now, {} kB at most; {ms} ms of CPU time in all", kb("VmRSS:"), kb("VmHWM:"));
     view.step("node", &told);
     Ok(())
 }

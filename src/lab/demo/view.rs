@@ -31,7 +31,11 @@ impl View {
 
     /// One of the two, by the flag; gives the flag back.
     pub fn verdict(&self, ok: bool, name: &str, text: &str) -> bool {
-        if ok { self.step(name, text) } else { self.fail(name, text) }
+        if ok {
+            self.step(name, text)
+        } else {
+            self.fail(name, text)
+        }
         ok
     }
 
@@ -99,7 +103,10 @@ mod tests {
     #[test]
     fn the_bar_fills_from_nothing_to_all() {
         assert!(bar(0, 100, 10).starts_with(&"░".repeat(30)));
-        assert_eq!(bar(50_000_000, 100_000_000, 100), format!("{}{}   50.0 MB   500 MB/s", "█".repeat(15), "░".repeat(15)));
+        assert_eq!(
+            bar(50_000_000, 100_000_000, 100),
+            format!("{}{}   50.0 MB   500 MB/s", "█".repeat(15), "░".repeat(15))
+        );
         assert!(bar(200, 100, 0).starts_with(&"█".repeat(30)));
         assert!(bar(0, 0, 0).starts_with(&"█".repeat(30)));
     }
