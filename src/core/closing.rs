@@ -43,7 +43,8 @@ impl Node {
                 body.limits = Some(limits_to_value(session.allowance.borrow().limits()));
             }
             Transition::Closing => {
-                let reason = if let Event::CloseRequested(reason) = event { reason.as_str() } else { "stopped" };
+                let reason =
+                    if let Event::CloseRequested(reason) = event { reason.as_str() } else { "stopped" };
                 crate::info!("session {id} is closing: {reason}");
                 body.reason = Some(reason.to_owned());
             }

@@ -25,7 +25,9 @@ impl Node {
                 "open" => self.on_open(&signal.body, &key, &mut records),
                 "close" => self.on_close(&signal.body, &key, &mut records),
                 "policy" => self.on_policy(&signal.body, &key, &mut records),
-                other => crate::warn!("the coordinator sent a signal of unknown type {other:?}; it is ignored"),
+                other => {
+                    crate::warn!("the coordinator sent a signal of unknown type {other:?}; it is ignored")
+                }
             }
         }
         records.push(record("cursor", [("cursor", cursor.into())]));
@@ -37,7 +39,8 @@ impl Node {
     fn on_open(&self, body: &Value, key: &PublicKey, records: &mut Vec<Value>) {
         let config = self.config();
         let now = self.ledger.now().unix();
-        let state = self.standing();
+        let refused = self.machine.borrow().open_refusal();
+        let state = |slug| refused == Some(slug);
         let judgement = {
             let (durable, region) = (self.durable.borrow(), self.region.borrow());
             // Records of this batch are not in `durable` yet, but sessions opened by it are in the table.
@@ -55,10 +58,10 @@ impl Node {
                 category_opt_out: &config.policy.category_opt_out,
                 extra_ports: &config.lab.ports,
                 transports: &["relay"],
-                paused: state.paused,
-                outside_schedule: state.outside_schedule,
-                quarantined: state.quarantined,
-                guard_down: state.guard_down,
+                paused: state("paused"),
+                outside_schedule: state("outside-schedule"),
+                quarantined: state("quarantined"),
+                guard_down: state("guard-down"),
                 has_capacity: self.sessions.borrow().len() < MAX_SESSIONS
                     && durable.known.len() < durable::MAX_KNOWN
                     && durable.bundles.len() < durable::MAX_BUNDLES,
@@ -76,7 +79,8 @@ impl Node {
 
     fn accept(&self, open: Open, records: &mut Vec<Value>) {
         let id = open.session_id.clone();
-        let terms = Terms { profile: open.profile.clone(), limits: open.limits.clone(), since: open.issued_at };
+        let terms =
+            Terms { profile: open.profile.clone(), limits: open.limits.clone(), since: open.issued_at };
         let Ok(rules) = Rules::new(self.owner_rules(), &terms.profile) else {
             return self.refuse_open(&open.raw, Some(id), OpenRefusal::Malformed, None, records);
         };
@@ -85,7 +89,8 @@ impl Node {
         let known =
             Known { hash: orders::fingerprint(&open.raw), until: open.expires_at.0.saturating_add(DAY) };
         records.push(durable::known(&id, &known));
-        records.push(durable::open(&id, &durable::Open { order: Some(open.raw.clone()), ..Default::default() }));
+        records
+            .push(durable::open(&id, &durable::Open { order: Some(open.raw.clone()), ..Default::default() }));
         let session = Rc::new(Session::new(open, terms, (Rc::new(rules), limits), meter, self.shared()));
         self.sessions.borrow_mut().insert(id.clone(), session.clone());
         crate::info!("session {id} opened for {}, {}", session.order.buyer, session.order.category);
@@ -104,7 +109,10 @@ impl Node {
         let slug = reason.slug();
         crate::warn!("an open was refused: {slug}");
         if matches!(reason, OpenRefusal::BadSignature | OpenRefusal::WrongNode | OpenRefusal::Malformed) {
-            self.alert(&format!("open-{slug}"), "The coordinator sent an order to open a session that is not valid.");
+            self.alert(
+                &format!("open-{slug}"),
+                "The coordinator sent an order to open a session that is not valid.",
+            );
         }
         let Some(id) = session_id else { return };
         if let Some(until) = remember_until {
@@ -169,7 +177,10 @@ impl Node {
         let slug = fault.slug();
         crate::warn!("a {what} was not applied: {slug}");
         if *fault != OrderFault::Superseded {
-            self.alert(&format!("{what}-{slug}"), "The coordinator sent an order that is not valid; it was not applied.");
+            self.alert(
+                &format!("{what}-{slug}"),
+                "The coordinator sent an order that is not valid; it was not applied.",
+            );
         }
     }
 }

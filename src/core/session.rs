@@ -165,7 +165,8 @@ impl Account for Session {
         if !self.machine.borrow().carries() {
             return 0;
         }
-        let node = self.shared.ledger.allowance.borrow_mut().available(now.mono_us, self.shared.ledger.periods(now));
+        let node =
+            self.shared.ledger.allowance.borrow_mut().available(now.mono_us, self.shared.ledger.periods(now));
         let own = self.allowance.borrow_mut().available(now.mono_us, utc_day(now));
         usize::try_from(node.min(own)).unwrap_or(usize::MAX)
     }
