@@ -99,6 +99,11 @@ fn dispatch(arguments: &Arguments) -> Done {
         "config set" => node::config_set(arguments),
         "help" => help::command(arguments),
         "version" => out::print(concat!("echomesh ", env!("CARGO_PKG_VERSION"), "\n")),
-        _ => files::command(arguments),
+        "config check" => files::check(arguments),
+        "config show" => files::show(arguments),
+        "config init" => files::init(arguments),
+        "config convert" => files::convert(arguments),
+        "verify" => files::verify(arguments),
+        name => Err(Failure::new(Exit::Failed, format!("{name} is not in this build"))),
     }
 }
