@@ -158,7 +158,7 @@ fn a_bundle_of_another_node_in_the_chain_is_a_fault() {
 }
 
 #[test]
-fn a_changed_missing_or_added_line_is_found() {
+fn a_changed_or_missing_line_is_found() {
     let honest = export().log;
     let lines: Vec<&str> = honest.split_inclusive('\n').collect();
     for (log, fault) in [
@@ -167,11 +167,27 @@ fn a_changed_missing_or_added_line_is_found() {
             "bundle 1: the lines of its window",
         ),
         ([lines[0], lines[1], lines[3]].concat(), "bundle 1: the lines of its window"),
-        (honest.clone() + &line().text(Unix(T + 5000)), "1 lines lie in no bundle's window"),
+        (honest.clone() + &line().text(Unix(T + 951)), "bundle 2: the lines of its window"),
+        (
+            honest.clone() + &line().text(Unix(T + 951)),
+            "the lines give 5000 bytes of ingress, the bundles only 4000",
+        ),
     ] {
         let faults = Export { log, ..export() }.faults();
         assert!(faults.iter().any(|f| f.starts_with(fault)), "{faults:?}");
     }
+}
+
+#[test]
+fn lines_of_a_window_that_was_lost_are_noted() {
+    let mut e = export();
+    e.log.push_str(&line().text(Unix(T + 5000)));
+    let report = e.verify();
+    assert!(report.is_ok());
+    assert_eq!(
+        report.sessions[0].notes,
+        ["1 lines lie in windows without a bundle: nobody was billed for them"]
+    );
 }
 
 #[test]
