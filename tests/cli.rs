@@ -15,7 +15,7 @@ use echomesh::json::{Value, array, object, parse};
 use echomesh::time::Unix;
 use std::cell::RefCell;
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -216,6 +216,25 @@ fn an_export_is_whole_and_a_closed_pipe_is_no_panic() {
 }
 
 #[test]
+fn a_watched_status_refreshes_and_ends_with_a_signal() {
+    let node = Node::start("watch");
+    let line = ["status", "--watch", "--run-dir", node.dir.to_str().unwrap()];
+    let mut child = program(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut titles = 0;
+    while titles < 2 {
+        let mut line = String::new();
+        assert_ne!(out.read_line(&mut line).unwrap(), 0);
+        titles += usize::from(line.starts_with("EchoMesh "));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert!(child.wait().unwrap().success() && !rest.contains('\x1b'));
+}
+
+#[test]
 fn without_a_node_the_exit_code_says_so() {
     let dir = folder("nobody");
     let (_, error) = expect(&run(&["status", "--run-dir", dir.to_str().unwrap()]), 3);
@@ -284,6 +303,31 @@ fn configurations_are_checked_shown_and_converted_without_a_node() {
     expect(&run(&["config", "convert", spec, "--to", "toml"]), 2);
     let made = expect(&run(&["config", "init"]), 0).0;
     assert!(made.contains("version: 1"), "{made}");
+}
+
+#[test]
+fn a_key_is_made_shown_exported_and_destroyed() {
+    let dir = folder("keys");
+    fs::create_dir(&dir).unwrap();
+    let config = dir.join("config.yaml");
+    fs::write(&config, format!("version: 1\nnode:\n  idPath: {}/node.key\n", dir.display())).unwrap();
+    let keys = |line: &[&str]| run(&[&["keys"], line, &["--config", config.to_str().unwrap()]].concat());
+    assert!(expect(&keys(&["show"]), 0).0.starts_with("state: absent\n"));
+    let made = expect(&keys(&["generate"]), 0).0;
+    let id = made.lines().next().unwrap().to_owned();
+    assert!(id.starts_with("nodeId: ed25519:") && expect(&keys(&["show"]), 0).0.starts_with(&id));
+    assert!(expect(&keys(&["export"]), 4).1.contains("--yes"));
+    let file = dir.join("backup.pem");
+    expect(&keys(&["export", "--yes", "--out", file.to_str().unwrap()]), 0);
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    let rotated = expect(&keys(&["rotate"]), 0).0;
+    assert!(!rotated.starts_with(&id) && rotated.contains(id.trim_start_matches("nodeId: ")));
+    assert!(expect(&keys(&["import", file.to_str().unwrap()]), 0).0.starts_with(&id));
+    expect(&keys(&["wipe"]), 4);
+    expect(&keys(&["wipe", "--yes"]), 0);
+    assert!(expect(&keys(&["show"]), 0).0.starts_with("state: absent\n"));
+    assert!(expect(&run(&["keys", "show", "--config", "/nonexistent"]), 78).1.contains("config init"));
+    fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]

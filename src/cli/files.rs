@@ -46,7 +46,7 @@ pub fn verify(arguments: &Arguments) -> Done {
     let named: Vec<(&str, &[u8])> =
         files.iter().map(|(name, text)| (name.as_str(), text.as_slice())).collect();
     let report = meter::verify(&named);
-    out::print(&report.to_string())?;
+    out::print(&format!("{}\n", report.to_string().trim_end()))?;
     match report.is_ok() {
         true => Ok(()),
         false => Err(Failure::new(Exit::Refused, "the export does not hold")),
@@ -66,12 +66,14 @@ fn face(arguments: &Arguments) -> Result<Option<Face>, Failure> {
     }
 }
 
-fn config_failure(failure: commands::Failure) -> Failure {
+/// A failure of the configuration as one of this program.
+pub fn config_failure(failure: commands::Failure) -> Failure {
     let exit = if failure.code == commands::BAD_CONFIG { Exit::Config } else { Exit::Failed };
     Failure::new(exit, failure.text)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+/// A whole file of bounded size.
+pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
     let read = fs::File::open(path).and_then(|file| file.take(MAX_EXPORT + 1).read_to_end(&mut text));
     let failed = |what: String| Failure::new(Exit::Failed, format!("{}: {what}", path.display()));

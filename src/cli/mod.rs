@@ -4,6 +4,7 @@ pub mod args;
 mod client;
 mod files;
 mod help;
+mod keys;
 mod node;
 mod out;
 pub mod run;
@@ -104,6 +105,6 @@ fn dispatch(arguments: &Arguments) -> Done {
         "config init" => files::init(arguments),
         "config convert" => files::convert(arguments),
         "verify" => files::verify(arguments),
-        name => Err(Failure::new(Exit::Failed, format!("{name} is not in this build"))),
+        _ => keys::command(arguments),
     }
 }
