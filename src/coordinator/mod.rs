@@ -1,7 +1,10 @@
 //! The coordinator as the node's counterpart: what is said, how it is signed, when it is said, and the tasks that say
 //! it (`docs/protocol.md`, section 2).
+pub mod bell;
 pub mod client;
 pub mod link;
+pub mod node;
 pub mod orders;
+mod probing;
 pub mod signatures;
 pub mod wire;

@@ -51,10 +51,8 @@ pub struct Durable {
     pub nonces: BTreeMap<String, i64>,
     /// The quota counters.
     pub quota: Option<Value>,
-    /// Whether the owner paused the node, and the reason of a quarantine.
-    pub paused: bool,
-    /// Reason of the quarantine that is in force.
-    pub quarantine: Option<String>,
+    /// What the owner wants, and a quarantine that is in force: the node's machine in writing.
+    pub node: Option<Value>,
     /// Last corrected time that was stored, Unix seconds.
     pub time: i64,
 }
@@ -74,7 +72,7 @@ impl Durable {
     pub fn apply(&mut self, record: &Value) {
         let text = |name: &str| record.member(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let int = |name: &str| record.member(name).and_then(Value::as_int).unwrap_or_default();
-        let value = |name: &str| record.member(name).cloned();
+        let value = |name: &str| record.member(name).filter(|v| **v != Value::Null).cloned();
         let id = text("id");
         match record.member("k").and_then(Value::as_str).unwrap_or_default() {
             "cursor" => self.cursor = text("cursor"),
@@ -111,10 +109,7 @@ impl Durable {
                 self.nonces.insert(text("nonce"), int("until"));
             }
             "quota" => self.quota = value("quota"),
-            "paused" => self.paused = record.member("on").and_then(Value::as_bool).unwrap_or_default(),
-            "quarantine" => {
-                self.quarantine = record.member("reason").and_then(Value::as_str).map(str::to_owned)
-            }
+            "node" => self.node = value("state"),
             "time" => self.time = self.time.max(int("at")),
             _ => {}
         }
@@ -131,8 +126,7 @@ impl Durable {
     pub fn snapshot(&self) -> Vec<Value> {
         let mut records = vec![record("cursor", [("cursor", self.cursor.as_str().into())])];
         records.push(record("time", [("at", self.time.into())]));
-        records.push(record("paused", [("on", self.paused.into())]));
-        records.push(record("quarantine", [("reason", self.quarantine.clone().into())]));
+        records.extend(self.node.iter().map(|n| record("node", [("state", n.clone())])));
         records.extend(self.quota.iter().map(|q| record("quota", [("quota", q.clone())])));
         records.extend(self.known.iter().map(|(id, k)| known(id, k)));
         records.extend(self.open.iter().map(|(id, o)| open(id, o)));
@@ -218,7 +212,7 @@ mod tests {
                 [("id", s("a")), ("bundle", bundle("a", 1)), ("chain", object([("seq", 2.into())]))],
             ),
             record("nonce", [("nonce", s("n")), ("until", 50.into())]),
-            record("quarantine", [("reason", s("geo"))]),
+            record("node", [("state", s("paused"))]),
             record("time", [("at", 7.into())]),
         ]
     }

@@ -1,10 +1,12 @@
 //! What all sessions share: the clocks, the owner's caps, the table of live flows, and the counters of the node.
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::json::{Value, object};
 use crate::meter::{HostHasher, LogStore, Qos};
 use crate::policy::refusal::Refusal;
 use crate::policy::schedule::{LocalTime, local_day, next_midnight};
 use crate::session::allowance::{NodeAllowance, NodeCaps, Periods, month_end, month_number};
+use crate::session::limits::Quota;
 use crate::session::pacer::Pacer;
 use crate::session::{Ending, FlowState, Phase};
 use crate::time::{DAY, Now, Unix};
@@ -99,6 +101,32 @@ impl Ledger {
             notices: RefCell::default(),
             bell: RefCell::default(),
             rung: Cell::new(false),
+        }
+    }
+
+    /// The quota counters, for the journal.
+    pub fn quota(&self) -> Value {
+        let allowance = self.allowance.borrow();
+        let (day, ingress, egress) = self.today.get();
+        let today = object([("day", day.into()), ("ingress", ingress.into()), ("egress", egress.into())]);
+        object([("day", allowance.day.to_value()), ("month", allowance.month.to_value()), ("today", today)])
+    }
+
+    /// Goes on with counters from the journal. Ones that cannot be read count as nothing used.
+    pub fn restore(&self, quota: Option<&Value>) {
+        let Some(quota) = quota else { return };
+        let mut allowance = self.allowance.borrow_mut();
+        let read = |name: &str, limit| quota.member(name).and_then(|v| Quota::from_value(v, limit).ok());
+        let (day_limit, month_limit) = (allowance.day.limit_bytes, allowance.month.limit_bytes);
+        if let Some(day) = read("day", day_limit) {
+            allowance.day = day;
+        }
+        if let Some(month) = read("month", month_limit) {
+            allowance.month = month;
+        }
+        let today = |name: &str| quota.member("today")?.member(name)?.as_int();
+        if let (Some(day), Some(i), Some(e)) = (today("day"), today("ingress"), today("egress")) {
+            self.today.set((day, i.unsigned_abs(), e.unsigned_abs()));
         }
     }
 

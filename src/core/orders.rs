@@ -39,7 +39,8 @@ impl Node {
     fn on_open(&self, body: &Value, key: &PublicKey, records: &mut Vec<Value>) {
         let config = self.config();
         let now = self.ledger.now().unix();
-        let state = self.standing();
+        let refused = self.machine.borrow().open_refusal();
+        let state = |slug| refused == Some(slug);
         let judgement = {
             let (durable, region) = (self.durable.borrow(), self.region.borrow());
             // Records of this batch are not in `durable` yet, but sessions opened by it are in the table.
@@ -57,10 +58,10 @@ impl Node {
                 category_opt_out: &config.policy.category_opt_out,
                 extra_ports: &config.lab.ports,
                 transports: &["relay"],
-                paused: state.paused,
-                outside_schedule: state.outside_schedule,
-                quarantined: state.quarantined,
-                guard_down: state.guard_down,
+                paused: state("paused"),
+                outside_schedule: state("outside-schedule"),
+                quarantined: state("quarantined"),
+                guard_down: state("guard-down"),
                 has_capacity: self.sessions.borrow().len() < MAX_SESSIONS
                     && durable.known.len() < durable::MAX_KNOWN
                     && durable.bundles.len() < durable::MAX_BUNDLES,

@@ -167,6 +167,7 @@ fn es_number(n: f64) -> String {
     let shortest = format!("{:e}", n.abs());
     let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let digits = even_of_two(digits, n.abs());
     let point = exponent.parse::<i32>().unwrap_or(0) + 1;
     let count = i32::try_from(digits.len()).unwrap_or(1);
     let zeros = |n: i32| "0".repeat(usize::try_from(n).unwrap_or(0));
@@ -183,6 +184,19 @@ fn es_number(n: f64) -> String {
         format!("{first}{dot}{rest}e{:+}", point - 1)
     };
     if n < 0.0 { format!("-{body}") } else { body }
+}
+
+/// Of two shortest forms equally near to the value RFC 8785 wants the even one; the standard library rounds up.
+fn even_of_two(mut digits: String, n: f64) -> String {
+    // A tie has one significant digit more, a 5, and then nothing; 770 places show any double exactly.
+    let exact = format!("{n:.770e}");
+    let exact: String =
+        exact.split('e').next().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+    let lower = digits.pop().and_then(|last| last.to_digit(10)).unwrap_or(0);
+    let down = char::from_digit(lower.saturating_sub(1), 10).unwrap_or('0');
+    let tie = lower % 2 == 1 && exact.trim_end_matches('0') == format!("{digits}{down}5");
+    digits.push(if tie { down } else { char::from_digit(lower, 10).unwrap_or('0') });
+    digits
 }
 
 /// Refuses duplicate names and deep nesting; everything else is the parser's business.
@@ -275,11 +289,11 @@ mod tests {
             (0x444b_1ae4_d6e2_ef50, "1e+21"),
             (0x3eb0_c6f7_a0b5_ed8c, "9.999999999999997e-7"),
             (0x3eb0_c6f7_a0b5_ed8d, "0.000001"),
-            (0x41b3_de43_5555_53e3, "333333333.3333332"),
-            (0x41b3_de43_5555_5553, "333333333.33333325"),
-            (0x41b3_de43_5555_5554, "333333333.3333333"),
-            (0x41b3_de43_5555_5555, "333333333.3333334"),
-            (0x41b3_de43_5555_5556, "333333333.33333343"),
+            (0x41b3_de43_5555_5553, "333333333.3333332"),
+            (0x41b3_de43_5555_5554, "333333333.33333325"),
+            (0x41b3_de43_5555_5555, "333333333.3333333"),
+            (0x41b3_de43_5555_5556, "333333333.3333334"),
+            (0x41b3_de43_5555_5557, "333333333.33333343"),
             (0x4314_3ff3_c1cb_0959, "1424953923781206.2"),
         ] {
             assert_eq!(es_number(f64::from_bits(bits)), wanted, "{bits:x}");

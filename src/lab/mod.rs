@@ -22,6 +22,8 @@ mod keys;
 mod origin;
 mod pki;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod text;
 mod up;
 

@@ -21,10 +21,10 @@ impl Pki {
     pub fn open(dir: &Path) -> io::Result<Pki> {
         std::fs::create_dir_all(dir)?;
         let fresh = KeyPair::generate().map_err(io::Error::other)?.serialize_pem();
-        let key = KeyPair::from_pem(&keep(&dir.join("ca.key"), &fresh)?).map_err(io::Error::other)?;
+        let key = KeyPair::from_pem(&keep(&dir.join("ca.key"), &fresh, 0o600)?).map_err(io::Error::other)?;
         let params = authority();
         let certificate = params.self_signed(&key).map_err(io::Error::other)?.pem();
-        keep(&dir.join("ca.pem"), &certificate)?;
+        keep(&dir.join("ca.pem"), &certificate, 0o644)?;
         Ok(Pki { dir: dir.to_owned(), issuer: Issuer::new(params, key) })
     }
 
@@ -35,7 +35,7 @@ impl Pki {
 
     /// The signing key of a role, made at first use.
     pub fn signing_key(&self, role: &str) -> io::Result<Key> {
-        let seed = keep(&self.dir.join(format!("{role}.seed")), &hex(&keys::random::<32>()))?;
+        let seed = keep(&self.dir.join(format!("{role}.seed")), &hex(&keys::random::<32>()), 0o600)?;
         let seed = unhex(seed.trim()).and_then(|raw| <[u8; 32]>::try_from(raw).ok());
         seed.map(Key::from_seed)
             .ok_or_else(|| io::Error::other(format!("{role}.seed is not 32 bytes of hex")))
@@ -112,10 +112,10 @@ fn authority() -> CertificateParams {
 }
 
 /// Reads a file, writing `fresh` first if there is none; whoever writes first wins.
-fn keep(path: &Path, fresh: &str) -> io::Result<String> {
+fn keep(path: &Path, fresh: &str, mode: u32) -> io::Result<String> {
     if !path.exists() {
         let draft = path.with_extension(format!("draft{}", std::process::id()));
-        write_private(&draft, fresh)?;
+        write_new(&draft, fresh, mode)?;
         let linked = std::fs::hard_link(&draft, path);
         std::fs::remove_file(&draft)?;
         match linked {
@@ -126,9 +126,9 @@ fn keep(path: &Path, fresh: &str) -> io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-fn write_private(path: &Path, content: &str) -> io::Result<()> {
+fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     file.write_all(content.as_bytes())
 }

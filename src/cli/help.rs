@@ -1,0 +1,328 @@
+//! What commands and options there are. One table: the parser and every help text come from it.
+use super::args::Arguments;
+use super::{Done, Exit, Failure, out};
+use std::fmt::Write as _;
+
+/// A command.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Command {
+    /// One word, or two: `config check`.
+    pub name: &'static str,
+    /// Its operands, as the usage line shows them.
+    pub operands: &'static str,
+    /// How many operands it takes, at least and at most.
+    pub count: (usize, usize),
+    /// Options it takes, by their names in [`OPTIONS`].
+    pub options: &'static [&'static str],
+    /// One line for the list of commands.
+    pub summary: &'static str,
+    /// What its own help says beyond that.
+    pub text: &'static str,
+}
+
+/// An option: its name, the word for its value if it has one, and its help.
+pub type Opt = (&'static str, Option<&'static str>, &'static str);
+
+const MANY: usize = usize::MAX;
+
+/// All options. One name means one thing in every command.
+pub const OPTIONS: &[Opt] = &[
+    (
+        "config",
+        Some("FILE"),
+        "configuration (default: ~/.echomesh/config.yaml, else /etc/echomesh/config.yaml)",
+    ),
+    (
+        "run-dir",
+        Some("DIR"),
+        "directory of api.sock and api.token (default: /var/run/echomesh, else $XDG_RUNTIME_DIR/echomesh)",
+    ),
+    ("state-dir", Some("DIR"), "directory of what outlives the process (default: beside the configuration)"),
+    ("api", Some("ADDRESS"), "loopback address of the API, or off (default: 127.0.0.1:7878)"),
+    ("json", None, "print the node's answer as it is"),
+    ("watch", None, "refresh each second until Ctrl-C"),
+    ("since", Some("INSTANT"), "from this instant on, such as 2025-12-19T14:00:00Z"),
+    ("out", Some("FILE"), "write to a new file instead of standard output"),
+    ("clear-quarantine", None, "end a quarantine as well"),
+    ("to", Some("FORM"), "yaml or json"),
+    ("force", None, "replace what is there"),
+];
+
+/// All commands, in the order of the help text.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "run",
+        operands: "",
+        count: (0, 0),
+        options: &["config", "run-dir", "state-dir", "api"],
+        summary: "run the node in the foreground",
+        text: "Ends on SIGTERM or SIGINT, reads its configuration again on SIGHUP, logs to standard error.",
+    },
+    Command {
+        name: "status",
+        operands: "",
+        count: (0, 0),
+        options: &["watch", "json", "run-dir"],
+        summary: "show what the node is doing",
+        text: "Colours are used on a terminal only, and not if NO_COLOR is set.",
+    },
+    Command {
+        name: "sessions",
+        operands: "",
+        count: (0, 0),
+        options: &["json", "run-dir"],
+        summary: "list the open sessions",
+        text: "",
+    },
+    Command {
+        name: "sessions close",
+        operands: "ID",
+        count: (1, 1),
+        options: &["run-dir"],
+        summary: "close a session",
+        text: "Its connections are reset, its counters sealed and settled.",
+    },
+    Command {
+        name: "start",
+        operands: "",
+        count: (0, 0),
+        options: &["clear-quarantine", "run-dir"],
+        summary: "carry traffic (again)",
+        text: "",
+    },
+    Command {
+        name: "pause",
+        operands: "",
+        count: (0, 0),
+        options: &["run-dir"],
+        summary: "refuse and reset all connections; sessions stay open",
+        text: "",
+    },
+    Command {
+        name: "stop",
+        operands: "",
+        count: (0, 0),
+        options: &["run-dir"],
+        summary: "close and settle all sessions; the node keeps running",
+        text: "",
+    },
+    Command {
+        name: "config check",
+        operands: "[FILE]",
+        count: (0, 1),
+        options: &["config"],
+        summary: "say whether a configuration is valid",
+        text: "Names every fault with its line, value and what is allowed.",
+    },
+    Command {
+        name: "config show",
+        operands: "[FILE]",
+        count: (0, 1),
+        options: &["config", "to"],
+        summary: "print a configuration with all defaults",
+        text: "",
+    },
+    Command {
+        name: "config init",
+        operands: "",
+        count: (0, 0),
+        options: &["out", "to"],
+        summary: "print a configuration to start from",
+        text: "",
+    },
+    Command {
+        name: "config convert",
+        operands: "FILE",
+        count: (1, 1),
+        options: &["to", "out"],
+        summary: "turn YAML into JSON or back",
+        text: "",
+    },
+    Command {
+        name: "config get",
+        operands: "[NAME]",
+        count: (0, 1),
+        options: &["run-dir"],
+        summary: "print the running node's configuration, or one value",
+        text: "NAME is a path such as network.maxMbps.",
+    },
+    Command {
+        name: "config set",
+        operands: "NAME=VALUE...",
+        count: (1, MANY),
+        options: &["run-dir"],
+        summary: "change the running node's configuration",
+        text: "VALUE is JSON, or a text. null takes the member out. All changes are made together or none; if somebody else\nchanged the configuration meanwhile, nothing is done.",
+    },
+    Command {
+        name: "logs export",
+        operands: "",
+        count: (0, 0),
+        options: &["since", "out", "run-dir"],
+        summary: "print the access log, without names and payload",
+        text: "",
+    },
+    Command {
+        name: "verify",
+        operands: "FILE...",
+        count: (1, MANY),
+        options: &["json"],
+        summary: "check metering bundles offline: signatures, chain, sums",
+        text: "",
+    },
+    Command {
+        name: "keys show",
+        operands: "",
+        count: (0, 0),
+        options: &["config"],
+        summary: "print the NodeID",
+        text: "",
+    },
+    Command {
+        name: "keys generate",
+        operands: "",
+        count: (0, 0),
+        options: &["config"],
+        summary: "make the node's key, if there is none",
+        text: "",
+    },
+    Command {
+        name: "keys export",
+        operands: "",
+        count: (0, 0),
+        options: &["config", "out"],
+        summary: "print the node's private key (PKCS#8 PEM)",
+        text: "Whoever has it is this node. Keep it as you keep money.",
+    },
+    Command {
+        name: "keys import",
+        operands: "FILE",
+        count: (1, 1),
+        options: &["config", "force"],
+        summary: "take over a private key from a file",
+        text: "The key that was there is kept under another name.",
+    },
+    Command {
+        name: "keys rotate",
+        operands: "",
+        count: (0, 0),
+        options: &["config"],
+        summary: "replace the key; the old one vouches for the new one",
+        text: "Takes effect at the next start of the node.",
+    },
+    Command {
+        name: "keys wipe",
+        operands: "",
+        count: (0, 0),
+        options: &["config", "force"],
+        summary: "destroy the key",
+        text: "There is no way back: what the coordinator knows of this node is lost with it. Needs --force.",
+    },
+    Command {
+        name: "diagnostics",
+        operands: "",
+        count: (0, 0),
+        options: &["run-dir"],
+        summary: "print figures that help to find a fault",
+        text: "",
+    },
+    Command {
+        name: "report",
+        operands: "",
+        count: (0, 0),
+        options: &["out", "run-dir"],
+        summary: "make an issue report without personal data",
+        text: "Read it before you publish it.",
+    },
+    Command {
+        name: "version",
+        operands: "",
+        count: (0, 0),
+        options: &[],
+        summary: "print the version",
+        text: "",
+    },
+    Command {
+        name: "help",
+        operands: "[COMMAND]",
+        count: (0, 2),
+        options: &[],
+        summary: "explain a command",
+        text: "",
+    },
+];
+
+/// The help of the program.
+pub fn overview() -> String {
+    let mut text = "Usage: echomesh COMMAND [OPTION]...\n\nSells idle bandwidth to vetted buyers: policed, metered, attested.\n\nCommands:\n".to_owned();
+    for command in COMMANDS {
+        let _ = writeln!(text, "  {:<16} {}", command.name, command.summary);
+    }
+    text.push_str("\nExit codes: 0 done, 1 failed, 2 wrong command line, 3 no node is running,\n4 refused, 78 the configuration is not valid. `echomesh help COMMAND` says more.\n");
+    text
+}
+
+/// The help of one command.
+pub fn of(command: &Command) -> String {
+    let operands = if command.operands.is_empty() { String::new() } else { format!(" {}", command.operands) };
+    let mut text = format!("Usage: echomesh {} [OPTION]...{operands}\n\n", command.name);
+    let mut first = command.summary.chars();
+    let capital = first.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
+    let _ = writeln!(text, "{capital}{}.", first.as_str());
+    if !command.text.is_empty() {
+        let _ = writeln!(text, "{}", command.text);
+    }
+    text.push_str("\nOptions:\n");
+    for (name, value, help) in OPTIONS.iter().filter(|o| command.options.contains(&o.0)) {
+        let shown = value.map_or(format!("--{name}"), |v| format!("--{name} {v}"));
+        let _ = writeln!(text, "  {shown:<18} {help}");
+    }
+    let _ = writeln!(text, "  {:<18} show this text", "--help");
+    text
+}
+
+/// `echomesh help [COMMAND]`.
+pub fn command(arguments: &Arguments) -> Done {
+    let words: Vec<_> = arguments.operands.iter().map(|w| w.to_string_lossy()).collect();
+    let name = words.join(" ");
+    if name.is_empty() {
+        return out::print(&overview());
+    }
+    let below: Vec<&Command> =
+        COMMANDS.iter().filter(|c| c.name == name || c.name.split(' ').next() == Some(&name)).collect();
+    if below.is_empty() {
+        return Err(unknown_command(&name));
+    }
+    let texts: Vec<String> = below.into_iter().map(of).collect();
+    out::print(&texts.join("\n"))
+}
+
+/// The failure for a command that does not exist.
+pub fn unknown_command(name: &str) -> Failure {
+    let word = name.split(' ').next().unwrap_or_default();
+    let below: Vec<&str> =
+        COMMANDS.iter().map(|c| c.name).filter(|n| n.split(' ').next() == Some(word)).collect();
+    let names = if below.is_empty() { COMMANDS.iter().map(|c| c.name).collect() } else { below };
+    let message = format!("there is no command \"{name}\"; there are: {}", names.join(", "));
+    Failure::new(Exit::Usage, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_of_a_command_is_explained_and_every_option_used() {
+        let known: Vec<&str> = OPTIONS.iter().map(|o| o.0).collect();
+        let used: Vec<&str> = COMMANDS.iter().flat_map(|c| c.options).copied().collect();
+        assert_eq!(used.iter().find(|o| !known.contains(o)), None);
+        assert_eq!(known.iter().find(|o| !used.contains(o)), None);
+    }
+
+    #[test]
+    fn the_overview_fits_a_terminal_and_names_every_command() {
+        let text = overview();
+        assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
+        assert!(COMMANDS.iter().all(|c| text.contains(&format!("  {} ", c.name))));
+    }
+}
