@@ -58,6 +58,7 @@ class Lab:
 
     def start(self):
         words = [self.binary, "up", "--dir", str(self.directory), "--control", "%s:%d" % CONTROL]
+        words += ["--heartbeat", "2000", "--region", "Test-Region", "--confidence", "0.95"]
         for role, address in [("coordinator", COORDINATOR), ("endpoint", ENDPOINT), ("origin", ORIGIN), ("doh", DOH)]:
             words += [f"--{role}", f"{address}:443"]
         for name, addresses in ZONE.items():
