@@ -12,6 +12,7 @@ mod buyer;
 mod client;
 mod clock;
 mod coordinator;
+mod demo;
 mod doh;
 mod endpoint;
 mod http;
@@ -21,6 +22,8 @@ mod keys;
 mod origin;
 mod pki;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod text;
 mod up;
 
@@ -31,6 +34,10 @@ use std::rc::Rc;
 
 /// Runs the lab's command line, without the program's name.
 pub fn run(raw: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut raw = raw.into_iter().peekable();
+    if raw.next_if(|word| word == "demo").is_some() {
+        return demo::run(raw);
+    }
     let command = match args::parse(raw) {
         Ok(command) => command,
         Err(error) => {

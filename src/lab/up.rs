@@ -25,7 +25,8 @@ pub async fn run(executor: Executor, up: Up) -> io::Result<()> {
     std::future::pending().await
 }
 
-fn start(executor: &Executor, up: &Up) -> io::Result<Json> {
+/// Starts the roles on the executor and says where they are.
+pub(super) fn start(executor: &Executor, up: &Up) -> io::Result<Json> {
     let pki = Rc::new(Pki::open(&up.dir)?);
     let endpoint = Endpoint::new(pki.signing_key("endpoint")?);
     let coordinator = Rc::new(RefCell::new(Coordinator::new(pki.signing_key("coordinator")?)));

@@ -53,8 +53,8 @@ pub enum Outcome {
     Reply(Reply),
     /// Cut the connection without an answer.
     Drop,
-    /// Ask [`Coordinator::poll`] again at each ring until that time, in milliseconds from now.
-    Wait(Poll, u64),
+    /// Ask [`Coordinator::poll`] again at each ring for so many milliseconds; true: then cut the connection instead.
+    Wait(Poll, u64, bool),
 }
 
 /// An answer.
@@ -180,6 +180,7 @@ impl Coordinator {
         let outcome = self.judge(call, now);
         match outcome {
             Outcome::Reply(_) if lost => Outcome::Drop,
+            Outcome::Wait(poll, wait_ms, _) => Outcome::Wait(poll, wait_ms, lost),
             Outcome::Reply(mut reply) => {
                 reply.delay_ms =
                     self.faults.take("delay", &call.path, now).map_or(0, |fault| fault.int("ms"));

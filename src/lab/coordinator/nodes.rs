@@ -135,11 +135,12 @@ impl Coordinator {
         Ok(Reply::ok(reply))
     }
 
-    /// The contract says "the old key's signature over the new NodeID": its canonical JSON is the string in quotes.
+    /// "The old key's signature (type `rotation`) over the new NodeID": by the rule of signed objects the bytes are
+    /// those of `{"nodeId": new}`; `docs/protocol.md` says so where the contract is silent.
     fn check_rotation(&mut self, body: &Json, id: &str, now: i64) {
         let Some(previous) = body.member("previous") else { return };
         let old = previous.str("nodeId").and_then(keys::node_public).unwrap_or_default();
-        let bytes = format!("echomesh:rotation:v1\n{}", canonical(&text(id)));
+        let bytes = format!("echomesh:rotation:v1\n{}", canonical(&object([("nodeId", text(id))])));
         if !keys::verify(old, bytes.as_bytes(), previous.str("sig").unwrap_or_default()) {
             let rule = "previous: the old key's signature (type rotation) over the new NodeID";
             self.breach(id, None, now, rule, "it does not verify");

@@ -106,7 +106,7 @@ impl Coordinator {
     /// `GET /probes/request`.
     pub(super) fn wait_for_probe(&mut self, call: &Call, id: &str, now: i64) -> Outcome {
         match self.wait_ms(call, id, now) {
-            Ok(wait) => Outcome::Wait(Poll::Probe(id.to_owned()), wait),
+            Ok(wait) => Outcome::Wait(Poll::Probe(id.to_owned()), wait, false),
             Err(reply) => Outcome::Reply(reply),
         }
     }

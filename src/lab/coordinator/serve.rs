@@ -50,7 +50,10 @@ async fn handle(shared: &Shared, request: Incomings) -> Answer {
     match outcome {
         Outcome::Drop => Err(std::io::ErrorKind::ConnectionAborted.into()),
         Outcome::Reply(reply) => Ok(write(reply).await),
-        Outcome::Wait(poll, wait_ms) => Ok(write(wait(shared, &poll, wait_ms).await).await),
+        Outcome::Wait(poll, wait_ms, lost) => {
+            let reply = wait(shared, &poll, wait_ms).await;
+            if lost { Err(std::io::ErrorKind::ConnectionAborted.into()) } else { Ok(write(reply).await) }
+        }
     }
 }
 

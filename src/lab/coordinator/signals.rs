@@ -57,7 +57,7 @@ impl Coordinator {
                         cursor.clone(),
                     );
                 }
-                Outcome::Wait(Poll::Control(id.to_owned(), cursor), wait)
+                Outcome::Wait(Poll::Control(id.to_owned(), cursor), wait, false)
             }
             _ => {
                 node.lost_cursor = true;

@@ -55,7 +55,7 @@ impl Lab {
     fn send(&mut self, call: &Call) -> (u16, Json) {
         match self.core.receive(call, self.now) {
             Outcome::Reply(reply) => (reply.status, reply.body.unwrap_or(Json::Null)),
-            Outcome::Wait(poll, _) => {
+            Outcome::Wait(poll, ..) => {
                 let reply = self.core.poll(&poll, self.now, true).unwrap();
                 (reply.status, reply.body.unwrap_or(Json::Null))
             }
