@@ -34,7 +34,6 @@ pub fn options(arguments: &Arguments) -> Result<RunOptions, Failure> {
 }
 
 /// Runs the node until it is told to end.
-pub fn run(_options: RunOptions) -> ExitCode {
-    super::out::complain("echomesh: this build has no node\n");
-    ExitCode::from(Exit::Failed as u8)
+pub fn run(options: RunOptions) -> ExitCode {
+    crate::core::run::run(options)
 }

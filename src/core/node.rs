@@ -128,6 +128,11 @@ impl Node {
         }
     }
 
+    /// The last time that was stored, Unix seconds.
+    pub fn stored_time(&self) -> i64 {
+        self.durable.borrow().time
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> Rc<Config> {
         self.config.borrow().clone()

@@ -44,7 +44,11 @@ fn lookup(host: &str) -> Result<Answer, ResolveError> {
     let mut addresses: Vec<IpAddr> = found.map(|a| a.ip()).collect();
     addresses.sort_by_key(IpAddr::is_ipv6);
     addresses.dedup();
-    if addresses.is_empty() { Err(ResolveError::NoAddress) } else { Ok(Answer { addresses, aliases: Vec::new() }) }
+    if addresses.is_empty() {
+        Err(ResolveError::NoAddress)
+    } else {
+        Ok(Answer { addresses, aliases: Vec::new() })
+    }
 }
 
 #[cfg(test)]

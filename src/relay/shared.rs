@@ -54,6 +54,12 @@ impl RelayShared {
         }))
     }
 
+    /// Whether an address is public and not this machine's own, or allowed in the lab.
+    pub fn is_allowed(&self, address: std::net::IpAddr) -> bool {
+        self.refresh_addresses();
+        self.addresses.borrow().judge(address).is_ok()
+    }
+
     /// Replaces the resolver and the address guard, after a change of the configuration.
     pub fn reconfigure(&self, resolver: Rc<dyn Resolver>, addresses: AddressGuard) {
         *self.resolver.borrow_mut() = resolver;
