@@ -69,7 +69,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     reload_time_zone();
     raise_descriptor_limit();
     let platform = Platform::detect();
-    let store = Store::open(config_path(options.config.as_deref())?, platform);
+    let store = Store::open(&options.config, platform);
     let config = store.load().map_err(invalid)?;
     crate::log::set_level(config.log.level);
     check_sandbox(&config)?;
@@ -147,9 +147,7 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         drain(&node, &supervisor).await;
     }));
     drop(api);
-    if let Err(e) = node.ledger.log.borrow_mut().flush() {
-        crate::warn!("{e}");
-    }
+    node.ledger.flush_log();
     crate::info!("stopped");
     Ok(())
 }
@@ -232,18 +230,6 @@ impl Places {
             key,
         }
     }
-}
-
-/// The configuration's path: the one given, else the user's, else the system's.
-fn config_path(chosen: Option<&Path>) -> Result<PathBuf, Failed> {
-    if let Some(path) = chosen {
-        return Ok(path.to_owned());
-    }
-    let user = std::env::var_os("HOME").map(|h| Path::new(&h).join(".echomesh/config.yaml"));
-    let places = user.into_iter().chain([PathBuf::from("/etc/echomesh/config.yaml")]);
-    let missing = "no configuration: write one to ~/.echomesh/config.yaml (`echomesh config init` prints one to \
-                   begin with), or name it with --config FILE";
-    places.into_iter().find(|p| p.exists()).ok_or_else(|| invalid(missing))
 }
 
 /// `strict` promises layers that this version does not have yet.
