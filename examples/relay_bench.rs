@@ -6,9 +6,7 @@ use echomesh::dns::{Answer, Lookup, ResolveError, Resolver};
 use echomesh::policy::addresses::AddressGuard;
 use echomesh::policy::refusal::Refusal;
 use echomesh::relay::{RelayShared, serve_plain, serve_tls};
-use echomesh::session::{
-    Account, Credentials, Denied, Direction, Flow, FlowState, Gate, HelloRules, Target,
-};
+use echomesh::session::{Account, Credentials, Denied, Direction, Flow, FlowState, Gate, HelloRules, Target};
 use echomesh::sys::linux::net;
 use echomesh::time::Now;
 use echomesh::tls::server::{Acceptor, ServerKey};
@@ -95,7 +93,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let listener = net::listen(listen.parse()?)?;
     async_io::block_on(executor.run(async {
         if kind == "tls" {
-            let acceptor = Acceptor::new(ServerKey::load_or_create(key.as_ref())?, &["localhost".to_owned()])?;
+            let acceptor =
+                Acceptor::new(ServerKey::load_or_create(key.as_ref())?, &["localhost".to_owned()])?;
             serve_tls(listener, Rc::new(acceptor), shared).await?;
         } else {
             serve_plain(listener, shared).await?;

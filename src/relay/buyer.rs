@@ -51,7 +51,8 @@ impl Buyer {
         match self {
             Buyer::Plain(io) => {
                 while !bytes.is_empty() {
-                    let sent = io.retry(WRITE, |fd| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL)).await?;
+                    let sent =
+                        io.retry(WRITE, |fd| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL)).await?;
                     bytes = bytes.get(sent..).unwrap_or_default();
                 }
                 Ok(())

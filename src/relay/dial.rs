@@ -32,7 +32,8 @@ pub(super) async fn dial(shared: &Rc<RelayShared>, flow: &Flow, target: &Target)
         return Err(Refusal::AddressDenied.into());
     }
     let resolver = shared.resolver.borrow().clone();
-    let answer = resolver.resolve(&target.host, shared.gate.now()).await.map_err(|_| Refusal::ResolveFailed)?;
+    let answer =
+        resolver.resolve(&target.host, shared.gate.now()).await.map_err(|_| Refusal::ResolveFailed)?;
     answer.aliases.iter().try_for_each(|alias| flow.judge_alias(alias))?;
     shared.refresh_addresses();
     shared.addresses.borrow().judge_all(&answer.addresses)?;
@@ -66,10 +67,7 @@ async fn try_all(
     Err(failure)
 }
 
-async fn or_late(
-    one: impl Future<Output = io::Result<Io>>,
-    others: usize,
-) -> io::Result<Io> {
+async fn or_late(one: impl Future<Output = io::Result<Io>>, others: usize) -> io::Result<Io> {
     let share = super::watch::DEADLINE_MS / (others as u64 + 1);
     let late = async {
         Timer::after(Duration::from_millis(share)).await;

@@ -1,6 +1,6 @@
 //! The relay path: an HTTPS CONNECT proxy that carries nothing it has not judged.
-pub mod connect;
 mod buyer;
+pub mod connect;
 mod dial;
 mod listener;
 mod pools;

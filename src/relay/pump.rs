@@ -295,7 +295,11 @@ impl Lane {
 }
 
 /// `None` if the call would have blocked, which is remembered.
-pub(super) fn unless_blocked(result: rustix::io::Result<usize>, io: &Io, interest: u8) -> rustix::io::Result<Option<usize>> {
+pub(super) fn unless_blocked(
+    result: rustix::io::Result<usize>,
+    io: &Io,
+    interest: u8,
+) -> rustix::io::Result<Option<usize>> {
     match result {
         Ok(n) => Ok(Some(n)),
         Err(Errno::AGAIN) => {

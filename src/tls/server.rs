@@ -35,7 +35,9 @@ impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CertificateError::File(e) => write!(f, "the listener's key file: {e}"),
-            CertificateError::Key => f.write_str("the listener's key file holds no ECDSA P-256 key; remove it"),
+            CertificateError::Key => {
+                f.write_str("the listener's key file holds no ECDSA P-256 key; remove it")
+            }
             CertificateError::Names => f.write_str("relay.names holds a name that no certificate can have"),
             CertificateError::Chain => f.write_str("the coordinator's certificate is not a PEM chain"),
             CertificateError::OtherKey => f.write_str("the coordinator's certificate is for another key"),
@@ -103,7 +105,8 @@ impl ServerKey {
     /// # Errors
     /// [`CertificateError::Names`].
     pub fn csr(&self, names: &[String]) -> Result<String, CertificateError> {
-        let request = parameters(names)?.serialize_request(&self.pair).map_err(|_| CertificateError::Names)?;
+        let request =
+            parameters(names)?.serialize_request(&self.pair).map_err(|_| CertificateError::Names)?;
         request.pem().map_err(|_| CertificateError::Names)
     }
 
@@ -205,8 +208,9 @@ fn server_config(
 fn ciphers(aes: bool) -> CryptoProvider {
     let mut provider = provider::default_provider();
     provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
-        CipherSuite::TLS13_AES_128_GCM_SHA256
-        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => u8::from(!aes),
+        CipherSuite::TLS13_AES_128_GCM_SHA256 | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => {
+            u8::from(!aes)
+        }
         CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
         | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => u8::from(aes),
         _ => 2,
@@ -220,9 +224,11 @@ fn has_aes() -> bool {
 }
 
 fn lists_aes(cpuinfo: &str) -> bool {
-    let listed = |line: &str| line.split_once(':').is_some_and(|(key, values)| {
-        ["flags", "Features"].contains(&key.trim()) && values.split_whitespace().any(|f| f == "aes")
-    });
+    let listed = |line: &str| {
+        line.split_once(':').is_some_and(|(key, values)| {
+            ["flags", "Features"].contains(&key.trim()) && values.split_whitespace().any(|f| f == "aes")
+        })
+    };
     cpuinfo.lines().any(listed)
 }
 

@@ -160,8 +160,9 @@ fn prefix_length(mask: IpAddr) -> u8 {
 /// Whether a listener takes connections over TCP from this machine only, or over a Unix socket.
 pub fn is_local(listener: impl AsFd) -> bool {
     match rustix::net::getsockname(listener) {
-        Ok(address) => SocketAddr::try_from(address)
-            .map_or(true, |a: SocketAddr| a.ip().to_canonical().is_loopback()),
+        Ok(address) => {
+            SocketAddr::try_from(address).map_or(true, |a: SocketAddr| a.ip().to_canonical().is_loopback())
+        }
         Err(_) => false,
     }
 }
