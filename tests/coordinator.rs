@@ -444,24 +444,31 @@ fn opens_are_refused_for_the_first_reason_that_applies() {
 fn faults_of_the_coordinator_are_weathered_without_a_breach() {
     play("faults", |lab, node| async move {
         until(&node, "heartbeat", 1).await;
-        for fault in [
-            r#"{"kind":"drop","path":"/sessions/control","times":3}"#,
+        let order = async |faults: &[&str]| {
+            for fault in faults {
+                lab.post("/fault", fault).await;
+            }
+        };
+        // Few at a time: every failure in a row doubles the pause that follows.
+        order(&[
+            r#"{"kind":"drop","path":"/sessions/control"}"#,
             r#"{"kind":"lose-answer","path":"/sessions/control"}"#,
-            r#"{"kind":"status","status":503,"retryAfter":1,"path":"/attest/metering"}"#,
-            r#"{"kind":"status","status":429,"retryAfter":2,"path":"/sessions/control"}"#,
-            r#"{"kind":"status","status":302,"location":"/elsewhere","path":"/nodes/heartbeat"}"#,
             r#"{"kind":"garbage","path":"/sessions/control"}"#,
+            r#"{"kind":"status","status":302,"location":"/elsewhere","path":"/nodes/heartbeat"}"#,
             r#"{"kind":"oversize","path":"/nodes/heartbeat"}"#,
-            r#"{"kind":"lose-answer","path":"/attest/metering"}"#,
-            r#"{"kind":"delay","ms":700,"path":"/attest/metering"}"#,
-        ] {
-            lab.post("/fault", fault).await;
-        }
-        let id = session(&lab.post("/open", r#"{}"#).await);
-        lab.post("/fault", r#"{"kind":"forget-cursor"}"#).await;
-        lab.post("/fault", r#"{"kind":"forget-node"}"#).await;
+        ])
+        .await;
+        let id = session(&lab.post("/open", "{}").await);
+        order(&[r#"{"kind":"forget-cursor"}"#, r#"{"kind":"forget-node"}"#]).await;
         until(&node, "registered", 2).await;
         until(&node, "ignored", 1).await;
+        order(&[
+            r#"{"kind":"status","status":429,"retryAfter":2,"path":"/sessions/control"}"#,
+            r#"{"kind":"status","status":503,"retryAfter":1,"path":"/attest/metering"}"#,
+            r#"{"kind":"lose-answer","path":"/attest/metering"}"#,
+            r#"{"kind":"delay","ms":700,"path":"/attest/metering"}"#,
+        ])
+        .await;
         let closed = lab.post("/close", &format!(r#"{{"sessionId":"{id}"}}"#)).await;
         assert_eq!(text(&closed, &["state"]), "settled");
         until(&node, "heartbeat", 3).await;

@@ -203,7 +203,7 @@ impl Client {
             }
             Some(Outgoing::Transition(body)) => {
                 let ask = Ask::post("/sessions/control", &body);
-                match self.request(node, Lane::Outbox, &ask, |_, _| Ok(())).await {
+                match self.request(node, Lane::Outbox, &ask, |_, b| wire::transition_answer(b)).await {
                     Outcome::Done(()) => node.transition_posted(&body, Posted::Taken),
                     Outcome::Final(problem) => node.transition_posted(&body, Posted::Refused(problem)),
                     Outcome::Later | Outcome::StartOver => {}
