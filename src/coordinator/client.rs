@@ -7,7 +7,7 @@ use super::wire::{self, BundleResult, BundleStatus, MAX_BUNDLES, Problem, WireEr
 use crate::clock::Clock;
 use crate::encoding::base64;
 use crate::http::client::{Client as Http, Error, Request, Response};
-use crate::http::head::retry_after_s;
+use crate::http::head::{Malformed, retry_after_s};
 use crate::http::url::{Url, percent_encode};
 use crate::json::{FieldError, Value, array, object};
 use crate::probe::fetch::Fetcher;
@@ -203,7 +203,7 @@ impl Client {
             }
             Some(Outgoing::Transition(body)) => {
                 let ask = Ask::post("/sessions/control", &body);
-                match self.request(node, Lane::Outbox, &ask, |_, _| Ok(())).await {
+                match self.request(node, Lane::Outbox, &ask, |_, b| wire::transition_answer(b)).await {
                     Outcome::Done(()) => node.transition_posted(&body, Posted::Taken),
                     Outcome::Final(problem) => node.transition_posted(&body, Posted::Refused(problem)),
                     Outcome::Later | Outcome::StartOver => {}
@@ -425,6 +425,8 @@ fn trouble(node: &dyn Node, error: &Error, had_contact: bool) {
         Error::CertificateTime(_) | Error::Tls(_) | Error::Trust(_) => {
             node.alert(node::COORDINATOR_UNTRUSTED, Some(error.to_string()));
         }
+        // A torn connection is nobody's fault.
+        Error::Malformed(Malformed::Truncated) => {}
         Error::Malformed(_) | Error::TooLarge(_) | Error::ContentCoding => {
             node.alert(node::COORDINATOR_MALFORMED, Some(error.to_string()));
         }

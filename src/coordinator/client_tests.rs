@@ -410,6 +410,20 @@ fn a_final_refusal_of_a_transition_is_told_and_the_next_one_posted() {
 }
 
 #[test]
+fn a_transition_counts_as_taken_only_when_the_answer_can_be_read() {
+    let tries = Rc::new(Cell::new(0));
+    let count = tries.clone();
+    let script: Script = Rc::new(move |path, _| {
+        (path == "POST /api/sessions/control" && count.replace(count.get() + 1) == 0)
+            .then(|| Reply::json(200, r#"{"signals":[{]"#))
+    });
+    let f = Fixture::new(FakeNode::default(), script);
+    f.node.outbox.borrow_mut().push_back(transition("accepted"));
+    f.run(|n| n.has("\"accepted\" Taken"));
+    assert_eq!(tries.get(), 2);
+}
+
+#[test]
 fn a_server_error_is_tried_again_until_it_passes() {
     let tries = Rc::new(Cell::new(0));
     let count = tries.clone();

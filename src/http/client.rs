@@ -233,7 +233,7 @@ impl Client {
         };
         let stale = |e: Error| match e {
             Error::Io(_) if kept => Error::Closed,
-            Error::Closed if !kept => Malformed::Truncated.into(),
+            Error::Closed if !kept => Error::Io(io::ErrorKind::UnexpectedEof.into()),
             e => e,
         };
         let bytes = request.bytes();
