@@ -1,5 +1,6 @@
 //! The daemon's JSON and signatures against files that another implementation made (`tests/golden/README.md`), and
 //! against the published vectors.
+use echomesh::coordinator::signatures::{content_digest, sign_request};
 use echomesh::json::{self, Value};
 use echomesh::signed::{self, Kind, NodeKey, PublicKey};
 use std::fs;
@@ -140,4 +141,32 @@ fn ed25519_agrees_with_rfc_9421_b_2_6() {
     let seed: [u8; 32] = from_hex(text(&vector, "seedHex")).try_into().unwrap();
     let signature = NodeKey::from_seed(&seed).unwrap().sign(text(&vector, "signatureBase").as_bytes());
     assert_eq!(echomesh::encoding::base64(&signature), text(&vector, "signature"));
+}
+
+#[test]
+fn requests_are_signed_as_another_implementation_signs_them() {
+    for name in ["heartbeat", "control-poll", "probe-poll", "with-port-and-path"] {
+        let example = value(&format!("request-{name}.json"));
+        let url = echomesh::http::url::Url::parse(text(&example, "url")).unwrap();
+        let created = echomesh::time::Unix(example.member("created").and_then(Value::as_int).unwrap());
+        let body = text(&example, "body").as_bytes();
+        let fields = sign_request(
+            text(&example, "method"),
+            &url,
+            body,
+            created,
+            text(&example, "nonce"),
+            &key("node"),
+        );
+        let expected = ["contentDigest", "signatureInput", "signature"].map(|m| text(&example, m));
+        assert_eq!(fields.each_ref().map(|(_, value)| value.as_str()), expected, "{name}");
+    }
+}
+
+#[test]
+fn digests_agree_with_rfc_9530() {
+    let vectors = value("rfc9530.json");
+    for row in vectors.as_array().unwrap() {
+        assert_eq!(content_digest(text(row, "body").as_bytes()), text(row, "contentDigest"));
+    }
 }

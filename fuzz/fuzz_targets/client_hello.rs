@@ -26,7 +26,11 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(whole.hello(), pieces.hello());
     assert_eq!(pieces.into_raw(), &bytes[..fed]);
     let Some(hello) = whole.hello() else { return };
-    let rules = HelloRules { host: "www.example.com".to_owned(), alpn: ["h2".to_owned()].into(), ech_deny: cut & 1 == 1 };
+    let rules = HelloRules {
+        host: "www.example.com".to_owned(),
+        alpn: ["h2".to_owned()].into(),
+        ech_deny: cut & 1 == 1,
+    };
     if let Err(refusal) = judge(hello, &rules, &DomainSet::default()) {
         assert!(refusal.status().is_none(), "a refusal after the 200 has no status");
         assert!(!alert_record(refusal).is_empty());

@@ -1,6 +1,8 @@
 //! Every message of the coordinator: any bytes are answered or refused, and orders are judged as if they were rightly signed.
 #![no_main]
-use echomesh::coordinator::orders::{Judgement, OpenContext, OrderContext, judge_close, judge_open, judge_policy};
+use echomesh::coordinator::orders::{
+    Judgement, OpenContext, OrderContext, judge_close, judge_open, judge_policy,
+};
 use echomesh::coordinator::wire;
 use echomesh::json::{self, Value};
 use echomesh::probe::plan::{self, ProbeContext};
@@ -49,7 +51,9 @@ fn orders(object: &Value) {
         guard_down: false,
         has_capacity: true,
     };
-    if let Judgement::Accept(accepted) = judge_open(&genuine(Kind::SessionOpen, object, &node, &coordinator), &open) {
+    if let Judgement::Accept(accepted) =
+        judge_open(&genuine(Kind::SessionOpen, object, &node, &coordinator), &open)
+    {
         assert!(accepted.expires_at > accepted.not_before && accepted.expires_at > NOW);
         assert_eq!(accepted.session_id.len(), 36);
     }

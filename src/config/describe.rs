@@ -3,8 +3,8 @@ use super::schema::{self, Default, Kind, OPTIONS, Opt, Platform};
 use super::{Value, emit};
 use crate::json::{array, object};
 
-/// The JSON Schema (draft 2020-12) of the document. It holds what can be said of one option at a time; rules that
-/// need two are in the reference.
+/// The JSON Schema (draft 2020-12) of the document. It is never stricter than the node, which checks a little more:
+/// the inner form of texts, and rules that need two options.
 pub fn json_schema() -> Value {
     let mut root = object([
         ("$schema", "https://json-schema.org/draft/2020-12/schema".into()),
@@ -41,6 +41,7 @@ pub fn reference() -> String {
             option.doc
         ));
     }
+    out.push_str(KEY);
     out
 }
 
@@ -210,6 +211,20 @@ everything that is wrong with one, `echomesh config convert FILE --to yaml|json`
 
 The column *applied* says what a change takes: `live` at once, on live sessions too; `register` a new registration at the
 coordinator; `reconnect` a new connection to it; `rebind` a new listener, live tunnels go on; `restart` the daemon's restart.
+";
+
+const KEY: &str = "
+## The node's key
+
+`node.idPath` is a PKCS#8 file (PEM, Ed25519, version 1: `openssl pkey -in FILE` reads it), made at the first start, mode 0600.
+It is refused if it is a symbolic link, belongs to somebody else, or if others may read it or write its directory;
+root's commands may use the file of the service's user, and what root writes there belongs to that user.
+
+- `echomesh keys show` tells the NodeID, `keys export --yes` prints the key, `keys import FILE` takes another one.
+- `keys rotate` makes a new key. The old one signs the new NodeID (`NAME.previous`, until the coordinator has registered it)
+  and stays beside it as `NAME.old-DATE`; a second rotation before that registration is refused.
+- `keys wipe --yes` overwrites and removes all of them. Flash may keep what was overwritten until the block is used again.
+- A running node takes a changed key at its next start. A sealed key (`ENCRYPTED PRIVATE KEY`) is recognised as `locked`.
 ";
 
 #[cfg(test)]

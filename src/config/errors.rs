@@ -53,7 +53,7 @@ impl fmt::Display for Problem {
 pub struct Errors {
     /// The first [`MAX_PROBLEMS`], in the order of the text.
     pub problems: Vec<Problem>,
-    /// How many more there are.
+    /// How many more were found before the search ended.
     pub more: usize,
 }
 
@@ -73,7 +73,7 @@ impl Errors {
             out.push_str(&format!("{file}:{line} {problem}\n"));
         }
         if self.more > 0 {
-            out.push_str(&format!("{file}: and {} more\n", self.more));
+            out.push_str(&format!("{file}: and at least {} more\n", self.more));
         }
         out
     }
@@ -97,7 +97,7 @@ impl fmt::Display for Errors {
             write!(f, "{between}{problem}")?;
             between = "; ";
         }
-        if self.more > 0 { write!(f, "; and {} more", self.more) } else { Ok(()) }
+        if self.more > 0 { write!(f, "; and at least {} more", self.more) } else { Ok(()) }
     }
 }
 

@@ -1,4 +1,5 @@
 //! The configuration's file: read whole, replaced atomically, its predecessor kept.
+use super::forms::expand_home;
 use super::model::Config;
 use super::schema::Platform;
 use super::{Errors, Face, MAX_TEXT, parse, write};
@@ -21,6 +22,12 @@ impl Face {
         let json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
         if json { Face::Json } else { Face::Yaml }
     }
+}
+
+/// A path of the configuration with `~/` replaced by this process's home directory (`HOME`); `None` if it has none.
+pub fn real_path(path: &Path) -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|h| h.is_absolute());
+    expand_home(path, home.as_deref())
 }
 
 /// Why the file could not be read or written.

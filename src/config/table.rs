@@ -75,7 +75,7 @@ pub static OPTIONS: &[Opt] = options! {
         "The DNS over HTTPS server.";
     "security.dohBootstrap", "security.doh_bootstrap": Texts(Form::Address, 8),
         With("security.dohUrl", r#"["9.9.9.9", "149.112.112.112", "2620:fe::fe", "2620:fe::9"]"#), "", Live,
-        "Addresses of that server; without any the system's resolver is asked for its name. By default those of the default server.";
+        "Addresses of that server; without any the system's resolver is asked for its name. By default those of the default server; change both together.";
     "security.dohCaFile", "security.doh_ca_file": Text(Form::Path), Unset, "", Live,
         "PEM file of the CA that signs for that server, instead of the system's.";
     "security.sandboxMode", "security.sandbox_mode": Choice(&["strict", "standard", "off"]), Is(r#""strict""#), "", Restart,

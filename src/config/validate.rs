@@ -4,6 +4,9 @@ use super::forms::{self, Form};
 use super::schema::{self, Default, Kind, OPTIONS, Opt};
 use crate::json::Value;
 
+/// Problems after which the search ends: a text that is all wrong must not keep a slow processor busy.
+const ENOUGH: usize = 100;
+
 /// Windows of a schedule.
 pub const MAX_SCHEDULES: usize = 64;
 
@@ -31,6 +34,9 @@ fn section(value: &Value, path: &str, pointer: &str, problems: &mut Vec<Problem>
         return;
     };
     for (name, member) in members {
+        if problems.len() >= ENOUGH {
+            return;
+        }
         let inner = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let inner_pointer = below(pointer, name);
         let list = format!("{inner}[]");
@@ -73,7 +79,8 @@ fn sections(value: &Value, path: &str, pointer: &str, problems: &mut Vec<Problem
 
 fn unknown(path: &str, name: &str, pointer: String) -> Problem {
     let names = schema::names_below(path);
-    let close = names.iter().find(|n| distance(&fold(n), &fold(name)) <= 2);
+    // Two slips, but not in a short name, where two make another word.
+    let close = names.iter().find(|n| distance(&fold(n), &fold(name)) <= (n.len() / 3).min(2));
     let advice = close.map(|n| format!(": perhaps {n} is meant")).unwrap_or_default();
     Problem::new(pointer, format!("this name is not known{advice}; allowed: {}", names.join(", ")))
 }

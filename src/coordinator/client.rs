@@ -9,7 +9,7 @@ use crate::encoding::base64;
 use crate::http::client::{Client as Http, Error, Request, Response};
 use crate::http::head::retry_after_s;
 use crate::http::url::{Url, percent_encode};
-use crate::json::{Value, array, object};
+use crate::json::{FieldError, Value, array, object};
 use crate::probe::fetch::Fetcher;
 use crate::signed::{NodeKey, PublicKey};
 use crate::time::Unix;
@@ -178,7 +178,7 @@ impl Client {
                 Outcome::Later | Outcome::Final(_) => continue,
             };
             if kept.is_err() {
-                self.link.borrow_mut().answered(Lane::Control, &Answer::None, self.clock.now());
+                self.link.borrow_mut().stalled(Lane::Control, self.clock.now());
             }
             node.alert(node::STATE_NOT_KEPT, kept.err());
         }
@@ -220,16 +220,14 @@ impl Client {
     async fn post_bundles(&self, node: &dyn Node, bundles: &[Value]) {
         let body = object([("bundles", array(bundles.iter().cloned()))]);
         let ask = Ask::post("/attest/metering", &body);
-        match self.request(node, Lane::Outbox, &ask, |_, b| wire::metering_answer(b)).await {
-            Outcome::Done(mut answer) => {
-                answer.results.retain(|r| bundles.iter().any(|b| names(r, b)));
-                if answer.results.is_empty() {
-                    // An answer without a word on any of them must not be asked for again at once.
-                    self.link.borrow_mut().answered(Lane::Outbox, &Answer::None, self.clock.now());
-                    node.alert(node::COORDINATOR_MALFORMED, Some("no results for the bundles posted".into()));
-                }
-                node.bundles_posted(answer.results, answer.credits_today);
-            }
+        // An answer without a word on any of them counts as none, or it would be asked for again at once.
+        let read = |_, body: &[u8]| {
+            let mut answer = wire::metering_answer(body)?;
+            answer.results.retain(|r| bundles.iter().any(|b| names(r, b)));
+            if answer.results.is_empty() { Err(nothing_on_these()) } else { Ok(answer) }
+        };
+        match self.request(node, Lane::Outbox, &ask, read).await {
+            Outcome::Done(answer) => node.bundles_posted(answer.results, answer.credits_today),
             Outcome::Final(_) if bundles.len() > 1 => self.batch.set(1),
             Outcome::Final(problem) => {
                 let results = bundles.iter().filter_map(|b| refused(b, &problem)).collect();
@@ -406,6 +404,11 @@ fn names(result: &BundleResult, bundle: &Value) -> bool {
         && bundle.member("seq").and_then(Value::as_int).map(i64::unsigned_abs) == Some(result.seq)
 }
 
+fn nothing_on_these() -> WireError {
+    let problem = "names none of the bundles posted".to_owned();
+    WireError::Field(FieldError { pointer: "/results".into(), problem })
+}
+
 /// The result of a bundle whose post was refused for good.
 fn refused(bundle: &Value, problem: &Problem) -> Option<BundleResult> {
     Some(BundleResult {
@@ -450,3 +453,7 @@ fn sentence(problem: &Problem) -> String {
         format!("{}: {}", problem.slug, problem.detail)
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -11,6 +11,8 @@ pub const LAST_CEILING_MS: u64 = 60_000;
 pub const MAX_RETRY_AFTER_S: u64 = 3_600;
 /// A poll that comes back empty sooner than this is not repeated before, in milliseconds.
 pub const SHORTEST_POLL_MS: u64 = 1_000;
+/// Rest after a failure of the node itself, such as a full disk, in milliseconds.
+pub const STALLED_MS: u64 = 10_000;
 /// A server's clock that differs by less is taken for the same, in milliseconds.
 pub const TOLERANCE_MS: i64 = 5_000;
 
@@ -171,6 +173,11 @@ impl Link {
     pub fn polled(&mut self, lane: Lane, started_us: u64) {
         let state = self.lane(lane);
         state.not_before_us = state.not_before_us.max(started_us + SHORTEST_POLL_MS * 1000);
+    }
+
+    /// An answer could not be put to use for want of something here: the lane rests for [`STALLED_MS`].
+    pub fn stalled(&mut self, lane: Lane, now: Now) {
+        self.lane(lane).not_before_us = now.mono_us + STALLED_MS * 1000;
     }
 
     /// Takes what came of a request.
@@ -406,6 +413,8 @@ mod tests {
         link.polled(Lane::Control, START.mono_us);
         assert_eq!(link.step(Lane::Control, START.after_ms(10)), Step::At(START.mono_us + 1_000_000));
         assert_eq!(link.step(Lane::Control, START.after_ms(1000)), Step::Speak);
+        link.stalled(Lane::Control, START);
+        assert_eq!(link.step(Lane::Control, START), Step::At(START.mono_us + 10_000_000));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Client {
     }
 
     /// The report on a request; `None` for one that gets no answer.
-    async fn answer(&self, node: &dyn Node, request: &Value) -> Option<Value> {
+    pub(super) async fn answer(&self, node: &dyn Node, request: &Value) -> Option<Value> {
         let (id, hosts) = (self.key.node_id(), node.probe_hosts());
         let context = ProbeContext {
             node_id: &id,

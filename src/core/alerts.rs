@@ -37,6 +37,11 @@ impl Alerts {
         self.0.len() != before
     }
 
+    /// Whether an alert stands.
+    pub fn has(&self, code: &str) -> bool {
+        self.0.iter().any(|a| a.code == code)
+    }
+
     /// As heartbeats and `/status` show them.
     pub fn to_value(&self) -> Value {
         array(self.0.iter().map(|a| {

@@ -1,13 +1,19 @@
 //! The node as a whole: its state, and the wiring of all parts.
 pub mod alerts;
+pub mod backend;
 pub mod closing;
 pub mod durable;
 pub mod gate;
 pub mod ledger;
 pub mod lifecycle;
+pub mod link;
 pub mod node;
 pub mod orders;
 pub mod region;
 pub mod rules;
+pub mod run;
+pub mod services;
 pub mod session;
 pub mod state;
+pub mod status;
+pub mod supervisor;

@@ -5,9 +5,11 @@ use super::ledger::{AccessLog, Ledger, LocalClock};
 use super::lifecycle::{NodeEvent, NodeMachine};
 use super::region::Region;
 use super::rules::{OwnerRules, Rules};
+use super::services::{Identity, Services};
 use super::session::{At, Session, Shared};
 use crate::clock::Clock;
 use crate::config::{Config, SessionLimits};
+use crate::coordinator::link::LinkStatus;
 use crate::json::Value;
 use crate::meter::Journal;
 use crate::policy::hosts::BadName;
@@ -27,7 +29,7 @@ pub struct Node {
     /// What the sessions share.
     pub ledger: Rc<Ledger>,
     /// The node's key.
-    pub key: NodeKey,
+    pub key: Rc<NodeKey>,
     /// Alerts in force.
     pub alerts: RefCell<Alerts>,
     pub(super) sessions: RefCell<BTreeMap<String, Rc<Session>>>,
@@ -38,6 +40,9 @@ pub struct Node {
     pub(super) hours: Cell<Option<(Hours, Now)>>,
     pub(super) swept_us: Cell<u64>,
     pub(super) shared: Shared,
+    pub(super) identity: RefCell<Identity>,
+    pub(super) services: RefCell<Option<Rc<dyn Services>>>,
+    pub(super) config_errors: RefCell<Vec<String>>,
     config: RefCell<Rc<Config>>,
     owner: RefCell<Rc<OwnerRules>>,
     journal: RefCell<Journal>,
@@ -52,8 +57,10 @@ pub struct Remote {
     pub probe_hosts: Vec<crate::coordinator::wire::ProbeHost>,
     /// Probes passed and failed since the start.
     pub probes: (u64, u64),
-    /// Outcome of the last probe.
-    pub last_probe: Option<Value>,
+    /// When the last probe ended.
+    pub last_probe: Option<Unix>,
+    /// How the link is.
+    pub link: Option<LinkStatus>,
 }
 
 /// What a node is made of.
@@ -65,7 +72,9 @@ pub struct Parts {
     /// A valid configuration.
     pub config: Config,
     /// The node's key.
-    pub key: NodeKey,
+    pub key: Rc<NodeKey>,
+    /// What the coordinator is told of the listener.
+    pub identity: Identity,
     /// The open journal and its records.
     pub journal: (Journal, Vec<Value>),
     /// The access log.
@@ -76,7 +85,7 @@ impl Node {
     /// The node as its journal left it. Sessions that were open when the process died are closed, with the bundles that
     /// were sealed.
     pub fn new(parts: Parts) -> Result<Rc<Node>, BadName> {
-        let Parts { clock, local, config, key, journal: (journal, records), log } = parts;
+        let Parts { clock, local, config, key, identity, journal: (journal, records), log } = parts;
         let mut durable = Durable::replay(&records);
         durable.expire(clock.now().unix().0);
         let ledger = Rc::new(Ledger::new(clock, local, log, &config));
@@ -92,6 +101,9 @@ impl Node {
             hours: Cell::new(None),
             swept_us: Cell::new(0),
             shared: Shared { ledger: ledger.clone(), refusal: Rc::default() },
+            identity: RefCell::new(identity),
+            services: RefCell::default(),
+            config_errors: RefCell::default(),
             owner: RefCell::new(Rc::new(OwnerRules::new(&config)?)),
             config: RefCell::new(Rc::new(config)),
             journal: RefCell::new(journal),
@@ -101,6 +113,24 @@ impl Node {
         node.rewrite_journal();
         node.review();
         Ok(Rc::new(node))
+    }
+
+    /// Joins the node to the parts that do I/O.
+    pub fn serve(&self, services: Rc<dyn Services>) {
+        *self.services.borrow_mut() = Some(services);
+    }
+
+    /// Tells the services something, once there are any.
+    pub(super) fn tell(&self, what: impl FnOnce(&dyn Services)) {
+        let services = self.services.borrow().clone();
+        if let Some(services) = services {
+            what(&*services);
+        }
+    }
+
+    /// The last time that was stored, Unix seconds.
+    pub fn stored_time(&self) -> i64 {
+        self.durable.borrow().time
     }
 
     /// The configuration in force.
@@ -118,13 +148,15 @@ impl Node {
         *self.owner.borrow_mut() = Rc::new(OwnerRules::new(&config)?);
         crate::log::set_level(config.log.level);
         self.ledger.apply(&config);
-        *self.config.borrow_mut() = Rc::new(config);
+        let new = Rc::new(config);
+        let old = self.config.replace(new.clone());
         self.hours.set(None);
         let sessions: Vec<Rc<Session>> = self.sessions.borrow().values().cloned().collect();
         sessions.iter().for_each(|s| self.apply_rules(s));
         self.close_sessions_out_of_region();
         self.review();
         self.ledger.ring();
+        self.tell(|s| s.config_changed(&old, &new));
         Ok(())
     }
 
@@ -188,6 +220,7 @@ impl Node {
         if self.journal.borrow().needs_rewrite() {
             self.rewrite_journal();
         }
+        self.tell(|s| s.outbox_changed());
         written
     }
 

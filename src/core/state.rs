@@ -27,6 +27,8 @@ impl Node {
                 NodeAction::StateChanged => {
                     let machine = self.machine.borrow();
                     crate::info!("state {}: {}", machine.state().as_str(), machine.reason());
+                    drop(machine);
+                    self.tell(|s| s.state_changed());
                 }
                 NodeAction::Save => {
                     let state = self.machine.borrow().to_value();

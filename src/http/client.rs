@@ -297,3 +297,7 @@ impl Client {
         self.idle.borrow().len()
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -4,4 +4,6 @@ pub mod connection;
 pub mod head;
 pub mod request;
 pub mod server;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod url;

@@ -36,6 +36,9 @@ echomesh-lab buyer --proxy https://HOST:PORT|http://HOST:PORT [OPTIONS]
 
 echomesh-lab ask PATH [JSON] [--dir DIR] [--state NAME] [--control ADDR:PORT]
   Asks the control API; GET without JSON. Exit 1 for an error, and for a verdict that is not ok.
+
+echomesh-lab demo [--keep] [--size MB] [--node FILE]
+  The whole story on this machine: lab, node, curl. Exit 0 only if all is as it must be.
 ";
 
 /// A chosen command.

@@ -14,6 +14,7 @@ mod buyer;
 mod client;
 mod clock;
 mod coordinator;
+mod demo;
 mod doh;
 mod endpoint;
 mod http;
@@ -35,6 +36,10 @@ use std::rc::Rc;
 
 /// Runs the lab's command line, without the program's name.
 pub fn run(raw: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut raw = raw.into_iter().peekable();
+    if raw.next_if(|word| word == "demo").is_some() {
+        return demo::run(raw);
+    }
     let command = match args::parse(raw) {
         Ok(command) => command,
         Err(error) => {

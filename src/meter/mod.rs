@@ -9,6 +9,7 @@ mod qos;
 mod quantiles;
 mod session;
 mod spool;
+mod verify;
 mod window;
 
 pub use access_log::*;
@@ -17,4 +18,5 @@ pub use qos::*;
 pub use quantiles::*;
 pub use session::*;
 pub use spool::*;
+pub use verify::*;
 pub use window::{SecondBucket, WINDOW_S};

@@ -16,7 +16,7 @@ pub const MAX_BATCH: usize = 4 << 20;
 pub const MAX_JOURNAL: u64 = 16 << 20;
 /// Below this length a journal is never worth rewriting.
 const COMPACT_FROM: u64 = 256 << 10;
-/// Side files of damaged ends that are kept.
+/// Side files of damaged ends that are kept: the first ones and the newest.
 const MAX_DAMAGED: usize = 8;
 const PREFIX: usize = 17;
 
@@ -218,9 +218,9 @@ fn read_batch(line: &[u8]) -> Option<Value> {
 
 /// Saves the damaged rest, then cuts it off.
 fn cut_off(path: &Path, file: &File, whole: usize, rest: &[u8]) -> Result<Damage, JournalError> {
-    let names = (1..=MAX_DAMAGED).map(|n| beside(path, &format!(".damaged.{n}")));
-    let free = names.clone().find(|name| !name.exists());
-    let kept_in = free.or_else(|| names.last()).unwrap_or_else(|| beside(path, ".damaged"));
+    let side_file = |n: usize| beside(path, &format!(".damaged.{n}"));
+    let number = (1..MAX_DAMAGED).find(|n| !side_file(*n).exists()).unwrap_or(MAX_DAMAGED);
+    let kept_in = side_file(number);
     let mut side = open_private(&kept_in, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
     side.write_all(rest).and_then(|()| side.sync_data()).map_err(at("write to", &kept_in))?;
     file.set_len(whole as u64).and_then(|()| file.sync_data()).map_err(at("shorten", path))?;

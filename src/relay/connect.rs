@@ -135,8 +135,8 @@ fn credentials(fields: &[httparse::Header<'_>], name: &str) -> Option<Credential
     Some(Credentials { session_id, token: token.get(1..)?.to_vec() })
 }
 
-/// The whole answer to a refused request.
-pub fn refusal(denied: Denied) -> Vec<u8> {
+/// The whole answer to a refused request; `error` is the `Proxy-Status` error type if it is not the refusal's usual one.
+pub fn refusal(denied: Denied, error: Option<&str>) -> Vec<u8> {
     let Denied { refusal, retry_after_s } = denied;
     let status = refusal.status().unwrap_or(403);
     let mut fields = String::new();
@@ -146,7 +146,7 @@ pub fn refusal(denied: Denied) -> Vec<u8> {
     if let Some(seconds) = retry_after_s {
         fields.push_str(&format!("Retry-After: {seconds}\r\n"));
     }
-    answer(status, refusal.slug(), refusal.proxy_error(), refusal.detail(), &fields)
+    answer(status, refusal.slug(), error.unwrap_or(refusal.proxy_error()), refusal.detail(), &fields)
 }
 
 /// The answer to a head that is none.
@@ -356,13 +356,13 @@ mod tests {
              Content-Type: application/problem+json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
-        assert_eq!(String::from_utf8(refusal(Refusal::PortDenied.into())).unwrap(), want);
+        assert_eq!(String::from_utf8(refusal(Refusal::PortDenied.into(), None)).unwrap(), want);
     }
 
     #[test]
     fn every_refusal_before_the_200_has_its_status_and_fields() {
         for r in Refusal::ALL.into_iter().filter(|r| r.status().is_some()) {
-            let text = String::from_utf8(refusal(Denied { refusal: r, retry_after_s: None })).unwrap();
+            let text = String::from_utf8(refusal(Denied { refusal: r, retry_after_s: None }, None)).unwrap();
             assert!(text.starts_with(&format!("HTTP/1.1 {} ", r.status().unwrap())), "{text}");
             let field =
                 format!("Proxy-Status: echomesh; error={}; details=\"{}\"\r\n", r.proxy_error(), r.slug());
@@ -373,7 +373,7 @@ mod tests {
             );
             assert!(!text.contains("Retry-After"));
         }
-        let limited = refusal(Denied { refusal: Refusal::RateLimited, retry_after_s: Some(7) });
+        let limited = refusal(Denied { refusal: Refusal::RateLimited, retry_after_s: Some(7) }, None);
         assert!(String::from_utf8(limited).unwrap().contains("\r\nRetry-After: 7\r\n"));
     }
 

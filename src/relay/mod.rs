@@ -1,2 +1,14 @@
 //! The relay path: an HTTPS CONNECT proxy that carries nothing it has not judged.
+mod buyer;
 pub mod connect;
+mod dial;
+mod listener;
+mod pools;
+mod pump;
+mod shared;
+mod tls_pump;
+mod tunnel;
+mod watch;
+
+pub use listener::{serve_plain, serve_tls};
+pub use shared::RelayShared;

@@ -1,0 +1,82 @@
+//! The node as the local API sees it.
+use super::lifecycle::{CloseReason, NodeEvent};
+use super::node::Node;
+use crate::api::{Action, Backend, Health, Problem};
+use crate::config::{self, Platform, Store};
+use crate::json::Value;
+use crate::time::Unix;
+use std::rc::Rc;
+
+/// The node and the file its configuration lives in.
+pub struct Control {
+    /// The node.
+    pub node: Rc<Node>,
+    /// Its configuration file.
+    pub store: Store,
+    /// Decides defaults.
+    pub platform: Platform,
+}
+
+impl Backend for Control {
+    fn status(&self) -> Value {
+        self.node.status_value()
+    }
+
+    fn control(&self, action: Action) -> Result<(), Problem> {
+        self.node.on(match action {
+            Action::Start => NodeEvent::Start,
+            Action::Pause => NodeEvent::Pause,
+            Action::Stop => NodeEvent::Stop,
+            Action::ClearQuarantine => NodeEvent::ClearQuarantine,
+        });
+        if action == Action::ClearQuarantine {
+            self.node.region.borrow_mut().forgive();
+            self.node.clear_alert("geo-mismatch");
+        }
+        self.node.ledger.ring();
+        Ok(())
+    }
+
+    fn config(&self) -> (Value, String) {
+        let config = self.node.config();
+        (config.to_value(), config.etag())
+    }
+
+    fn put_config(&self, document: Value) -> Result<(), Problem> {
+        let config = config::from_value(&document, self.platform)
+            .map_err(|e| Problem::config_invalid(e.problems.iter().map(ToString::to_string).collect()))?;
+        self.store.save(&config).map_err(|e| Problem::internal(e.to_string()))?;
+        self.node.config_errors.borrow_mut().clear();
+        self.node.apply_config(config).map_err(|e| Problem::internal(e.to_string()))
+    }
+
+    fn sessions(&self) -> Value {
+        self.node.sessions_value()
+    }
+
+    fn close_session(&self, id: &str) -> Result<(), Problem> {
+        let session = self.node.sessions.borrow().get(id).cloned().ok_or_else(Problem::session_unknown)?;
+        let mut records = Vec::new();
+        self.node.close(&session, CloseReason::Stopped, &mut records);
+        self.node.note(records);
+        self.node.ledger.ring();
+        Ok(())
+    }
+
+    fn export(&self, since: Option<Unix>) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem> {
+        let lines = self.node.ledger.log.borrow().export(since);
+        let lines = lines.map_err(|e| Problem::internal(e.to_string()))?;
+        Ok(Box::new(std::iter::once(lines)))
+    }
+
+    fn diagnostics(&self) -> Value {
+        self.node.diagnostics_value()
+    }
+
+    fn health(&self) -> Health {
+        let writable = !self.node.alerts.borrow().has("state-unwritable");
+        Health {
+            checks: vec![("journal", writable), ("accessLog", self.node.ledger.log.borrow().dropped() == 0)],
+        }
+    }
+}

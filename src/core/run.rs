@@ -1,0 +1,268 @@
+//! The start-up story: configuration, identity, state, listeners, tasks; then wait, and drain.
+use super::backend::Control;
+use super::ledger::{AccessLog, random_key};
+use super::lifecycle::NodeEvent;
+use super::node::{Node, Parts};
+use super::services::Identity;
+use super::supervisor::Supervisor;
+use crate::api::listen::{self, Served};
+use crate::api::run_dir::RunDir;
+use crate::cli::run::RunOptions;
+use crate::clock::Clock;
+use crate::config::{Config, Platform, SandboxMode, Store, real_path};
+use crate::meter::{Journal, LOG_CAPACITY, LogStore};
+use crate::sys::linux::local_time::{local_time, reload_time_zone};
+use crate::sys::linux::signals::{Signal, Signals};
+use crate::tls::client::CertificateTime;
+use crate::tls::server::{Acceptor, ServerKey};
+use crate::vault::Vault;
+use async_executor::LocalExecutor;
+use futures_lite::future;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Exit code of a configuration that is not valid (`EX_CONFIG` of sysexits.h).
+const EXIT_CONFIG: u8 = 78;
+/// How long live tunnels have to leave their lines.
+const DRAIN: Duration = Duration::from_millis(300);
+/// How long the last bundles and transitions have to be posted.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// Runs the node until it is told to end. The exit code is 78 if the configuration is at fault.
+pub fn run(options: RunOptions) -> ExitCode {
+    match start(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            crate::error!("{e}");
+            ExitCode::from(if e.config { EXIT_CONFIG } else { 1 })
+        }
+    }
+}
+
+/// Why the node does not run.
+#[derive(Debug)]
+struct Failed {
+    config: bool,
+    text: String,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn failed(e: impl fmt::Display) -> Failed {
+    Failed { config: false, text: e.to_string() }
+}
+
+fn invalid(e: impl fmt::Display) -> Failed {
+    Failed { config: true, text: e.to_string() }
+}
+
+fn start(options: &RunOptions) -> Result<(), Failed> {
+    // Before anything starts a thread: threads inherit which signals are blocked.
+    let signals = Signals::take().map_err(failed)?;
+    reload_time_zone();
+    raise_descriptor_limit();
+    let platform = Platform::detect();
+    let store = Store::open(config_path(options.config.as_deref())?, platform);
+    let config = store.load().map_err(invalid)?;
+    crate::log::set_level(config.log.level);
+    check_sandbox(&config)?;
+    let run_dir = RunDir::prepare(options.run_dir.as_deref()).map_err(failed)?;
+    let places = Places::new(&config, options, &run_dir);
+    let vault = Vault::at(&places.key);
+    let (key, made) = vault.load_or_generate().map_err(failed)?;
+    if made {
+        crate::info!("made a new node key in {}", places.key.display());
+    }
+    let tls_key = ServerKey::load_or_create(&places.tls_key).map_err(failed)?;
+    let (journal, records, damage) = Journal::open(&places.journal).map_err(failed)?;
+    if let Some(damage) = damage {
+        crate::warn!("the end of the journal was damaged: {damage:?}");
+    }
+    let log = AccessLog {
+        store: LogStore::open(&places.log, "access", LOG_CAPACITY).map_err(failed)?,
+        key: random_key().ok_or_else(|| failed("the system gives no random numbers"))?,
+    };
+    let names = config.relay.names.clone();
+    let identity = Identity {
+        spki: tls_key.spki(),
+        csr: (!names.is_empty()).then(|| tls_key.csr(&names)).transpose().map_err(failed)?,
+        previous: vault.previous(&key).map_err(failed)?,
+    };
+    let acceptor = Rc::new(Acceptor::new(tls_key, &names).map_err(failed)?);
+    let clock = Rc::new(Clock::new());
+    let parts = Parts {
+        clock,
+        local: local_time,
+        config,
+        key: Rc::new(key),
+        identity,
+        journal: (journal, records),
+        log,
+    };
+    let node = Node::new(parts).map_err(invalid)?;
+    let time = CertificateTime::new(u64::try_from(node.stored_time()).unwrap_or(0));
+    serve(Running { options, signals, platform, store, run_dir, vault, acceptor, node, time })
+}
+
+/// All that [`serve`] takes over.
+struct Running<'a> {
+    options: &'a RunOptions,
+    signals: Signals,
+    platform: Platform,
+    store: Store,
+    run_dir: RunDir,
+    vault: Vault,
+    acceptor: Rc<Acceptor>,
+    node: Rc<Node>,
+    time: std::sync::Arc<CertificateTime>,
+}
+
+fn serve(running: Running<'_>) -> Result<(), Failed> {
+    let Running { options, signals, platform, store, run_dir, vault, acceptor, node, time } = running;
+    let executor = Rc::new(LocalExecutor::new());
+    let supervisor =
+        Supervisor::new(executor.clone(), node.clone(), acceptor, vault, time).map_err(failed)?;
+    supervisor.listen().map_err(failed)?;
+    let control = Rc::new(Control { node: node.clone(), store: store.clone(), platform });
+    let api: Served = listen::start(&executor, run_dir, options.api, control, Vec::new()).map_err(failed)?;
+    node.serve(supervisor.clone());
+    supervisor.connect();
+    let ticking = node.clone();
+    executor.spawn(async move { tick(&ticking).await }).detach();
+    let pacing = node.clone();
+    executor.spawn(async move { pacing.ledger.pacer.run().await }).detach();
+    let config = node.config();
+    crate::info!("node {} ready: relay {}, API {:?}", node.key.node_id(), config.relay.listen, api.address);
+    async_io::block_on(executor.run(async {
+        while wait(&signals).await == Signal::Reload {
+            reload(&node, &store);
+        }
+        drain(&node, &supervisor).await;
+    }));
+    drop(api);
+    if let Err(e) = node.ledger.log.borrow_mut().flush() {
+        crate::warn!("{e}");
+    }
+    crate::info!("stopped");
+    Ok(())
+}
+
+/// The next signal. If signals cannot be read, the node ends: it could not be ended otherwise.
+async fn wait(signals: &Signals) -> Signal {
+    signals.next().await.unwrap_or_else(|e| {
+        crate::error!("signals cannot be read: {e}");
+        Signal::Stop
+    })
+}
+
+/// SIGHUP: the file is read again. One that is not valid changes nothing and is shown in the status.
+fn reload(node: &Node, store: &Store) {
+    reload_time_zone();
+    match store.load() {
+        Ok(config) => {
+            crate::info!("configuration read again from {}", store.path().display());
+            node.config_errors.borrow_mut().clear();
+            if let Err(e) = node.apply_config(config) {
+                crate::error!("{e}");
+            }
+        }
+        Err(e) => {
+            crate::error!("the configuration stays as it was: {e}");
+            *node.config_errors.borrow_mut() = vec![e.to_string()];
+        }
+    }
+}
+
+/// Does what is due, when it is due or when the bell rings.
+async fn tick(node: &Node) {
+    loop {
+        let next = node.tick();
+        let rung = std::future::poll_fn(|cx| node.ledger.poll_rung(cx));
+        match next {
+            Some(after) => future::or(rung, pause(after)).await,
+            None => rung.await,
+        }
+    }
+}
+
+async fn pause(time: Duration) {
+    async_io::Timer::after(time).await;
+}
+
+/// Closes all sessions, lets their flows end, and posts what is left, each under a deadline.
+async fn drain(node: &Node, supervisor: &Supervisor) {
+    node.on(NodeEvent::Drain);
+    supervisor.stop_listening();
+    let empty = async {
+        while node.ledger.live_flows() > 0 {
+            async_io::Timer::after(Duration::from_millis(5)).await;
+        }
+    };
+    future::or(empty, pause(DRAIN)).await;
+    node.tick();
+    supervisor.flush(FLUSH).await;
+}
+
+/// Where the node's files are.
+struct Places {
+    key: PathBuf,
+    tls_key: PathBuf,
+    journal: PathBuf,
+    log: PathBuf,
+}
+
+impl Places {
+    /// What must outlive a reboot lies beside the key or in the state directory; the access log in the run directory,
+    /// which is memory on a router.
+    fn new(config: &Config, options: &RunOptions, run_dir: &RunDir) -> Places {
+        let key = real_path(&config.node.id_path).unwrap_or_else(|| config.node.id_path.clone());
+        let beside = key.parent().unwrap_or(Path::new(".")).to_owned();
+        let state = options.state_dir.clone().unwrap_or(beside);
+        Places {
+            tls_key: state.join("listener.key"),
+            journal: state.join("node.journal"),
+            log: run_dir.path().join("log"),
+            key,
+        }
+    }
+}
+
+/// The configuration's path: the one given, else the user's, else the system's.
+fn config_path(chosen: Option<&Path>) -> Result<PathBuf, Failed> {
+    if let Some(path) = chosen {
+        return Ok(path.to_owned());
+    }
+    let user = std::env::var_os("HOME").map(|h| Path::new(&h).join(".echomesh/config.yaml"));
+    let places = user.into_iter().chain([PathBuf::from("/etc/echomesh/config.yaml")]);
+    let missing = "no configuration: write one to ~/.echomesh/config.yaml (`echomesh config init` prints one to \
+                   begin with), or name it with --config FILE";
+    places.into_iter().find(|p| p.exists()).ok_or_else(|| invalid(missing))
+}
+
+/// `strict` promises layers that this version does not have yet.
+fn check_sandbox(config: &Config) -> Result<(), Failed> {
+    if config.security.sandbox_mode == SandboxMode::Strict {
+        return Err(invalid(
+            "security.sandboxMode: strict refuses to run without the sandbox, which this version does not have yet; \
+             set it to standard to run without it",
+        ));
+    }
+    Ok(())
+}
+
+/// A tunnel has two descriptors: takes what the system allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(e) = setrlimit(Resource::Nofile, limit) {
+        crate::warn!("the limit of open files stays low: {e}");
+    }
+}

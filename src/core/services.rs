@@ -1,0 +1,29 @@
+//! What the node asks of the parts that do I/O; they are replaced when the configuration changes.
+use std::net::IpAddr;
+
+/// The running services, as the node sees them.
+pub trait Services {
+    /// Whether an address is public and not the router's own (or allowed in the lab).
+    fn is_allowed(&self, address: IpAddr) -> bool;
+    /// The coordinator returned a certificate for the listener: a PEM chain.
+    fn certificate(&self, pem: &str);
+    /// The node is registered.
+    fn registered(&self);
+    /// Something waits to be posted.
+    fn outbox_changed(&self);
+    /// The state has changed and the coordinator should know soon.
+    fn state_changed(&self);
+    /// The configuration has changed.
+    fn config_changed(&self, old: &crate::config::Config, new: &crate::config::Config);
+}
+
+/// What the coordinator is told of the node's identity and listener.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// `sha256//` and the base64 of the listener's SPKI hash.
+    pub spki: String,
+    /// PEM certificate request for the same key.
+    pub csr: Option<String>,
+    /// After a rotation: `{nodeId, sig}` of the old key.
+    pub previous: Option<crate::json::Value>,
+}

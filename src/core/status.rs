@@ -1,0 +1,150 @@
+//! What `/status`, `/sessions` and `/diagnostics` say.
+use super::durable::session_ids;
+use super::node::Node;
+use super::session::Session;
+use crate::config::{GuardMode, SandboxMode};
+use crate::json::{Value, array, object};
+use crate::session::limits::limits_to_value;
+
+impl Node {
+    /// `GET /status`.
+    pub(super) fn status_value(&self) -> Value {
+        let now = self.ledger.now();
+        let config = self.config();
+        let hours = self.hours_now(now);
+        let machine = self.machine.borrow();
+        let mut qos = self.ledger.qos.borrow_mut();
+        let remote = self.remote.borrow();
+        let change = hours.next_change.map(|t| t.to_string());
+        object([
+            ("version", env!("CARGO_PKG_VERSION").into()),
+            ("nodeId", self.key.node_id().into()),
+            ("state", machine.state().as_str().into()),
+            ("reason", machine.reason().into()),
+            ("since", machine.since().to_string().into()),
+            ("uptimeMs", now.mono_ms().into()),
+            ("guard", guard(config.security.guard).into()),
+            ("offload", offload(config.network.offload.name())),
+            ("sandbox", sandbox(config.security.sandbox_mode)),
+            ("coordinator", self.coordinator_value()),
+            ("sessions", self.sessions.borrow().len().into()),
+            ("throughput", qos.throughput_value(now)),
+            ("qos", qos.summary(now).to_value()),
+            ("today", self.today_value()),
+            ("schedule", object([("open", hours.open.into()), ("nextChange", change.into())])),
+            ("geo", self.region.borrow().to_value(&config.node.region_allow)),
+            ("account", remote.account.clone().into()),
+            ("probes", self.probes_value()),
+            ("refusals", self.refusals_value()),
+            ("alerts", self.alerts.borrow().to_value()),
+            ("config", self.config_value()),
+        ])
+    }
+
+    fn coordinator_value(&self) -> Value {
+        let link = self.remote.borrow().link.clone();
+        let configured = self.coordinator_key().is_some();
+        let state = link.as_ref().map_or(if configured { "registering" } else { "none" }, |l| l.state);
+        let contact = link.as_ref().and_then(|l| l.last_contact).map(|t| t.to_string());
+        let backoff = link.map_or(0, |l| l.backoff_ms);
+        object([("state", state.into()), ("lastContact", contact.into()), ("backoffMs", backoff.into())])
+    }
+
+    fn today_value(&self) -> Value {
+        let now = self.ledger.now();
+        let day = self.ledger.periods(now).day;
+        let (counted, ingress, egress) = self.ledger.today.get();
+        let (ingress, egress) = if counted == day { (ingress, egress) } else { (0, 0) };
+        let quota = self.ledger.allowance.borrow().day.limit_bytes;
+        object([
+            ("ingressBytes", ingress.into()),
+            ("egressBytes", egress.into()),
+            ("quotaBytes", quota.into()),
+            ("resetsAt", self.ledger.next_day(now).to_string().into()),
+        ])
+    }
+
+    fn probes_value(&self) -> Value {
+        let remote = self.remote.borrow();
+        let last = remote.last_probe.map(|t| t.to_string());
+        object([
+            ("passed", remote.probes.0.into()),
+            ("failed", remote.probes.1.into()),
+            ("last", last.into()),
+        ])
+    }
+
+    fn refusals_value(&self) -> Value {
+        let refusals = self.ledger.refusals.borrow();
+        let mut counted: Vec<_> = refusals.iter().collect();
+        counted.sort();
+        object(counted.into_iter().map(|(refusal, n)| (refusal.slug(), Value::from(*n))))
+    }
+
+    fn config_value(&self) -> Value {
+        let errors = array(self.config_errors.borrow().iter().map(String::as_str));
+        object([("etag", self.config().etag().into()), ("errors", errors)])
+    }
+
+    /// `GET /sessions`.
+    pub(super) fn sessions_value(&self) -> Value {
+        array(self.sessions.borrow().values().map(|s| session_value(s)))
+    }
+
+    /// `GET /diagnostics`.
+    pub(super) fn diagnostics_value(&self) -> Value {
+        let durable = self.durable.borrow();
+        object([
+            ("status", self.status_value()),
+            ("clockOffsetMs", self.ledger.clock.offset_ms().into()),
+            ("liveFlows", self.ledger.live_flows().into()),
+            ("unansweredTransitions", durable.transitions.len().into()),
+            ("unansweredBundles", durable.bundles.len().into()),
+            ("unansweredOf", session_ids(&durable.bundles)),
+            ("refusedBundles", array(durable.refused.iter().map(|(_, b)| b.clone()))),
+            ("accessLogLinesDropped", self.ledger.log.borrow().dropped().into()),
+        ])
+    }
+}
+
+fn session_value(session: &Session) -> Value {
+    let meter = session.meter.borrow();
+    let totals = meter.totals().to_value();
+    let total = |name: &str| totals.member(name).cloned().unwrap_or(Value::Int(0));
+    let state = format!("{:?}", session.machine.borrow().state()).to_lowercase();
+    object([
+        ("sessionId", session.order.session_id.as_str().into()),
+        ("buyer", session.order.buyer.as_str().into()),
+        ("category", session.order.category.as_str().into()),
+        ("state", state.into()),
+        ("notBefore", session.order.not_before.to_string().into()),
+        ("expiresAt", session.order.expires_at.to_string().into()),
+        ("limits", limits_to_value(session.allowance.borrow().limits())),
+        ("connections", total("connections")),
+        ("open", session.connections().into()),
+        ("rejected", total("rejected")),
+        ("bytesIngress", total("bytesIngress")),
+        ("bytesEgress", total("bytesEgress")),
+        ("path", "relay".into()),
+    ])
+}
+
+fn guard(mode: GuardMode) -> &'static str {
+    match mode {
+        GuardMode::Required => "down",
+        GuardMode::Optional => "absent",
+    }
+}
+
+fn offload(mode: &str) -> Value {
+    object([
+        ("mode", mode.into()),
+        ("active", "relay".into()),
+        ("reason", "This version carries everything in the relay.".into()),
+    ])
+}
+
+/// The layers that are in force: none yet, and the owner should see that.
+fn sandbox(mode: SandboxMode) -> Value {
+    object([("mode", mode.name().into()), ("layers", Value::Array(Vec::new()))])
+}

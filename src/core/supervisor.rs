@@ -1,0 +1,267 @@
+//! The parts that do I/O, started and replaced as the configuration says.
+use super::node::Node;
+use super::services::Services;
+use crate::clock::Clock;
+use crate::config::{Apply, Config, diff, real_path};
+use crate::coordinator::client::{Client, Settings, WAIT_MS};
+use crate::dns::{self, Resolver};
+use crate::http::client::{Client as Http, Resolve, Resolving};
+use crate::http::url::Url;
+use crate::policy::addresses::AddressGuard;
+use crate::probe::fetch::Fetcher;
+use crate::relay::{RelayShared, serve_plain, serve_tls};
+use crate::tls::client::{CertificateTime, ClientTls, Roots};
+use crate::tls::server::Acceptor;
+use crate::vault::Vault;
+use async_executor::{LocalExecutor, Task};
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The running services of a node.
+pub struct Supervisor {
+    executor: Rc<LocalExecutor<'static>>,
+    node: Rc<Node>,
+    relay: Rc<RelayShared>,
+    acceptor: Rc<Acceptor>,
+    vault: Vault,
+    time: Arc<CertificateTime>,
+    listeners: RefCell<Listeners>,
+    link: RefCell<Option<Link>>,
+}
+
+/// The tasks that accept buyers; dropping one closes its listener.
+#[derive(Default)]
+struct Listeners {
+    tls: Option<Task<()>>,
+    plain: Option<Task<()>>,
+}
+
+/// The client of the coordinator and its task.
+struct Link {
+    client: Rc<Client>,
+    task: Task<()>,
+}
+
+impl Supervisor {
+    /// Nothing listens and nothing connects yet.
+    pub fn new(
+        executor: Rc<LocalExecutor<'static>>,
+        node: Rc<Node>,
+        acceptor: Rc<Acceptor>,
+        vault: Vault,
+        time: Arc<CertificateTime>,
+    ) -> io::Result<Rc<Supervisor>> {
+        let config = node.config();
+        let resolver = resolver(&config, &node, &time);
+        let relay = RelayShared::new(node.clone(), resolver, guard(&config), executor.clone())?;
+        Ok(Rc::new(Supervisor {
+            executor,
+            node,
+            relay,
+            acceptor,
+            vault,
+            time,
+            listeners: RefCell::default(),
+            link: RefCell::default(),
+        }))
+    }
+
+    /// Binds all listeners of the configuration.
+    pub fn listen(&self) -> Result<(), String> {
+        self.listen_tls()?;
+        self.listen_plain()
+    }
+
+    /// Binds the TLS listener; the old one goes on if that fails.
+    fn listen_tls(&self) -> Result<(), String> {
+        let address = self.node.config().relay.listen;
+        let socket = TcpListener::bind(address).map_err(|e| format!("relay.listen {address}: {e}"))?;
+        let (acceptor, relay) = (self.acceptor.clone(), self.relay.clone());
+        let task = self.executor.spawn(async move { ended(serve_tls(socket, acceptor, relay).await) });
+        self.listeners.borrow_mut().tls = Some(task);
+        Ok(())
+    }
+
+    /// Binds the listener without TLS, if there is to be one; the old one goes on if that fails.
+    fn listen_plain(&self) -> Result<(), String> {
+        let config = self.node.config();
+        let socket = config.relay.listen_plain.as_deref().map(bind_plain).transpose()?;
+        let relay = self.relay.clone();
+        let serve = |s| self.executor.spawn(async move { ended(serve_plain(s, relay).await) });
+        self.listeners.borrow_mut().plain = socket.map(serve);
+        Ok(())
+    }
+
+    /// Closes the listeners. Live tunnels go on.
+    pub fn stop_listening(&self) {
+        *self.listeners.borrow_mut() = Listeners::default();
+    }
+
+    /// After a change of the configuration.
+    fn listen_again(&self, old: &Config, new: &Config) {
+        let mut done = Ok(());
+        if old.relay.listen != new.relay.listen {
+            done = self.listen_tls();
+        }
+        if old.relay.listen_plain != new.relay.listen_plain {
+            done = done.and(self.listen_plain());
+        }
+        match done {
+            Ok(()) => self.node.clear_alert("listen-failed"),
+            Err(e) => self.node.alert("listen-failed", &e),
+        }
+    }
+
+    /// Speaks to the configured coordinator, if there is one.
+    pub fn connect(&self) {
+        *self.link.borrow_mut() = None;
+        let config = self.node.config();
+        let (Some(url), Some(coordinator)) = (&config.coordinator.url, self.node.coordinator_key()) else {
+            return;
+        };
+        let url = match Url::parse(url) {
+            Ok(url) => url,
+            Err(e) => return self.node.alert("coordinator-url", &e.to_string()),
+        };
+        let settings = Settings {
+            url,
+            coordinator,
+            allow_plain_probes: config.policy.allow_plain_http_probes,
+            extra_ports: config.lab.ports.clone(),
+            wait_ms: WAIT_MS,
+        };
+        let names: Rc<dyn Resolve> = Rc::new(Names(resolver(&config, &self.node, &self.time), self.clock()));
+        let trust = |file: &Option<PathBuf>| {
+            let file = file.as_deref().and_then(real_path);
+            Rc::new(ClientTls::new(Roots::from(file), self.time.clone()))
+        };
+        let http = Http::new(names.clone(), trust(&config.coordinator.ca_file), self.clock());
+        let fetcher = Fetcher { resolver: names, tls: trust(&config.probes.ca_file), clock: self.clock() };
+        let client = Rc::new(Client::new(settings, self.node.key.clone(), self.clock(), http, fetcher));
+        let (running, node) = (client.clone(), self.node.clone());
+        let task = self.executor.spawn(async move { running.run(&*node).await });
+        *self.link.borrow_mut() = Some(Link { client, task });
+    }
+
+    /// Posts what waits, before the end.
+    pub async fn flush(&self, deadline: Duration) {
+        let Some(Link { client, task }) = self.link.take() else { return };
+        drop(task);
+        if !client.flush(&*self.node, deadline).await {
+            crate::info!("what the coordinator has not answered is kept and posted after the next start");
+        }
+    }
+
+    fn clock(&self) -> Rc<Clock> {
+        self.node.ledger.clock.clone()
+    }
+
+    fn client(&self) -> Option<Rc<Client>> {
+        self.link.borrow().as_ref().map(|l| l.client.clone())
+    }
+}
+
+impl Services for Supervisor {
+    fn is_allowed(&self, address: IpAddr) -> bool {
+        self.relay.is_allowed(address)
+    }
+
+    fn certificate(&self, pem: &str) {
+        match self.acceptor.set_certificate(pem) {
+            Ok(()) => crate::info!("the listener has the certificate that the coordinator returned"),
+            Err(e) => self.node.alert("certificate-refused", &e.to_string()),
+        }
+    }
+
+    fn registered(&self) {
+        if let Err(e) = self.vault.registered() {
+            crate::warn!("{e}");
+        }
+    }
+
+    fn outbox_changed(&self) {
+        if let Some(client) = self.client() {
+            client.outbox_changed();
+        }
+    }
+
+    fn state_changed(&self) {
+        if let Some(client) = self.client() {
+            client.heartbeat_soon();
+        }
+    }
+
+    fn config_changed(&self, old: &Config, new: &Config) {
+        let changes = diff(old, new);
+        self.relay.reconfigure(resolver(new, &self.node, &self.time), guard(new));
+        if old.relay.names != new.relay.names
+            && let Err(e) = self.acceptor.set_names(&new.relay.names)
+        {
+            self.node.alert("certificate-refused", &e.to_string());
+        }
+        self.listen_again(old, new);
+        if changes.needs(Apply::Reconnect) {
+            self.connect();
+        } else if let Some(client) = self.client() {
+            client.register_again();
+        }
+        if changes.needs(Apply::Restart) {
+            self.node
+                .alert("restart-needed", "A changed option takes effect when the node is started again.");
+        }
+    }
+}
+
+/// The resolver as seen by HTTP clients.
+struct Names(Rc<dyn Resolver>, Rc<Clock>);
+
+impl Resolve for Names {
+    fn resolve<'a>(&'a self, host: &'a str) -> Resolving<'a> {
+        Box::pin(async move {
+            let answer = self.0.resolve(host, self.1.now()).await;
+            answer.map(|a| a.addresses.clone()).map_err(|e| e.to_string())
+        })
+    }
+}
+
+fn guard(config: &Config) -> AddressGuard {
+    AddressGuard::new(config.lab.allow_addresses.clone())
+}
+
+/// DNS over HTTPS as configured; the system's resolver only where the owner has switched that off.
+fn resolver(config: &Config, node: &Rc<Node>, time: &Arc<CertificateTime>) -> Rc<dyn Resolver> {
+    let _ = (node, time);
+    if !config.security.dns_over_https {
+        return Rc::new(dns::SystemResolver::default());
+    }
+    Rc::new(dns::SystemResolver::default())
+}
+
+fn bind_plain(text: &str) -> Result<OwnedFd, String> {
+    let named = |e: io::Error| format!("relay.listenPlain {text}: {e}");
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return TcpListener::bind(address).map(OwnedFd::from).map_err(named);
+    }
+    // A socket that a killed node left is replaced; one that answers is another node's.
+    if std::os::unix::net::UnixStream::connect(text).is_ok() {
+        return Err(format!("relay.listenPlain {text}: another program listens there"));
+    }
+    match std::fs::remove_file(text) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(named(e)),
+        _ => {}
+    }
+    UnixListener::bind(text).map(OwnedFd::from).map_err(named)
+}
+
+fn ended(result: io::Result<()>) {
+    if let Err(e) = result {
+        crate::error!("a listener has ended: {e}");
+    }
+}

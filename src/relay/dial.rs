@@ -1,0 +1,97 @@
+//! From a name to a connection to a checked address of it.
+use super::shared::RelayShared;
+use crate::policy::refusal::Refusal;
+use crate::session::{Flow, Target};
+use crate::sys::linux::net;
+use crate::sys::linux::reactor::{Io, WRITE};
+use async_io::Timer;
+use futures_lite::future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Why there is no connection.
+pub(super) struct Failure {
+    /// The refusal.
+    pub refusal: Refusal,
+    /// The `Proxy-Status` error type (RFC 9209 section 2.3).
+    pub error: &'static str,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure { refusal, error: refusal.proxy_error() }
+    }
+}
+
+/// Resolves, judges every address, then tries them in order.
+pub(super) async fn dial(shared: &Rc<RelayShared>, flow: &Flow, target: &Target) -> Result<Io, Failure> {
+    if target.literal.is_some() {
+        return Err(Refusal::AddressDenied.into());
+    }
+    let resolver = shared.resolver.borrow().clone();
+    let answer =
+        resolver.resolve(&target.host, shared.gate.now()).await.map_err(|_| Refusal::ResolveFailed)?;
+    answer.aliases.iter().try_for_each(|alias| flow.judge_alias(alias))?;
+    shared.refresh_addresses();
+    shared.addresses.borrow().judge_all(&answer.addresses)?;
+
+    let deadline = shared.dials.start(shared.gate.now().mono_ms());
+    shared.sweep(&shared.dials);
+    let late = async {
+        deadline.over().await;
+        Err(Refusal::ConnectTimeout.into())
+    };
+    future::or(try_all(shared, flow, &answer.addresses, target.port), late).await
+}
+
+async fn try_all(
+    shared: &Rc<RelayShared>,
+    flow: &Flow,
+    addresses: &[IpAddr],
+    port: u16,
+) -> Result<Io, Failure> {
+    let mut failure = Failure::from(Refusal::ConnectFailed);
+    for (index, address) in addresses.iter().enumerate() {
+        let one = connect(shared, flow, SocketAddr::new(*address, port));
+        let others = addresses.len() - index - 1;
+        // The last one may use all the time that is left.
+        let tried = if others == 0 { one.await } else { or_late(one, others).await };
+        match tried {
+            Ok(io) => return Ok(io),
+            Err(e) => failure = failure_of(&e),
+        }
+    }
+    Err(failure)
+}
+
+async fn or_late(one: impl Future<Output = io::Result<Io>>, others: usize) -> io::Result<Io> {
+    let share = super::watch::DEADLINE_MS / (others as u64 + 1);
+    let late = async {
+        Timer::after(Duration::from_millis(share)).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    future::or(one, late).await
+}
+
+async fn connect(shared: &RelayShared, flow: &Flow, address: SocketAddr) -> io::Result<Io> {
+    let started = shared.gate.now().mono_us;
+    let io = Io::new(&shared.reactor, net::connect(address)?, 0)?;
+    io.ready(WRITE).await;
+    if io.has_failed() {
+        net::connected(io.as_fd())?;
+    }
+    let latency = net::handshake_rtt_us(io.as_fd());
+    flow.connected(latency.unwrap_or_else(|| shared.gate.now().mono_us.saturating_sub(started)));
+    Ok(io)
+}
+
+fn failure_of(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Refusal::ConnectTimeout.into(),
+        io::ErrorKind::ConnectionRefused => Refusal::ConnectFailed.into(),
+        _ => Failure { refusal: Refusal::ConnectFailed, error: "destination_unavailable" },
+    }
+}

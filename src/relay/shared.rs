@@ -1,0 +1,86 @@
+//! What all connections of the relay share.
+use super::pools::Pipes;
+use super::watch::{MAX_STRANGERS, Watch};
+use crate::dns::Resolver;
+use crate::policy::addresses::AddressGuard;
+use crate::session::Gate;
+use crate::sys::linux::{net, reactor::Reactor};
+use async_executor::LocalExecutor;
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+/// Bytes read from a socket at a time.
+pub(super) const CHUNK: usize = 64 * 1024;
+
+/// What the listeners and tunnels work with. One per node.
+pub struct RelayShared {
+    pub(super) gate: Rc<dyn Gate>,
+    pub(super) resolver: RefCell<Rc<dyn Resolver>>,
+    pub(super) addresses: RefCell<AddressGuard>,
+    pub(super) executor: Rc<LocalExecutor<'static>>,
+    pub(super) reactor: Rc<Reactor>,
+    pub(super) pipes: Pipes,
+    /// Borrowed between two awaits only, for bytes that are handed on at once.
+    pub(super) scratch: RefCell<Box<[u8]>>,
+    pub(super) strangers: Rc<Watch>,
+    pub(super) dials: Rc<Watch>,
+}
+
+impl RelayShared {
+    /// Joins the parts, and starts the task that watches the relay's sockets.
+    ///
+    /// # Errors
+    /// The kernel's, if it has no descriptor left.
+    pub fn new(
+        gate: Rc<dyn Gate>,
+        resolver: Rc<dyn Resolver>,
+        addresses: AddressGuard,
+        executor: Rc<LocalExecutor<'static>>,
+    ) -> io::Result<Rc<RelayShared>> {
+        let reactor = Reactor::new()?;
+        let driver = reactor.clone();
+        executor.spawn(async move { driver.drive().await }).detach();
+        Ok(Rc::new(RelayShared {
+            gate,
+            resolver: RefCell::new(resolver),
+            addresses: RefCell::new(addresses),
+            executor,
+            reactor,
+            pipes: Pipes::default(),
+            scratch: RefCell::new(vec![0; CHUNK].into_boxed_slice()),
+            strangers: Watch::new(Some(MAX_STRANGERS)),
+            dials: Watch::new(None),
+        }))
+    }
+
+    /// Whether an address is public and not this machine's own, or allowed in the lab.
+    pub fn is_allowed(&self, address: std::net::IpAddr) -> bool {
+        self.refresh_addresses();
+        self.addresses.borrow().judge(address).is_ok()
+    }
+
+    /// Replaces the resolver and the address guard, after a change of the configuration.
+    pub fn reconfigure(&self, resolver: Rc<dyn Resolver>, addresses: AddressGuard) {
+        *self.resolver.borrow_mut() = resolver;
+        *self.addresses.borrow_mut() = addresses;
+    }
+
+    /// Reads the interfaces' addresses anew if what is known is old. If the kernel will not tell, the old ones stand.
+    pub(super) fn refresh_addresses(&self) {
+        let now = self.gate.now().mono_ms();
+        if self.addresses.borrow().is_stale(now)
+            && let Ok(interfaces) = net::interfaces()
+        {
+            self.addresses.borrow_mut().refresh(interfaces, now);
+        }
+    }
+
+    /// Runs the sweeper of a table of deadlines, unless it runs.
+    pub(super) fn sweep(self: &Rc<Self>, watch: &Rc<Watch>) {
+        if watch.needs_sweeper() {
+            let (watch, gate) = (watch.clone(), self.gate.clone());
+            self.executor.spawn(async move { watch.run(move || gate.now().mono_ms()).await }).detach();
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! One connection of a buyer, from its first byte to the verdict on its ClientHello; then the pump has it.
+use super::buyer::Buyer;
+use super::connect::{self, Ask, MAX_HEAD, Request};
+use super::dial::dial;
+use super::pump::PlainTunnel;
+use super::shared::RelayShared;
+use super::tls_pump::TlsTunnel;
+use super::watch::Deadline;
+use crate::policy::refusal::Refusal;
+use crate::session::{Denied, Direction, Ending, Flow, Outcome, Phase, Target};
+use crate::sys::linux::net;
+use crate::sys::linux::reactor::{Io, WRITE};
+use crate::tls::client_hello::{self, HelloReader, MAX_HELLO, Progress};
+use futures_lite::future;
+use rustix::net::SendFlags;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+/// Serves one connection whose outer handshake, if any, is done.
+pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, deadline: Deadline) {
+    let mut bytes = Vec::new();
+    let head = read_head(&mut buyer, &shared, &mut bytes);
+    let late = async {
+        deadline.over().await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    let Ok(head) = future::or(head, late).await else { return };
+    let answer = match head {
+        Err(bad) => connect::bad_head(bad),
+        Ok(request) => match admit(&shared, &request) {
+            Ok((flow, target)) => {
+                drop(deadline);
+                bytes.drain(..request.head);
+                return carry(buyer, shared, flow, target, bytes).await;
+            }
+            Err(answer) => answer,
+        },
+    };
+    refuse(buyer, &shared, &answer).await;
+}
+
+type Head = Result<Request, connect::BadHead>;
+
+async fn read_head(buyer: &mut Buyer, shared: &RelayShared, bytes: &mut Vec<u8>) -> io::Result<Head> {
+    loop {
+        let most = (MAX_HEAD + MAX_HELLO).saturating_sub(bytes.len());
+        if buyer.read(bytes, most, &shared.scratch).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match connect::parse(bytes) {
+            Ok(None) => {}
+            Ok(Some(request)) => return Ok(Ok(request)),
+            Err(bad) => return Ok(Err(bad)),
+        }
+    }
+}
+
+/// The flow, or the whole answer that says why not.
+fn admit(shared: &RelayShared, request: &Request) -> Result<(Flow, Target), Vec<u8>> {
+    let credentials = request.credentials.as_ref();
+    match &request.ask {
+        Ask::Connect(Ok(target)) => {
+            let flow = shared.gate.admit(credentials, Ok(target)).map_err(|d| connect::refusal(d, None))?;
+            Ok((flow, target.clone()))
+        }
+        Ask::Connect(Err(refusal)) => Err(refused(shared, request, *refusal)),
+        // A lease is refused like a CONNECT up to the point where it differs.
+        Ask::Lease => {
+            let denied = shared.gate.admit(credentials, Err(Refusal::NotHttps)).err();
+            match denied {
+                Some(denied) if denied.refusal < Refusal::NotHttps => Err(connect::refusal(denied, None)),
+                _ => Err(connect::lease_unavailable()),
+            }
+        }
+    }
+}
+
+fn refused(shared: &RelayShared, request: &Request, refusal: Refusal) -> Vec<u8> {
+    let judged = shared.gate.admit(request.credentials.as_ref(), Err(refusal));
+    connect::refusal(judged.err().unwrap_or_else(|| refusal.into()), None)
+}
+
+async fn refuse(mut buyer: Buyer, shared: &Rc<RelayShared>, answer: &[u8]) {
+    let deadline = shared.dials.start(shared.gate.now().mono_ms());
+    shared.sweep(&shared.dials);
+    let work = async {
+        if buyer.write(answer).await.is_ok() {
+            // It is over either way.
+            let _ = buyer.close(&shared.scratch).await;
+        }
+    };
+    future::or(work, deadline.over()).await;
+}
+
+async fn carry(mut buyer: Buyer, shared: Rc<RelayShared>, flow: Flow, target: Target, early: Vec<u8>) {
+    let io = match or_ending(&flow, dial(&shared, &flow, &target)).await {
+        Err(_) => {
+            flow.finish(Outcome::Killed);
+            return buyer.reset();
+        }
+        Ok(Err(failure)) => {
+            flow.finish(Outcome::Refused(failure.refusal));
+            let answer = connect::refusal(Denied::from(failure.refusal), Some(failure.error));
+            return refuse(buyer, &shared, &answer).await;
+        }
+        Ok(Ok(io)) => io,
+    };
+    match or_ending(&flow, hello(&mut buyer, &shared, &flow, early)).await {
+        Ok(Ok(raw)) => open(buyer, io, shared, flow, raw).await,
+        Ok(Err(Stop::Refused(refusal))) => {
+            net::reset_on_close(io.as_fd());
+            drop(io);
+            flow.finish(Outcome::Refused(refusal));
+            refuse(buyer, &shared, &client_hello::alert_record(refusal)).await;
+        }
+        Ok(Err(Stop::Gone)) => net::reset_on_close(io.as_fd()),
+        Err(Ending::HelloTimeout) => {
+            flow.finish(Outcome::Refused(Refusal::HelloTimeout));
+            refuse(buyer, &shared, &client_hello::alert_record(Refusal::HelloTimeout)).await;
+        }
+        Err(Ending::Reset | Ending::Close) => {
+            net::reset_on_close(io.as_fd());
+            flow.finish(Outcome::Killed);
+            buyer.reset();
+        }
+    }
+}
+
+/// Runs a step of the set-up, unless the node ends the flow first.
+async fn or_ending<T>(flow: &Flow, step: impl Future<Output = T>) -> Result<T, Ending> {
+    let ending = async { Err(poll_fn(|cx| flow.poll_ending(cx)).await) };
+    future::or(ending, async { Ok(step.await) }).await
+}
+
+enum Stop {
+    Refused(Refusal),
+    /// The buyer left, or its connection failed.
+    Gone,
+}
+
+/// Sends the 200 and judges what follows; every byte read so far, if the verdict is good.
+async fn hello(
+    buyer: &mut Buyer,
+    shared: &RelayShared,
+    flow: &Flow,
+    early: Vec<u8>,
+) -> Result<Vec<u8>, Stop> {
+    flow.enter(Phase::Hello);
+    buyer.write(connect::ESTABLISHED).await.map_err(|_| Stop::Gone)?;
+    let mut reader = HelloReader::default();
+    let mut piece = early;
+    let mut length = piece.len();
+    let mut progress = if piece.is_empty() { Progress::NeedMore } else { reader.feed(&piece) };
+    while progress == Progress::NeedMore {
+        piece.clear();
+        let most = MAX_HELLO.saturating_sub(length).max(1);
+        match buyer.read(&mut piece, most, &shared.scratch).await {
+            Ok(0) | Err(_) => return Err(Stop::Gone),
+            Ok(n) => length += n,
+        }
+        progress = reader.feed(&piece);
+    }
+    if let Progress::Refused(refusal) = progress {
+        return Err(Stop::Refused(refusal));
+    }
+    let Some(hello) = reader.hello() else { return Err(Stop::Refused(Refusal::NotTls)) };
+    client_hello::judge(hello, &flow.hello_rules(), client_hello::ech_public_names())
+        .map_err(Stop::Refused)?;
+    Ok(reader.into_raw())
+}
+
+/// Passes the hello on and starts the pump, in a task of its own: the set-up's is much larger.
+async fn open(buyer: Buyer, target: Io, shared: Rc<RelayShared>, flow: Flow, mut raw: Vec<u8>) {
+    flow.passed_hello();
+    if target.is_ready(WRITE)
+        && let Ok(sent) = rustix::net::send(&target, &raw, SendFlags::NOSIGNAL)
+    {
+        flow.count(Direction::Egress, sent as u64);
+        raw.drain(..sent);
+    }
+    let executor = shared.executor.clone();
+    match buyer {
+        Buyer::Plain(io) => executor.spawn(PlainTunnel::new(io, target, flow, shared, raw)).detach(),
+        Buyer::Tls(stream) => {
+            let (io, conn) = stream.into_parts();
+            executor.spawn(TlsTunnel::new(io, conn, target, flow, shared, raw)).detach();
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Sockets: what the relay needs beyond reading and writing.
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// Connections that wait for `accept`.
+const BACKLOG: i32 = 1024;
+
+/// Offset of `tcpi_rtt` in `struct tcp_info` (linux/tcp.h), and the bytes needed to have it.
+const TCPI_RTT: usize = 68;
+const TCP_INFO_BYTES: usize = TCPI_RTT + 4;
+
+/// A listening TCP socket; what it accepts has `TCP_NODELAY` from it, which saves a call for each connection.
+///
+/// # Errors
+/// The kernel's: the address is not ours, or in use.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let fd = tcp_socket(address)?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    rustix::net::bind(&fd, &address)?;
+    rustix::net::listen(&fd, BACKLOG)?;
+    Ok(fd.into())
+}
+
+/// Starts to connect. The socket becomes writable when that has succeeded or failed; [`connected`] tells which.
+///
+/// # Errors
+/// The kernel's, if it knows at once that it cannot.
+pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
+    let fd = tcp_socket(address)?;
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    match rustix::net::connect(&fd, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+/// Whether a connection attempt that is over has succeeded.
+///
+/// # Errors
+/// Why it has not.
+pub fn connected(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(sockopt::socket_error(fd)??)
+}
+
+/// Takes a connection from a listener; `None` if there is none.
+///
+/// # Errors
+/// The kernel's; those of a connection that is gone already are skipped.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    loop {
+        match rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok(fd) => return Ok(Some(fd)),
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Makes the next close a reset: what is not sent yet is thrown away.
+pub fn reset_on_close(fd: BorrowedFd<'_>) {
+    // It fails only on what is no socket; then there is nothing to reset.
+    let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+}
+
+/// Microseconds from SYN to SYN-ACK of a connection that was just made, by the kernel's own clock; `None` if it has
+/// no sample (the SYN was sent twice).
+pub fn handshake_rtt_us(fd: BorrowedFd<'_>) -> Option<u64> {
+    let mut info = [0u8; TCP_INFO_BYTES];
+    let mut length = libc::socklen_t::try_from(info.len()).ok()?;
+    // SAFETY: `info` is writable for `length` bytes, and the kernel writes no more than that.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let rtt = info.get(TCPI_RTT..)?.first_chunk::<4>()?;
+    let rtt = u64::from(u32::from_ne_bytes(*rtt));
+    (result == 0 && length as usize == TCP_INFO_BYTES && rtt > 0).then_some(rtt)
+}
+
+/// Bytes written that the peer has not acknowledged.
+pub fn unacknowledged(fd: BorrowedFd<'_>) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ (SIOCOUTQ) writes one int to the address it is given.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+/// The addresses of all interfaces with their prefix lengths: the connected routes.
+///
+/// # Errors
+/// The kernel's.
+pub fn interfaces() -> io::Result<Vec<(IpAddr, u8)>> {
+    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: getifaddrs stores a list in `list`, to be freed below, or fails.
+    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut prefixes = Vec::new();
+    let mut next = list;
+    // SAFETY: `next` is null or an entry of the list, which lives until freeifaddrs.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        // SAFETY: both pointers are null or socket addresses of the family that they name.
+        let (address, mask) = unsafe { (ip_of(entry.ifa_addr), ip_of(entry.ifa_netmask)) };
+        if let Some(address) = address {
+            let full = if address.is_ipv4() { 32 } else { 128 };
+            prefixes.push((address, mask.map_or(full, prefix_length)));
+        }
+        next = entry.ifa_next;
+    }
+    // SAFETY: `list` came from getifaddrs, and nothing refers to it any more.
+    unsafe { libc::freeifaddrs(list) };
+    Ok(prefixes)
+}
+
+/// # Safety
+/// `address` is null or points to a socket address of the family that it names.
+unsafe fn ip_of(address: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: by the function's contract.
+    let family = i32::from(unsafe { address.as_ref() }?.sa_family);
+    match family {
+        libc::AF_INET => {
+            // SAFETY: the family says that it is a sockaddr_in; unaligned is allowed.
+            let v4 = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
+            Some(Ipv4Addr::from_bits(u32::from_be(v4.sin_addr.s_addr)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the family says that it is a sockaddr_in6; unaligned is allowed.
+            let v6 = unsafe { address.cast::<libc::sockaddr_in6>().read_unaligned() };
+            Some(Ipv6Addr::from(v6.sin6_addr.s6_addr).into())
+        }
+        _ => None,
+    }
+}
+
+fn prefix_length(mask: IpAddr) -> u8 {
+    let ones = match mask {
+        IpAddr::V4(m) => m.to_bits().leading_ones(),
+        IpAddr::V6(m) => m.to_bits().leading_ones(),
+    };
+    u8::try_from(ones).unwrap_or(128)
+}
+
+/// Whether a listener takes connections over TCP from this machine only, or over a Unix socket.
+pub fn is_local(listener: impl AsFd) -> bool {
+    match rustix::net::getsockname(listener) {
+        Ok(address) => {
+            SocketAddr::try_from(address).map_or(true, |a: SocketAddr| a.ip().to_canonical().is_loopback())
+        }
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn loopback_is_among_the_interfaces() {
+        assert!(interfaces().unwrap().contains(&(IpAddr::V4(Ipv4Addr::LOCALHOST), 8)));
+    }
+
+    #[test]
+    fn a_refused_connection_says_so() {
+        let free = listen("127.0.0.1:0".parse().unwrap()).unwrap().local_addr().unwrap();
+        let refused = match connect(free) {
+            Ok(fd) => connected(fd.as_fd()),
+            Err(e) => Err(e),
+        };
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_connection_has_a_round_trip_and_unread_bytes() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut client: std::net::TcpStream = connect(listener.local_addr().unwrap()).unwrap().into();
+        let (mut server, _) = listener.accept().unwrap();
+        assert!(handshake_rtt_us(client.as_fd()).unwrap() < 1_000_000);
+        client.set_nonblocking(false).unwrap();
+        client.write_all(b"abc").unwrap();
+        let mut got = [0; 3];
+        server.read_exact(&mut got).unwrap();
+        assert_eq!(unacknowledged(client.as_fd()), 0);
+        reset_on_close(client.as_fd());
+        drop(client);
+        assert_eq!(server.read(&mut got).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn only_loopback_and_unix_listeners_are_local() {
+        assert!(is_local(listen("127.0.0.1:0".parse().unwrap()).unwrap()));
+        assert!(is_local(listen("[::1]:0".parse().unwrap()).unwrap()));
+        assert!(!is_local(listen("0.0.0.0:0".parse().unwrap()).unwrap()));
+        let path = std::env::temp_dir().join(format!("echomesh-net-{}.sock", std::process::id()));
+        let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(is_local(&unix));
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,115 @@
+//! The key's file form: PKCS#8 (RFC 5958, RFC 8410) in PEM (RFC 7468).
+use crate::encoding::{base64, from_base64};
+use crate::signed::NodeKey;
+use zeroize::Zeroizing;
+
+/// What a key file holds.
+pub enum Content {
+    /// The key, and the 32-byte seed that it is made of.
+    Plain(NodeKey, Zeroizing<[u8; 32]>),
+    /// A key that needs a passphrase (`ENCRYPTED PRIVATE KEY`).
+    Sealed,
+}
+
+/// Everything before the seed in version 1 of the form, RFC 8410 section 10.3.
+const PREFIX: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+
+const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
+const END: &str = "-----END PRIVATE KEY-----";
+
+/// The file of a seed. Version 1, without the public key: OpenSSL reads no other with Ed25519.
+pub fn write(seed: &[u8; 32]) -> Zeroizing<String> {
+    let mut der = Zeroizing::new([0; 48]);
+    for (to, from) in der.iter_mut().zip(PREFIX.iter().chain(seed)) {
+        *to = *from;
+    }
+    let text = Zeroizing::new(base64(&*der));
+    // Room for all of it at once: a text that grows leaves copies behind.
+    let mut pem = Zeroizing::new(String::with_capacity(128));
+    for part in [BEGIN, "\n", &text, "\n", END, "\n"] {
+        pem.push_str(part);
+    }
+    pem
+}
+
+/// Reads a key file; `None` if it holds no Ed25519 key. Text around the armour is passed over.
+pub fn read(pem: &[u8]) -> Option<Content> {
+    let text = std::str::from_utf8(pem).ok()?;
+    if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
+        return Some(Content::Sealed);
+    }
+    let (_, rest) = text.split_once(BEGIN)?;
+    let (body, _) = rest.split_once(END)?;
+    let mut compact = Zeroizing::new(String::with_capacity(body.len()));
+    compact.extend(body.chars().filter(|c| !c.is_ascii_whitespace()));
+    let der = Zeroizing::new(from_base64(&compact)?);
+    let seed = seed(&der)?;
+    // Where the file has the public key too (version 2), this checks that the two belong together.
+    NodeKey::from_pkcs8(&der).map(|key| Content::Plain(key, seed))
+}
+
+/// The seed stands at the same place in versions 1 and 2, whose lengths and version numbers differ.
+fn seed(der: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    if der.get(5..16)? != PREFIX.get(5..16)? {
+        return None;
+    }
+    let mut seed = Zeroizing::new([0; 32]);
+    seed.copy_from_slice(der.get(16..48)?);
+    Some(seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(pem: &str) -> Option<NodeKey> {
+        match read(pem.as_bytes())? {
+            Content::Plain(key, _) => Some(key),
+            Content::Sealed => None,
+        }
+    }
+
+    #[test]
+    fn the_example_of_rfc_8410_section_10_3_is_read_and_written() {
+        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+                   -----END PRIVATE KEY-----\n";
+        let public = "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
+        let Some(Content::Plain(key, seed)) = read(pem.as_bytes()) else { panic!() };
+        assert_eq!(key.node_id(), format!("ed25519:{public}"));
+        assert_eq!(**write(&seed), *pem);
+    }
+
+    #[test]
+    fn both_versions_are_read() {
+        let v2 = ring::signature::Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
+        let pem = format!("Comment\n{BEGIN}\n{}\n{END}\n", base64(v2.as_ref()));
+        let Some(Content::Plain(key, seed)) = read(pem.as_bytes()) else { panic!() };
+        assert_eq!(self::key(&write(&seed)).unwrap().public(), key.public());
+        let mut other = v2.as_ref().to_vec();
+        *other.last_mut().unwrap() ^= 1;
+        assert!(self::key(&format!("{BEGIN}\n{}\n{END}\n", base64(&other))).is_none());
+    }
+
+    #[test]
+    fn other_keys_and_damaged_files_are_none() {
+        let good = write(&[7; 32]);
+        let inner = good.lines().nth(1).unwrap();
+        for bad in [
+            String::new(),
+            good.replace("PRIVATE KEY", "EC PRIVATE KEY"),
+            good.replace(END, ""),
+            good.replace(inner, &inner[..60]),
+            good.replace("MC4CAQAwBQYDK2Vw", "MC4CAQAwBQYDK2Vu"),
+            good.replace(inner, "!"),
+        ] {
+            assert!(read(bad.as_bytes()).is_none(), "{bad}");
+        }
+        assert!(read(b"\xff").is_none());
+    }
+
+    #[test]
+    fn an_encrypted_key_is_told_apart() {
+        let pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        assert!(matches!(read(pem.as_bytes()), Some(Content::Sealed)));
+    }
+}

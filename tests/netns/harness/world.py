@@ -1,0 +1,96 @@
+"""All of it together: topology, lab, node, a counter in the LAN."""
+import os
+import pathlib
+import shutil
+import tempfile
+import unittest
+
+from .buyer import Proxy
+from .control import wait_for
+from .lab import Lab
+from .netns import LAN_HOST, NODE_WAN, TARGET, Topology
+from .node import PORT, Node
+from .target import Target
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+NODE_BINARY = os.environ.get("ECHOMESH", str(ROOT / "target/release/echomesh"))
+LAB_BINARY = os.environ.get("ECHOMESH_LAB", str(ROOT / "target/lab/lab/echomesh-lab"))
+
+
+def why_not():
+    """The reason these tests cannot run here, if there is one."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    if not shutil.which("ip") or not shutil.which("nsenter"):
+        return "ip (iproute2) or nsenter (util-linux) is missing"
+    for binary in [NODE_BINARY, LAB_BINARY]:
+        if not os.access(binary, os.X_OK):
+            return f"{binary} is not built"
+    return None
+
+
+def echo(connection, data):
+    connection.send(data)
+
+
+class World(unittest.TestCase):
+    """A test class with its own namespaces, lab and node. Each test opens its own session."""
+
+    node_config = {}
+    target_answer = staticmethod(echo)
+
+    @classmethod
+    def setUpClass(cls):
+        reason = why_not()
+        if reason:
+            raise unittest.SkipTest(reason)
+        cls.directory = pathlib.Path(tempfile.mkdtemp(prefix="echomesh-netns-"))
+        cls.addClassCleanup(cls._put_away)
+        cls.topology = Topology()
+        cls.addClassCleanup(cls.topology.remove)
+        cls.lab = Lab(cls.topology.inet, cls.directory / "lab", LAB_BINARY).start()
+        cls.addClassCleanup(lambda: cls.lab.process.stop())
+        cls.target = Target(cls.topology.inet, (TARGET, 443), lambda c, d: cls.target_answer(c, d))
+        cls.addClassCleanup(cls.target.close)
+        cls.lan_targets = [Target(cls.topology.lan, (LAN_HOST, port)) for port in (80, 443)]
+        cls.node = Node(cls.topology.node, cls.directory / "node", NODE_BINARY, cls.lab, **cls.node_config)
+        cls.node.start()
+        cls.addClassCleanup(lambda: cls.node.stop())
+        cls.lan_received = cls.topology.lan.received()
+        cls.registered()
+
+    @classmethod
+    def _put_away(cls):
+        if os.environ.get("KEEP"):
+            print("kept:", cls.directory)
+        else:
+            shutil.rmtree(cls.directory, ignore_errors=True)
+
+    @classmethod
+    def registered(cls):
+        wait_for("registration", lambda: cls.lab.nodes() and cls.node.status()["state"] in ("idle", "active"), 20)
+        spki = cls.lab.nodes()[0]["register"]["tls"]["spki"]
+        cls.proxy = Proxy(cls.topology.buyer, (NODE_WAN, PORT), pin=spki, ca_file=str(cls.lab.ca_file))
+
+    # ---- what tests say
+
+    def refused(self, reply, status, slug, error="http_request_denied"):
+        """A refusal before the 200, to the letter of the contract."""
+        self.assertEqual((reply.status, reply.slug), (status, slug))
+        self.assertEqual(reply.header("proxy-status"), f'echomesh; error={error}; details="{slug}"')
+
+    def clean(self, session=None):
+        """The coordinator has nothing to object to, and the LAN saw nothing."""
+        self.assertEqual(self.lab.violations(), [])
+        if session:
+            verdict = self.lab.verdict(session)
+            self.assertTrue(verdict["ok"], verdict["lines"])
+        self.assert_lan_untouched()
+
+    def assert_lan_untouched(self):
+        self.assertEqual([len(t.connections) for t in self.lan_targets], [0, 0])
+        self.assertEqual(self.topology.lan.received(), self.lan_received)
+
+    def settle(self, session):
+        """Closes the session; gives its bundles' totals."""
+        return self.lab.close(session)["totals"]
