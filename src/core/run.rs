@@ -19,6 +19,7 @@ use crate::vault::Vault;
 use async_executor::LocalExecutor;
 use futures_lite::future;
 use std::fmt;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -80,6 +81,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     if made {
         crate::info!("made a new node key in {}", places.key.display());
     }
+    make_private_directory(&places.state).map_err(failed)?;
     let tls_key = ServerKey::load_or_create(&places.tls_key).map_err(failed)?;
     let (journal, records, damage) = Journal::open(&places.journal).map_err(failed)?;
     if let Some(damage) = damage {
@@ -210,6 +212,7 @@ async fn drain(node: &Node, supervisor: &Supervisor) {
 
 /// Where the node's files are.
 struct Places {
+    state: PathBuf,
     key: PathBuf,
     tls_key: PathBuf,
     journal: PathBuf,
@@ -228,8 +231,14 @@ impl Places {
             journal: state.join("node.journal"),
             log: run_dir.path().join("log"),
             key,
+            state,
         }
     }
+}
+
+fn make_private_directory(path: &Path) -> Result<(), String> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|e| format!("{}: the state directory cannot be made: {e}", path.display()))
 }
 
 /// `strict` promises layers that this version does not have yet.
