@@ -42,6 +42,21 @@ venv() {
   printf '%s\n' "$dir/bin/python"
 }
 
+# node_packages NAME PKG@VERSION...: npm packages under target/; prints the directory to require them from.
+node_packages() {
+  local dir=$root/target/npm/$1 wanted
+  shift
+  wanted="$*"
+  if [ "$(cat "$dir/.wanted" 2>/dev/null)" != "$wanted" ]; then
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    printf '{"private":true}' >"$dir/package.json"
+    (cd "$dir" && npm install --silent --no-audit --no-fund --ignore-scripts "$@" >&2) || return 1
+    printf '%s' "$wanted" >"$dir/.wanted"
+  fi
+  printf '%s\n' "$dir"
+}
+
 # build_node: the release binary, without the lab; prints its path.
 build_node() {
   (cd "$root" && cargo build --release --locked --bin echomesh >&2) || return 1
