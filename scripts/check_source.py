@@ -1,6 +1,7 @@
 """Rules of the source that neither rustc nor clippy knows:
 - no file over 600 lines; those over 400 are named;
 - `unsafe` under src/sys/linux alone, each block under a SAFETY comment;
+- the lab shares nothing with the node but the platform's signals, so that a mistake cannot cancel itself out;
 - the pure modules, which docs/architecture.md lists, import no sockets, files, executor or clock;
 - no unfinished places, and nothing silenced without a reason."""
 
@@ -64,6 +65,12 @@ def check_unsafe(path, name, fail):
             fail(f"{name}:{at + 1}: unsafe without a SAFETY comment")
 
 
+def check_lab(path, name, fail):
+    for at, line in enumerate(code_of(path.read_text()), 1):
+        if found := re.search(r"\bcrate::(?!lab\b|sys::linux::signals\b)\w+", line):
+            fail(f"{name}:{at}: the lab may not use {found[0]}")
+
+
 def main():
     faults, long = [], []
     files = [p for folder in ("src", "tests", "fuzz/fuzz_targets", "scripts") for p in sorted((ROOT / folder).rglob("*"))
@@ -77,6 +84,8 @@ def main():
             long.append(f"{count} {name}")
         if path.suffix == ".rs":
             check_unsafe(path, name, faults.append)
+        if name.startswith("src/lab/"):
+            check_lab(path, name, faults.append)
         for at, line in enumerate(text.split("\n"), 1):
             if name != "scripts/check_source.py" and UNFINISHED.search(line):
                 faults.append(f"{name}:{at}: unfinished or silenced: {line.strip()}")

@@ -117,7 +117,7 @@ cargo_tests() {
   local name=$1 out status p f s
   shift
   out=$(mktemp)
-  (cd "$root" && cargo test --locked "$@" 2>&1) | tee "$out" | grep -vE '^(test .* ok|running [0-9]+ tests?|)$'
+  (cd "$root" && cargo test --locked "$@" 2>&1) | tee "$out" | grep -vE '^(test .* ok|running [0-9]+ tests?|)$|^ *(Compiling|Downloaded|Downloading|Running|Finished) '
   status=${PIPESTATUS[0]}
   read -r p f s < <(awk '/^test result:/ { p += $4; f += $6; s += $8 } END { printf "%d %d %d\n", p, f, s }' "$out")
   rm -f "$out"

@@ -20,7 +20,7 @@ STATUS = {
     "probes": {"passed": 3, "failed": 0, "last": "2026-01-15T12:06:03Z"},
     "refusals": {"domain-blocked": 1, "sni-mismatch": 1},
     "alerts": [],
-    "config": {"etag": "\"b3-5f1c2d3e4a5b6c7d\"", "errors": []},
+    "config": {"etag": "5f1c2d3e4a5b6c7d", "errors": []},
 }
 
 SESSIONS = {"sessions": [{

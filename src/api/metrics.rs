@@ -96,7 +96,7 @@ impl Page<'_> {
         let results = [("passed", "passed"), ("failed", "failed")];
         self.family("echomesh_probes", "counter", "", "Answered challenges of the coordinator.");
         self.labelled("echomesh_probes_total", "result", results, "probes", 1.0);
-        let up = self.word("coordinator/state").map(|state| f64::from(state == "connected"));
+        let up = self.word("coordinator/state").map(|state| f64::from(state == "online"));
         if let Some(up) = up {
             self.family("echomesh_coordinator_up", "gauge", "", "1 while the coordinator answers.");
             self.sample("echomesh_coordinator_up", &[], up);

@@ -4,6 +4,7 @@ pub mod args;
 mod client;
 mod files;
 mod help;
+mod keys;
 mod node;
 mod out;
 pub mod run;
@@ -99,6 +100,11 @@ fn dispatch(arguments: &Arguments) -> Done {
         "config set" => node::config_set(arguments),
         "help" => help::command(arguments),
         "version" => out::print(concat!("echomesh ", env!("CARGO_PKG_VERSION"), "\n")),
-        _ => files::command(arguments),
+        "config check" => files::check(arguments),
+        "config show" => files::show(arguments),
+        "config init" => files::init(arguments),
+        "config convert" => files::convert(arguments),
+        "verify" => files::verify(arguments),
+        _ => keys::command(arguments),
     }
 }

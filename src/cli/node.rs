@@ -87,8 +87,8 @@ pub fn document(arguments: &Arguments, method: &str, path: &str) -> Done {
 pub fn config_get(arguments: &Arguments) -> Done {
     let name = arguments.operand(0)?;
     let document = client(arguments)?.json("GET", "/config")?;
-    let names = name.split('.').filter(|n| !n.is_empty());
-    let found = names.fold(Some(&document), |value, name| value?.member(name));
+    let mut names = name.split('.').filter(|n| !n.is_empty());
+    let found = names.try_fold(&document, |value, name| value.member(name));
     match found {
         Some(Value::String(text)) => out::print(&format!("{text}\n")),
         Some(value) => out::print(&pretty(value)),

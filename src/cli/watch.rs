@@ -13,14 +13,14 @@ const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
 /// Draws each second until a signal or an error. On a terminal it takes the alternate screen and gives it back; what
-/// was drawn last then stays to be read.
+/// was drawn last then stays to be read. A node that ends meanwhile is waited for, one that never ran is not.
 pub fn watch(draw: &dyn Fn() -> Result<String, Failure>) -> Done {
     // Before the timer starts its thread: threads inherit what is blocked.
     let signals = Signals::take().map_err(|e| Failure::new(Exit::Failed, format!("signals: {e}")))?;
     if !std::io::stdout().is_terminal() {
         return block_on(repeat(&signals, &mut || out::print(&draw()?)));
     }
-    let mut last = String::new();
+    let mut last = draw()?;
     out::print(ENTER)?;
     let done = block_on(repeat(&signals, &mut || {
         last = match draw() {
@@ -36,7 +36,7 @@ pub fn watch(draw: &dyn Fn() -> Result<String, Failure>) -> Done {
 
 /// A text that replaces what is on the screen, line by line so that it does not flicker.
 fn screen(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(|line| format!("{line}{CLEAR_LINE}\r\n")).collect();
+    let lines: Vec<String> = text.lines().map(|line| format!("{line}{CLEAR_LINE}\n")).collect();
     format!("{HOME}{}{CLEAR_BELOW}", lines.concat())
 }
 

@@ -9,7 +9,7 @@ use crate::api::listen::{self, Served};
 use crate::api::run_dir::RunDir;
 use crate::cli::run::RunOptions;
 use crate::clock::Clock;
-use crate::config::{Config, Platform, SandboxMode, Store, forms::expand_home};
+use crate::config::{Config, Platform, SandboxMode, Store, real_path};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
 use crate::sys::linux::signals::{Signal, Signals};
@@ -186,10 +186,14 @@ async fn tick(node: &Node) {
         let next = node.tick();
         let rung = std::future::poll_fn(|cx| node.ledger.poll_rung(cx));
         match next {
-            Some(after) => future::or(rung, async { drop(async_io::Timer::after(after).await) }).await,
+            Some(after) => future::or(rung, pause(after)).await,
             None => rung.await,
         }
     }
+}
+
+async fn pause(time: Duration) {
+    async_io::Timer::after(time).await;
 }
 
 /// Closes all sessions, lets their flows end, and posts what is left, each under a deadline.
@@ -201,7 +205,7 @@ async fn drain(node: &Node, supervisor: &Supervisor) {
             async_io::Timer::after(Duration::from_millis(5)).await;
         }
     };
-    future::or(empty, async { drop(async_io::Timer::after(DRAIN).await) }).await;
+    future::or(empty, pause(DRAIN)).await;
     node.tick();
     supervisor.flush(FLUSH).await;
 }
@@ -218,8 +222,7 @@ impl Places {
     /// What must outlive a reboot lies beside the key or in the state directory; the access log in the run directory,
     /// which is memory on a router.
     fn new(config: &Config, options: &RunOptions, run_dir: &RunDir) -> Places {
-        let home = std::env::var_os("HOME").map(PathBuf::from);
-        let key = expand_home(&config.node.id_path, home.as_deref());
+        let key = real_path(&config.node.id_path).unwrap_or_else(|| config.node.id_path.clone());
         let beside = key.parent().unwrap_or(Path::new(".")).to_owned();
         let state = options.state_dir.clone().unwrap_or(beside);
         Places {

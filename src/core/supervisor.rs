@@ -2,7 +2,7 @@
 use super::node::Node;
 use super::services::Services;
 use crate::clock::Clock;
-use crate::config::{Config, changes::diff};
+use crate::config::{Apply, Config, diff, real_path};
 use crate::coordinator::client::{Client, Settings, WAIT_MS};
 use crate::dns::{self, Resolver};
 use crate::http::client::{Client as Http, Resolve, Resolving};
@@ -32,8 +32,15 @@ pub struct Supervisor {
     acceptor: Rc<Acceptor>,
     vault: Vault,
     time: Arc<CertificateTime>,
-    listeners: RefCell<Vec<Task<()>>>,
+    listeners: RefCell<Listeners>,
     link: RefCell<Option<Link>>,
+}
+
+/// The tasks that accept buyers; dropping one closes its listener.
+#[derive(Default)]
+struct Listeners {
+    tls: Option<Task<()>>,
+    plain: Option<Task<()>>,
 }
 
 /// The client of the coordinator and its task.
@@ -66,28 +73,50 @@ impl Supervisor {
         }))
     }
 
-    /// Binds the listeners of the configuration; the old ones go on if that fails.
+    /// Binds all listeners of the configuration.
     pub fn listen(&self) -> Result<(), String> {
-        let config = self.node.config();
-        // The old ones are closed first only if the new ones would clash with them.
-        self.stop_listening();
-        let address = config.relay.listen;
-        let tls = TcpListener::bind(address).map_err(|e| format!("relay.listen {address}: {e}"))?;
-        let plain = config.relay.listen_plain.as_deref().map(bind_plain).transpose()?;
-        let mut tasks = Vec::new();
+        self.listen_tls()?;
+        self.listen_plain()
+    }
+
+    /// Binds the TLS listener; the old one goes on if that fails.
+    fn listen_tls(&self) -> Result<(), String> {
+        let address = self.node.config().relay.listen;
+        let socket = TcpListener::bind(address).map_err(|e| format!("relay.listen {address}: {e}"))?;
         let (acceptor, relay) = (self.acceptor.clone(), self.relay.clone());
-        tasks.push(self.executor.spawn(async move { ended(serve_tls(tls, acceptor, relay).await) }));
-        if let Some(plain) = plain {
-            let relay = self.relay.clone();
-            tasks.push(self.executor.spawn(async move { ended(serve_plain(plain, relay).await) }));
-        }
-        *self.listeners.borrow_mut() = tasks;
+        let task = self.executor.spawn(async move { ended(serve_tls(socket, acceptor, relay).await) });
+        self.listeners.borrow_mut().tls = Some(task);
+        Ok(())
+    }
+
+    /// Binds the listener without TLS, if there is to be one; the old one goes on if that fails.
+    fn listen_plain(&self) -> Result<(), String> {
+        let config = self.node.config();
+        let socket = config.relay.listen_plain.as_deref().map(bind_plain).transpose()?;
+        let relay = self.relay.clone();
+        let serve = |s| self.executor.spawn(async move { ended(serve_plain(s, relay).await) });
+        self.listeners.borrow_mut().plain = socket.map(serve);
         Ok(())
     }
 
     /// Closes the listeners. Live tunnels go on.
     pub fn stop_listening(&self) {
-        self.listeners.borrow_mut().clear();
+        *self.listeners.borrow_mut() = Listeners::default();
+    }
+
+    /// After a change of the configuration.
+    fn listen_again(&self, old: &Config, new: &Config) {
+        let mut done = Ok(());
+        if old.relay.listen != new.relay.listen {
+            done = self.listen_tls();
+        }
+        if old.relay.listen_plain != new.relay.listen_plain {
+            done = done.and(self.listen_plain());
+        }
+        match done {
+            Ok(()) => self.node.clear_alert("listen-failed"),
+            Err(e) => self.node.alert("listen-failed", &e),
+        }
     }
 
     /// Speaks to the configured coordinator, if there is one.
@@ -109,8 +138,10 @@ impl Supervisor {
             wait_ms: WAIT_MS,
         };
         let names: Rc<dyn Resolve> = Rc::new(Names(resolver(&config, &self.node, &self.time), self.clock()));
-        let trust =
-            |file: &Option<PathBuf>| Rc::new(ClientTls::new(Roots::from(file.clone()), self.time.clone()));
+        let trust = |file: &Option<PathBuf>| {
+            let file = file.as_deref().and_then(real_path);
+            Rc::new(ClientTls::new(Roots::from(file), self.time.clone()))
+        };
         let http = Http::new(names.clone(), trust(&config.coordinator.ca_file), self.clock());
         let fetcher = Fetcher { resolver: names, tls: trust(&config.probes.ca_file), clock: self.clock() };
         let client = Rc::new(Client::new(settings, self.node.key.clone(), self.clock(), http, fetcher));
@@ -175,21 +206,15 @@ impl Services for Supervisor {
         {
             self.node.alert("certificate-refused", &e.to_string());
         }
-        if old.relay.listen != new.relay.listen || old.relay.listen_plain != new.relay.listen_plain {
-            match self.listen() {
-                Ok(()) => self.node.clear_alert("listen-failed"),
-                Err(e) => self.node.alert("listen-failed", &e),
-            }
-        }
-        let sections = ["coordinator", "probes", "security", "lab", "policy.allowPlainHttpProbes"];
-        if sections.iter().any(|s| changes.touches(s)) {
+        self.listen_again(old, new);
+        if changes.needs(Apply::Reconnect) {
             self.connect();
         } else if let Some(client) = self.client() {
             client.register_again();
         }
-        if changes.touches("node.idPath") {
+        if changes.needs(Apply::Restart) {
             self.node
-                .alert("restart-needed", "node.idPath has changed; restart the node to use the other key.");
+                .alert("restart-needed", "A changed option takes effect when the node is started again.");
         }
     }
 }

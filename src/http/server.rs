@@ -12,7 +12,6 @@ use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _}
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
-use std::future::Future;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -352,11 +351,9 @@ impl Connection {
     }
 }
 
-fn expire(deadline: &mut Timer) -> impl Future<Output = io::Result<usize>> + '_ {
-    async move {
-        deadline.await;
-        Err(io::ErrorKind::TimedOut.into())
-    }
+async fn expire(deadline: &mut Timer) -> io::Result<usize> {
+    deadline.await;
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 /// How a response goes out.

@@ -56,7 +56,7 @@ fn walk(at: &str, value: &Json, shape: &Shape, wrong: &mut Vec<String>) {
     let problem = match shape {
         Shape::Any => None,
         Shape::Text => text.is_none().then_some("not a string"),
-        Shape::Count => (!as_int(value).is_some_and(|n| n >= 0)).then_some("not an integer ≥ 0"),
+        Shape::Count => as_int(value).is_none_or(|n| n < 0).then_some("not an integer ≥ 0"),
         Shape::Number => (!matches!(value, Json::Number(_))).then_some("not a number"),
         Shape::Instant => text.and_then(parse_instant).is_none().then_some("not YYYY-MM-DDTHH:MM:SSZ"),
         Shape::Hash => (!text.is_some_and(is_hash)).then_some("not b3: and 64 hex digits"),

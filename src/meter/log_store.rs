@@ -52,7 +52,7 @@ pub struct LogStore {
 }
 
 impl LogStore {
-    /// Opens the segments that are there. A last line without its end, of a process that died, is cut off.
+    /// Opens the segments that are there. A last line without its end, of a process that died, does not count.
     pub fn open(directory: &Path, name: &str, capacity: u64) -> Result<LogStore, LogError> {
         fs::create_dir_all(directory).map_err(at(directory))?;
         let mut numbers: Vec<u64> = Vec::new();
@@ -73,7 +73,7 @@ impl LogStore {
             dropped: 0,
         };
         for number in numbers {
-            let length = cut_torn_line(&store.segment(number))?;
+            let length = whole_lines(&store.segment(number))?;
             store.segments.push_back((number, length));
         }
         store.drop_oldest();
@@ -187,14 +187,10 @@ fn open_segment(path: &Path, length: u64) -> Result<File, LogError> {
     Ok(file)
 }
 
-fn cut_torn_line(path: &Path) -> Result<u64, LogError> {
+/// Length of a segment up to its last line feed. The rest is overwritten by the next line.
+fn whole_lines(path: &Path) -> Result<u64, LogError> {
     let text = fs::read(path).map_err(at(path))?;
-    let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1) as u64;
-    if whole < text.len() as u64 {
-        let file = OpenOptions::new().write(true).open(path).map_err(at(path))?;
-        file.set_len(whole).map_err(at(path))?;
-    }
-    Ok(whole)
+    Ok(text.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1) as u64)
 }
 
 fn keep_since(text: &[u8], since: Option<Unix>, out: &mut Vec<u8>) {

@@ -219,10 +219,13 @@ mod tests {
 
     #[test]
     fn throughput_is_the_mean_since_the_start_or_over_the_window() {
-        let mut q = Qos::new(START);
-        q.add(START.after_ms(500), 600_000, 400_000);
-        assert_eq!(q.summary(START.after_ms(900)).throughput_mbps, 8.0);
-        assert_eq!(q.summary(START.after_ms(9_999)).throughput_mbps, 0.8);
+        let start = START.after_ms(90_000);
+        let mut q = Qos::new(start);
+        q.add(start.after_ms(500), 600_000, 400_000);
+        assert_eq!(q.summary(start.after_ms(900)).throughput_mbps, 8.0);
+        assert_eq!(q.summary(start.after_ms(9_999)).throughput_mbps, 0.8);
+        assert_eq!(q.summary(start.after_ms(319_999)).throughput_mbps, 0.025);
+        assert_eq!(q.summary(start.after_ms(330_000)).throughput_mbps, 0.0);
     }
 
     #[test]

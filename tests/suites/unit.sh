@@ -1,4 +1,4 @@
-# Unit tests, in the modules they test, and the documentation's examples. The property tests have a suite of their own.
+# Unit tests, in the modules they test.
 . "$(dirname "$0")/../../scripts/lib.sh"
 cargo_tests "unit tests" --features lab --lib --bins
 report

@@ -288,7 +288,7 @@ impl Coordinator {
             (malformed, "malformed"),
             (time("notBefore").is_some_and(|at| at > now + 65_000), "not-yet-valid"),
             (time("expiresAt").is_some_and(|at| at <= now), "expired"),
-            (self.sessions.get(open.str("sessionId").unwrap_or_default()).is_some(), "duplicate-session"),
+            (self.sessions.contains_key(open.str("sessionId").unwrap_or_default()), "duplicate-session"),
             (!shares_region(open.list("regions"), register), "region-denied"),
             (
                 !["ad-verification", "qa"].contains(&open.str("category").unwrap_or_default()),

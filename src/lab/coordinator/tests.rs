@@ -167,7 +167,8 @@ fn totals_that_differ_from_the_bundles_are_a_breach() {
 
 #[test]
 fn each_flaw_of_a_bundle_is_named() {
-    let flaws: [(&str, &str, fn(&mut Json)); 6] = [
+    type Flaw = (&'static str, &'static str, fn(&mut Json));
+    let flaws: [Flaw; 6] = [
         ("seq from 0 without gaps", "refused", |b| b.set("seq", number(1))),
         ("prevHash = BLAKE3 of exactly the signed bytes of the previous bundle", "refused", |b| {
             b.set("prevHash", text(format!("b3:{}", "1".repeat(64))));

@@ -45,6 +45,23 @@ fn a_new_rate_holds_at_once_and_keeps_the_debt() {
 }
 
 #[test]
+fn what_is_above_a_new_burst_is_lost_at_once() {
+    let mut b = Bucket::new(1000, 1000);
+    b.available(0);
+    b.set_rate(0, 1000, 50);
+    assert_eq!(b.available(0), 50);
+}
+
+#[test]
+fn the_wait_counts_what_has_been_earned_of_the_next_byte() {
+    let mut b = Bucket::new(1, 10);
+    b.available(0);
+    b.take(10);
+    b.available(900_000);
+    assert_eq!(b.until_available_us(900_000, 1), 100_000);
+}
+
+#[test]
 fn nothing_comes_at_rate_zero_and_a_huge_rate_does_not_overflow() {
     let mut none = Bucket::new(0, 10);
     none.take(10);
