@@ -19,6 +19,7 @@ use crate::vault::Vault;
 use async_executor::LocalExecutor;
 use futures_lite::future;
 use std::fmt;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -69,12 +70,13 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     reload_time_zone();
     raise_descriptor_limit();
     let platform = Platform::detect();
-    let store = Store::open(config_path(options.config.as_deref())?, platform);
+    let store = Store::open(options.config.clone(), platform);
     let config = store.load().map_err(invalid)?;
     crate::log::set_level(config.log.level);
     check_sandbox(&config)?;
     let run_dir = RunDir::prepare(options.run_dir.as_deref()).map_err(failed)?;
     let places = Places::new(&config, options, &run_dir);
+    places.make().map_err(failed)?;
     let vault = Vault::at(&places.key);
     let (key, made) = vault.load_or_generate().map_err(failed)?;
     if made {
@@ -232,18 +234,13 @@ impl Places {
             key,
         }
     }
-}
 
-/// The configuration's path: the one given, else the user's, else the system's.
-fn config_path(chosen: Option<&Path>) -> Result<PathBuf, Failed> {
-    if let Some(path) = chosen {
-        return Ok(path.to_owned());
+    /// Makes the state directory if need be, for this user alone.
+    fn make(&self) -> Result<(), String> {
+        let Some(state) = self.journal.parent() else { return Ok(()) };
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state);
+        made.map_err(|e| format!("state directory {}: {e}", state.display()))
     }
-    let user = std::env::var_os("HOME").map(|h| Path::new(&h).join(".echomesh/config.yaml"));
-    let places = user.into_iter().chain([PathBuf::from("/etc/echomesh/config.yaml")]);
-    let missing = "no configuration: write one to ~/.echomesh/config.yaml (`echomesh config init` prints one to \
-                   begin with), or name it with --config FILE";
-    places.into_iter().find(|p| p.exists()).ok_or_else(|| invalid(missing))
 }
 
 /// `strict` promises layers that this version does not have yet.
