@@ -1,9 +1,14 @@
 //! Names to addresses: by DNS over HTTPS, or by the system where the owner has not configured that.
 mod cache;
+mod doh;
+mod message;
+mod names;
 mod system;
 
-pub use system::SystemResolver;
+pub use names::Names;
 
+use crate::clock::Clock;
+use crate::http::client::{Resolve, Resolving};
 use crate::time::Now;
 use std::fmt;
 use std::future::Future;
@@ -16,7 +21,7 @@ use std::rc::Rc;
 pub struct Answer {
     /// All its addresses, of A and AAAA records; IPv4 first, which every line has.
     pub addresses: Vec<IpAddr>,
-    /// The names it is an alias of (CNAME), in order and normal form.
+    /// The names it is an alias of (CNAME), in normal form.
     pub aliases: Vec<String>,
 }
 
@@ -53,4 +58,21 @@ pub type Lookup<'a> = Pin<Box<dyn Future<Output = Result<Rc<Answer>, ResolveErro
 pub trait Resolver {
     /// All addresses of `host`, within 5 seconds.
     fn resolve<'a>(&'a self, host: &'a str, now: Now) -> Lookup<'a>;
+}
+
+/// The same resolver for the node's own requests.
+pub struct OwnNames {
+    /// Where to look.
+    pub resolver: Rc<dyn Resolver>,
+    /// What the resolver is told the time by.
+    pub clock: Rc<Clock>,
+}
+
+impl Resolve for OwnNames {
+    fn resolve<'a>(&'a self, host: &'a str) -> Resolving<'a> {
+        Box::pin(async move {
+            let found = self.resolver.resolve(host, self.clock.now()).await;
+            found.map(|answer| answer.addresses.clone()).map_err(|e| e.to_string())
+        })
+    }
 }
