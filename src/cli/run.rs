@@ -30,12 +30,7 @@ pub fn options(arguments: &Arguments) -> Result<RunOptions, Failure> {
         })?),
         None => Some(SocketAddr::from(([127, 0, 0, 1], 7878))),
     };
-    Ok(RunOptions {
-        config: path("config"),
-        run_dir: path("run-dir"),
-        state_dir: path("state-dir"),
-        api,
-    })
+    Ok(RunOptions { config: path("config"), run_dir: path("run-dir"), state_dir: path("state-dir"), api })
 }
 
 /// The configuration's file: the owner's choice, else the first of the usual places where there is one.
