@@ -45,6 +45,21 @@ venv() {
 # golden_python: the python of everything that is checked by an independent implementation.
 golden_python() { venv golden cryptography==50.0.2 blake3==1.0.11 jsonschema==4.26.0 pyyaml==6.0.3; }
 
+# node_packages NAME PKG@VERSION...: npm packages under target/; prints the directory to require them from.
+node_packages() {
+  local dir=$root/target/npm/$1 wanted
+  shift
+  wanted="$*"
+  if [ "$(cat "$dir/.wanted" 2>/dev/null)" != "$wanted" ]; then
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    printf '{"private":true}' >"$dir/package.json"
+    (cd "$dir" && npm install --silent --no-audit --no-fund --ignore-scripts "$@" >&2) || return 1
+    printf '%s' "$wanted" >"$dir/.wanted"
+  fi
+  printf '%s\n' "$dir"
+}
+
 # build_node: the release binary, without the lab; prints its path.
 build_node() {
   (cd "$root" && cargo build --release --locked --bin echomesh >&2) || return 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the namespace tests: run.py [PATTERN...]; ends with `N passed, N failed, N skipped`.
+"""Runs the namespace tests: run.py [--in DIR] [PATTERN...]; ends with `N passed, N failed, N skipped`.
 
 A PATTERN is a substring of `module.Class.test`. ECHOMESH and ECHOMESH_LAB name the binaries; KEEP=1 keeps directories.
 """
@@ -8,6 +8,7 @@ import sys
 import time
 import unittest
 
+sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
@@ -54,7 +55,10 @@ def each(suite):
 
 
 def main(patterns):
-    found = unittest.defaultTestLoader.discover(str(HERE), "test_*.py", str(HERE))
+    where = str(HERE)
+    if patterns[:1] == ["--in"]:
+        where, patterns = patterns[1], patterns[2:]
+    found = unittest.defaultTestLoader.discover(where, "test_*.py", where)
     chosen = unittest.TestSuite(
         t for t in each(found) if not patterns or any(p in t.id() for p in patterns)
     )

@@ -66,7 +66,7 @@ impl Stage {
         let run_dir = directory.join("run");
         let mut command = program(binary(options)?);
         command.arg("run").arg("--config").arg(&config).arg("--run-dir").arg(&run_dir);
-        command.arg("--state-dir").arg(directory.join("state"));
+        command.arg("--state-dir").arg(directory.join("state")).arg("--api").arg(free_port()?.to_string());
         let start = mono_ms();
         let log = directory.join("node.log");
         let node_pid = children.start("node", &mut command, &log)?;
