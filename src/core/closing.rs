@@ -125,6 +125,8 @@ impl Node {
     }
 
     fn bundle_record(&self, session: &Session, sealed: &crate::meter::Sealed) -> Value {
+        // The bundle's digest covers lines that may still be in memory.
+        self.ledger.flush_log();
         let chain = session.meter.borrow().chain_state();
         bundle_record(&session.order.session_id, sealed.signed(&self.key), chain)
     }
@@ -135,29 +137,31 @@ impl Node {
         let open = self.durable.borrow().open.clone();
         let mut records = Vec::new();
         for (id, open) in open {
-            let node_id = self.key.node_id();
-            let restored = open.chain.as_ref().map(|c| SessionMeter::restore(&node_id, c));
-            let mut meter = match restored {
-                Some(Ok(meter)) => meter,
-                Some(Err(e)) => {
-                    crate::error!("the chain of session {id} is not readable ({e}); it starts anew");
-                    SessionMeter::new(&node_id, &id)
-                }
-                None => SessionMeter::new(&node_id, &id),
-            };
             crate::warn!("session {id} was open when the node died; it is closed");
             let mut closing = self.transition(&id, Transition::Closing);
             closing.reason = Some(CloseReason::Stopped.as_str().to_owned());
             records.push(record("transition", [("body", closing.to_value())]));
-            for sealed in meter.close(self.ledger.now()) {
-                records.push(bundle_record(&id, sealed.signed(&self.key), meter.chain_state()));
-            }
-            let mut settled = self.transition(&id, Transition::Settled);
-            settled.totals = Some(meter.totals().to_value());
-            records.push(record("transition", [("body", settled.to_value())]));
+            self.settle_lost(&id, open.chain.as_ref(), &mut records);
             records.push(record("gone", [("id", id.into())]));
         }
         self.note(records);
+    }
+
+    fn settle_lost(&self, id: &str, chain: Option<&Value>, records: &mut Vec<Value>) {
+        let node_id = self.key.node_id();
+        let restored = chain.map(|c| SessionMeter::restore(&node_id, c)).transpose();
+        let Ok(restored) = restored else {
+            // A chain begun anew would have a second bundle 0: better no `settled` than a doubled one.
+            return self
+                .alert("chain-lost", "The state of a session's bundles is not readable; it is not settled.");
+        };
+        let mut meter = restored.unwrap_or_else(|| SessionMeter::new(&node_id, id));
+        for sealed in meter.close(self.ledger.now()) {
+            records.push(bundle_record(id, sealed.signed(&self.key), meter.chain_state()));
+        }
+        let mut settled = self.transition(id, Transition::Settled);
+        settled.totals = Some(meter.totals().to_value());
+        records.push(record("transition", [("body", settled.to_value())]));
     }
 }
 

@@ -201,6 +201,13 @@ impl Ledger {
         }
     }
 
+    /// Writes out the lines that are still in memory.
+    pub fn flush_log(&self) {
+        if let Err(e) = self.log.borrow_mut().flush() {
+            crate::warn!("{e}");
+        }
+    }
+
     /// Enters a new flow; `None` when the table is full.
     pub fn open_flow(&self, session: &Rc<str>, host: &str, port: u16, now: Now) -> Option<Rc<FlowState>> {
         let mut flows = self.flows.borrow_mut();

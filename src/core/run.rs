@@ -70,18 +70,18 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     reload_time_zone();
     raise_descriptor_limit();
     let platform = Platform::detect();
-    let store = Store::open(options.config.clone(), platform);
+    let store = Store::open(&options.config, platform);
     let config = store.load().map_err(invalid)?;
     crate::log::set_level(config.log.level);
     check_sandbox(&config)?;
     let run_dir = RunDir::prepare(options.run_dir.as_deref()).map_err(failed)?;
     let places = Places::new(&config, options, &run_dir);
-    places.make().map_err(failed)?;
     let vault = Vault::at(&places.key);
     let (key, made) = vault.load_or_generate().map_err(failed)?;
     if made {
         crate::info!("made a new node key in {}", places.key.display());
     }
+    make_private_directory(&places.state).map_err(failed)?;
     let tls_key = ServerKey::load_or_create(&places.tls_key).map_err(failed)?;
     let (journal, records, damage) = Journal::open(&places.journal).map_err(failed)?;
     if let Some(damage) = damage {
@@ -149,9 +149,7 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         drain(&node, &supervisor).await;
     }));
     drop(api);
-    if let Err(e) = node.ledger.log.borrow_mut().flush() {
-        crate::warn!("{e}");
-    }
+    node.ledger.flush_log();
     crate::info!("stopped");
     Ok(())
 }
@@ -214,6 +212,7 @@ async fn drain(node: &Node, supervisor: &Supervisor) {
 
 /// Where the node's files are.
 struct Places {
+    state: PathBuf,
     key: PathBuf,
     tls_key: PathBuf,
     journal: PathBuf,
@@ -232,15 +231,14 @@ impl Places {
             journal: state.join("node.journal"),
             log: run_dir.path().join("log"),
             key,
+            state,
         }
     }
+}
 
-    /// Makes the state directory if need be, for this user alone.
-    fn make(&self) -> Result<(), String> {
-        let Some(state) = self.journal.parent() else { return Ok(()) };
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state);
-        made.map_err(|e| format!("state directory {}: {e}", state.display()))
-    }
+fn make_private_directory(path: &Path) -> Result<(), String> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|e| format!("{}: the state directory cannot be made: {e}", path.display()))
 }
 
 /// `strict` promises layers that this version does not have yet.
