@@ -137,7 +137,10 @@ impl Supervisor {
             extra_ports: config.lab.ports.clone(),
             wait_ms: WAIT_MS,
         };
-        let names: Rc<dyn Resolve> = Rc::new(Names(resolver(&config, &self.node, &self.time), self.clock()));
+        let names: Rc<dyn Resolve> = Rc::new(dns::OwnNames {
+            resolver: resolver(&config, &self.node, &self.time),
+            clock: self.clock(),
+        });
         let trust = |file: &Option<PathBuf>| {
             let file = file.as_deref().and_then(real_path);
             Rc::new(ClientTls::new(Roots::from(file), self.time.clone()))
@@ -219,29 +222,46 @@ impl Services for Supervisor {
     }
 }
 
-/// The resolver as seen by HTTP clients.
-struct Names(Rc<dyn Resolver>, Rc<Clock>);
-
-impl Resolve for Names {
-    fn resolve<'a>(&'a self, host: &'a str) -> Resolving<'a> {
-        Box::pin(async move {
-            let answer = self.0.resolve(host, self.1.now()).await;
-            answer.map(|a| a.addresses.clone()).map_err(|e| e.to_string())
-        })
-    }
-}
-
 fn guard(config: &Config) -> AddressGuard {
     AddressGuard::new(config.lab.allow_addresses.clone())
 }
 
-/// DNS over HTTPS as configured; the system's resolver only where the owner has switched that off.
+/// DNS over HTTPS as configured; the system's resolver only where the owner has switched that off. Without a usable URL
+/// no name is resolved: asking another resolver instead would tell it what the owner wanted kept from it.
 fn resolver(config: &Config, node: &Rc<Node>, time: &Arc<CertificateTime>) -> Rc<dyn Resolver> {
-    let _ = (node, time);
     if !config.security.dns_over_https {
-        return Rc::new(dns::SystemResolver::default());
+        return Rc::new(dns::Names::system());
     }
-    Rc::new(dns::SystemResolver::default())
+    let Some(url) = config.security.doh_url.as_deref() else { return Rc::new(dns::Names::system()) };
+    let url = match Url::parse(url) {
+        Ok(url) => url,
+        Err(e) => {
+            node.alert("doh-url", &e.to_string());
+            return Rc::new(Unusable);
+        }
+    };
+    let roots = Roots::from(config.security.doh_ca_file.as_deref().and_then(real_path));
+    let pinned = Rc::new(Pinned(config.security.doh_bootstrap.clone()));
+    let tls = Rc::new(ClientTls::new(roots, time.clone()));
+    Rc::new(dns::Names::doh(url, Http::new(pinned, tls, node.ledger.clock.clone())))
+}
+
+/// The resolver's own addresses, from the configuration.
+struct Pinned(Vec<IpAddr>);
+
+impl Resolve for Pinned {
+    fn resolve<'a>(&'a self, _host: &'a str) -> Resolving<'a> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+}
+
+/// Resolves nothing.
+struct Unusable;
+
+impl Resolver for Unusable {
+    fn resolve<'a>(&'a self, _host: &'a str, _now: crate::time::Now) -> dns::Lookup<'a> {
+        Box::pin(async { Err(dns::ResolveError::Failed) })
+    }
 }
 
 fn bind_plain(text: &str) -> Result<OwnedFd, String> {
