@@ -42,6 +42,9 @@ venv() {
   printf '%s\n' "$dir/bin/python"
 }
 
+# golden_python: the python of everything that is checked by an independent implementation.
+golden_python() { venv golden cryptography==50.0.2 blake3==1.0.11 jsonschema==4.26.0 pyyaml==6.0.3; }
+
 # node_packages NAME PKG@VERSION...: npm packages under target/; prints the directory to require them from.
 node_packages() {
   local dir=$root/target/npm/$1 wanted

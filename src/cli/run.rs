@@ -8,8 +8,8 @@ use std::process::ExitCode;
 /// Where the node finds its files and listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunOptions {
-    /// The configuration.
-    pub config: PathBuf,
+    /// The configuration; without it the usual places.
+    pub config: Option<PathBuf>,
     /// The run directory; without it the usual places.
     pub run_dir: Option<PathBuf>,
     /// The directory of what outlives the process; without it the configuration's own.
@@ -30,12 +30,7 @@ pub fn options(arguments: &Arguments) -> Result<RunOptions, Failure> {
         })?),
         None => Some(SocketAddr::from(([127, 0, 0, 1], 7878))),
     };
-    Ok(RunOptions {
-        config: config_path(arguments),
-        run_dir: path("run-dir"),
-        state_dir: path("state-dir"),
-        api,
-    })
+    Ok(RunOptions { config: path("config"), run_dir: path("run-dir"), state_dir: path("state-dir"), api })
 }
 
 /// The configuration's file: the owner's choice, else the first of the usual places where there is one.

@@ -228,6 +228,13 @@ pub fn signals(body: &[u8]) -> Result<Signals, WireError> {
     Ok(Signals { signals: signals.collect::<Result<_, FieldError>>()?, cursor: cursor(&f)? })
 }
 
+/// Reads the answer to a transition: an object, whatever it holds.
+pub fn transition_answer(body: &[u8]) -> Result<(), WireError> {
+    let value = json::parse(body)?;
+    Fields::of(&value)?;
+    Ok(())
+}
+
 /// Reads the answer to a post of bundles.
 pub fn metering_answer(body: &[u8]) -> Result<MeteringAnswer, WireError> {
     let value = json::parse(body)?;
@@ -502,7 +509,7 @@ mod tests {
         fn no_bytes_panic(text in r#"\{("(signals|cursor|results|seq|serverTime|probe|observed)":[\[\]{}0-9",a-z]*,?){0,4}\}"#) {
             let bytes = text.as_bytes();
             let _ = (registered(bytes), heartbeat_answer(bytes), signals(bytes), metering_answer(bytes));
-            let _ = (probe_request(bytes), report_answer(bytes), problem(bytes));
+            let _ = (probe_request(bytes), report_answer(bytes), problem(bytes), transition_answer(bytes));
         }
     }
 }

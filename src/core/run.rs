@@ -70,7 +70,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     reload_time_zone();
     raise_descriptor_limit();
     let platform = Platform::detect();
-    let store = Store::open(&options.config, platform);
+    let store = Store::open(config_path(options.config.as_deref())?, platform);
     let config = store.load().map_err(invalid)?;
     crate::log::set_level(config.log.level);
     check_sandbox(&config)?;
@@ -239,6 +239,18 @@ impl Places {
 fn make_private_directory(path: &Path) -> Result<(), String> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|e| format!("{}: the state directory cannot be made: {e}", path.display()))
+}
+
+/// The configuration's path: the one given, else the user's, else the system's.
+fn config_path(chosen: Option<&Path>) -> Result<PathBuf, Failed> {
+    if let Some(path) = chosen {
+        return Ok(path.to_owned());
+    }
+    let user = std::env::var_os("HOME").map(|h| Path::new(&h).join(".echomesh/config.yaml"));
+    let places = user.into_iter().chain([PathBuf::from("/etc/echomesh/config.yaml")]);
+    let missing = "no configuration: write one to ~/.echomesh/config.yaml (`echomesh config init` prints one to \
+                   begin with), or name it with --config FILE";
+    places.into_iter().find(|p| p.exists()).ok_or_else(|| invalid(missing))
 }
 
 /// `strict` promises layers that this version does not have yet.

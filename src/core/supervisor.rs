@@ -4,12 +4,13 @@ use super::services::Services;
 use crate::clock::Clock;
 use crate::config::{Apply, Config, diff, real_path};
 use crate::coordinator::client::{Client, Settings, WAIT_MS};
-use crate::dns::{self, Resolver};
-use crate::http::client::{Client as Http, Resolve, Resolving};
+use crate::dns::{Lookup, Names, OwnNames, ResolveError, Resolver};
+use crate::http::client::{Client as Http, Fixed, Resolve};
 use crate::http::url::Url;
 use crate::policy::addresses::AddressGuard;
 use crate::probe::fetch::Fetcher;
 use crate::relay::{RelayShared, serve_plain, serve_tls};
+use crate::time::Now;
 use crate::tls::client::{CertificateTime, ClientTls, Roots};
 use crate::tls::server::Acceptor;
 use crate::vault::Vault;
@@ -32,6 +33,7 @@ pub struct Supervisor {
     acceptor: Rc<Acceptor>,
     vault: Vault,
     time: Arc<CertificateTime>,
+    resolver: RefCell<Rc<dyn Resolver>>,
     listeners: RefCell<Listeners>,
     link: RefCell<Option<Link>>,
 }
@@ -60,7 +62,7 @@ impl Supervisor {
     ) -> io::Result<Rc<Supervisor>> {
         let config = node.config();
         let resolver = resolver(&config, &node, &time);
-        let relay = RelayShared::new(node.clone(), resolver, guard(&config), executor.clone())?;
+        let relay = RelayShared::new(node.clone(), resolver.clone(), guard(&config), executor.clone())?;
         Ok(Rc::new(Supervisor {
             executor,
             node,
@@ -68,6 +70,7 @@ impl Supervisor {
             acceptor,
             vault,
             time,
+            resolver: RefCell::new(resolver),
             listeners: RefCell::default(),
             link: RefCell::default(),
         }))
@@ -137,10 +140,7 @@ impl Supervisor {
             extra_ports: config.lab.ports.clone(),
             wait_ms: WAIT_MS,
         };
-        let names: Rc<dyn Resolve> = Rc::new(dns::OwnNames {
-            resolver: resolver(&config, &self.node, &self.time),
-            clock: self.clock(),
-        });
+        let names: Rc<dyn Resolve> = Rc::new(OwnNames { resolver: self.resolver(), clock: self.clock() });
         let trust = |file: &Option<PathBuf>| {
             let file = file.as_deref().and_then(real_path);
             Rc::new(ClientTls::new(Roots::from(file), self.time.clone()))
@@ -160,6 +160,11 @@ impl Supervisor {
         if !client.flush(&*self.node, deadline).await {
             crate::info!("what the coordinator has not answered is kept and posted after the next start");
         }
+    }
+
+    /// The resolver in use, with its cache.
+    fn resolver(&self) -> Rc<dyn Resolver> {
+        self.resolver.borrow().clone()
     }
 
     fn clock(&self) -> Rc<Clock> {
@@ -203,7 +208,10 @@ impl Services for Supervisor {
 
     fn config_changed(&self, old: &Config, new: &Config) {
         let changes = diff(old, new);
-        self.relay.reconfigure(resolver(new, &self.node, &self.time), guard(new));
+        if changes.touches("security") {
+            *self.resolver.borrow_mut() = resolver(new, &self.node, &self.time);
+        }
+        self.relay.reconfigure(self.resolver(), guard(new));
         if old.relay.names != new.relay.names
             && let Err(e) = self.acceptor.set_names(&new.relay.names)
         {
@@ -226,41 +234,39 @@ fn guard(config: &Config) -> AddressGuard {
     AddressGuard::new(config.lab.allow_addresses.clone())
 }
 
-/// DNS over HTTPS as configured; the system's resolver only where the owner has switched that off. Without a usable URL
-/// no name is resolved: asking another resolver instead would tell it what the owner wanted kept from it.
-fn resolver(config: &Config, node: &Rc<Node>, time: &Arc<CertificateTime>) -> Rc<dyn Resolver> {
-    if !config.security.dns_over_https {
-        return Rc::new(dns::Names::system());
+/// DNS over HTTPS as configured; the system's resolver only where the owner has switched that off, and for the name of
+/// the DNS server itself if it has no bootstrap addresses.
+fn resolver(config: &Config, node: &Node, time: &Arc<CertificateTime>) -> Rc<dyn Resolver> {
+    let security = &config.security;
+    if !security.dns_over_https {
+        return Rc::new(Names::system());
     }
-    let Some(url) = config.security.doh_url.as_deref() else { return Rc::new(dns::Names::system()) };
-    let url = match Url::parse(url) {
-        Ok(url) => url,
-        Err(e) => {
-            node.alert("doh-url", &e.to_string());
-            return Rc::new(Unusable);
-        }
+    let url = security.doh_url.as_deref().map(Url::parse);
+    let Some(Ok(url)) = url else {
+        node.alert(
+            "doh-unconfigured",
+            "No name is resolved: set security.dohUrl, or switch dnsOverHttps off.",
+        );
+        return Rc::new(Nothing);
     };
-    let roots = Roots::from(config.security.doh_ca_file.as_deref().and_then(real_path));
-    let pinned = Rc::new(Pinned(config.security.doh_bootstrap.clone()));
+    node.clear_alert("doh-unconfigured");
+    let clock = node.ledger.clock.clone();
+    let bootstrap: Rc<dyn Resolve> = if security.doh_bootstrap.is_empty() {
+        Rc::new(OwnNames { resolver: Rc::new(Names::system()), clock: clock.clone() })
+    } else {
+        Rc::new(Fixed(security.doh_bootstrap.clone()))
+    };
+    let roots = Roots::from(security.doh_ca_file.as_deref().and_then(real_path));
     let tls = Rc::new(ClientTls::new(roots, time.clone()));
-    Rc::new(dns::Names::doh(url, Http::new(pinned, tls, node.ledger.clock.clone())))
+    Rc::new(Names::doh(url, Http::new(bootstrap, tls, clock)))
 }
 
-/// The resolver's own addresses, from the configuration.
-struct Pinned(Vec<IpAddr>);
+/// Resolves nothing: without a configured resolver no other one is asked.
+struct Nothing;
 
-impl Resolve for Pinned {
-    fn resolve<'a>(&'a self, _host: &'a str) -> Resolving<'a> {
-        Box::pin(async { Ok(self.0.clone()) })
-    }
-}
-
-/// Resolves nothing.
-struct Unusable;
-
-impl Resolver for Unusable {
-    fn resolve<'a>(&'a self, _host: &'a str, _now: crate::time::Now) -> dns::Lookup<'a> {
-        Box::pin(async { Err(dns::ResolveError::Failed) })
+impl Resolver for Nothing {
+    fn resolve<'a>(&'a self, _: &'a str, _: Now) -> Lookup<'a> {
+        Box::pin(async { Err(ResolveError::Failed) })
     }
 }
 

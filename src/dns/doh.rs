@@ -56,7 +56,7 @@ impl Doh {
             other => other,
         };
         let response = response.map_err(|_| ResolveError::Failed)?;
-        let typed = response.headers.get("content-type").is_some_and(|t| is_dns_message(t));
+        let typed = response.headers.get("content-type").is_some_and(is_dns_message);
         if response.status != 200 || !typed {
             return Err(ResolveError::Failed);
         }

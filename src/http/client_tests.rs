@@ -197,7 +197,9 @@ fn redirects_are_not_followed_and_content_codings_not_taken() {
 
 #[test]
 fn a_torn_answer_is_an_error() {
-    for torn in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"] {
+    let f = Fixture::new("a.example", VALID, always("", false));
+    assert!(matches!(f.get(&client(f.ca.trust()), "a.example"), Err(Error::Io(_))));
+    for torn in ["HTTP/1.1 200", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"] {
         let f = Fixture::new("a.example", VALID, always(torn, false));
         let result = f.get(&client(f.ca.trust()), "a.example");
         assert!(matches!(result, Err(Error::Malformed(Malformed::Truncated))), "{torn:?} {result:?}");

@@ -27,7 +27,8 @@ POST /probe     {sessionId?,endpoint?,size?,ttl?,followUps?,overrides?,badSignat
 POST /signal    {type,body,nodeId?}: queued as it is
 POST /fault     {kind,times?,path?,..}
                 coordinator: drop | lose-answer | delay{ms} | status{status,type?,retryAfter?,location?} | garbage |
-                oversize | forget-node{nodeId?} | forget-cursor | refuse-bundles | duplicate | clock{offsetMs} | clear
+                oversize | forget-node{nodeId?} | forget-cursor | refuse-bundles | duplicate | clock{offsetMs} | clear |
+                outage (the test cuts the line itself: lateness of the next minutes is no breach)
                 endpoint: probe-signature | probe-hash | probe-short | probe-trailer | probe-nonce | probe-status
 POST /observe   {region,confidence,address?}: what heartbeats are told
 POST /zone      {name,addresses?,cname?,ttl?,fail?,times?,remove?}; fail: servfail nxdomain refused timeout garbage http

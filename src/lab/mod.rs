@@ -4,6 +4,8 @@
 //! ed25519-compact, SHA-256 by sha2, JSON by tinyjson and a writer of its own, HTTP by hyper, DNS by hickory-proto, BLAKE3
 //! and base64 by hand), so that a mistake in a contract cannot cancel itself out. It records every breach of the contract
 //! instead of forgiving it. Built with feature `lab`, never packaged; `echomesh-lab --help` lists its flags.
+#[cfg(test)]
+mod agreement;
 mod api;
 mod args;
 mod bell;

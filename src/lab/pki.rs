@@ -132,3 +132,23 @@ fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
         std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     file.write_all(content.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_openings_share_keys_and_requests_are_certified() {
+        let dir = std::env::temp_dir().join(format!("echomesh-lab-pki-{}", std::process::id()));
+        let (one, two) = (Pki::open(&dir).unwrap(), Pki::open(&dir).unwrap());
+        assert_eq!(one.signing_key("x").unwrap().public(), two.signing_key("x").unwrap().public());
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["node.test".to_owned()]).unwrap();
+        let request = params.serialize_request(&key).unwrap().pem().unwrap();
+        let chain = two.certify(&request).unwrap();
+        assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);
+        assert!(two.certify("no request").is_err());
+        assert_eq!(roots(&one.ca_file()).unwrap().len(), 1);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

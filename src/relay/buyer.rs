@@ -85,7 +85,7 @@ impl Buyer {
 
     /// Cuts the connection.
     pub fn reset(self) {
-        net::reset_on_close(self.io().as_fd());
+        net::reset(self.io().as_fd());
     }
 
     /// The socket.

@@ -12,3 +12,6 @@ mod watch;
 
 pub use listener::{serve_plain, serve_tls};
 pub use shared::RelayShared;
+
+#[cfg(test)]
+mod tests;

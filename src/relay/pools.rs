@@ -30,6 +30,12 @@ impl Pipes {
         Some(pipe)
     }
 
+    /// Pipes that there are, lent or kept.
+    #[cfg(test)]
+    pub fn made(&self) -> usize {
+        self.made.get()
+    }
+
     /// Takes a pipe back. One that is not empty, of a tunnel that was cut, is closed.
     pub fn give(&self, pipe: Pipe) {
         let mut kept = self.kept.borrow_mut();

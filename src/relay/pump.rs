@@ -150,8 +150,8 @@ pub(super) fn finish(end: End, flow: Option<Flow>, buyer: &Io, target: &Io) {
         End::Fault(_) => Outcome::Aborted,
     };
     let lost = net::unacknowledged(target.as_fd());
-    net::reset_on_close(target.as_fd());
-    net::reset_on_close(buyer.as_fd());
+    net::reset(target.as_fd());
+    net::reset(buyer.as_fd());
     if lost > 0 {
         flow.uncount_egress(lost);
     }

@@ -110,18 +110,18 @@ async fn carry(mut buyer: Buyer, shared: Rc<RelayShared>, flow: Flow, target: Ta
     match or_ending(&flow, hello(&mut buyer, &shared, &flow, early)).await {
         Ok(Ok(raw)) => open(buyer, io, shared, flow, raw).await,
         Ok(Err(Stop::Refused(refusal))) => {
-            net::reset_on_close(io.as_fd());
+            net::reset(io.as_fd());
             drop(io);
             flow.finish(Outcome::Refused(refusal));
             refuse(buyer, &shared, &client_hello::alert_record(refusal)).await;
         }
-        Ok(Err(Stop::Gone)) => net::reset_on_close(io.as_fd()),
+        Ok(Err(Stop::Gone)) => net::reset(io.as_fd()),
         Err(Ending::HelloTimeout) => {
             flow.finish(Outcome::Refused(Refusal::HelloTimeout));
             refuse(buyer, &shared, &client_hello::alert_record(Refusal::HelloTimeout)).await;
         }
         Err(Ending::Reset | Ending::Close) => {
-            net::reset_on_close(io.as_fd());
+            net::reset(io.as_fd());
             flow.finish(Outcome::Killed);
             buyer.reset();
         }

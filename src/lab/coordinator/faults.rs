@@ -5,6 +5,18 @@ use crate::lab::json::{Json, Members};
 /// Faults waiting at a time.
 const MAX_FAULTS: usize = 256;
 
+const KINDS: [&str; 9] = [
+    "drop",
+    "lose-answer",
+    "delay",
+    "status",
+    "garbage",
+    "oversize",
+    "forget-cursor",
+    "refuse-bundles",
+    "duplicate",
+];
+
 /// Faults that are still to come, and the skew of the clock.
 #[derive(Default)]
 pub struct Faults {
@@ -37,7 +49,7 @@ impl Fault {
 }
 
 impl Faults {
-    /// Orders `{kind, times?, path?, …}`; `times` −1 means until cleared.
+    /// Orders `{kind, times?, path?, …}`; `times` −1 means until cleared. `outage` does nothing but excuse lateness: the test itself cuts the line.
     pub fn order(&mut self, fault: &Json, now: i64) -> Result<(), String> {
         let kind = fault.str("kind").ok_or("a fault needs a kind")?;
         self.last_ms = Some(now);
@@ -47,6 +59,10 @@ impl Faults {
                 self.clock_offset_ms = 0;
             }
             "clock" => self.clock_offset_ms = fault.int("offsetMs").ok_or("clock needs offsetMs")?,
+            "outage" => {}
+            _ if !KINDS.contains(&kind) => {
+                return Err(format!("there is no fault {kind:?}; GET / lists them"));
+            }
             _ if self.pending.len() >= MAX_FAULTS => return Err("too many faults are waiting".to_owned()),
             _ => self
                 .pending

@@ -135,7 +135,7 @@ impl Coordinator {
         let mut found = check_instant(&body, session, now);
         found.extend(check_members(&body, &name));
         found.extend(match name.as_str() {
-            "accepted" => check_limits(&body, session, self.nodes.get(id).map(|node| &node.register.0)),
+            "accepted" => check_limits(&body, session),
             "active" => check_active(session, now),
             "closing" => check_closing(&body, session, now),
             "settled" => check_totals(&body, session),
@@ -259,23 +259,20 @@ fn check_members(body: &Json, name: &str) -> Found {
     found
 }
 
-fn check_limits(body: &Json, session: &Session, register: Option<&Json>) -> Found {
-    let mut found = Found::new();
+/// The owner's own limits of a session are not in any message; the coordinator's are known.
+fn check_limits(body: &Json, session: &Session) -> Found {
     let number = |object: Option<&Json>, name: &str| match object?.member(name)? {
         Json::Number(n) => Some(*n),
         _ => None,
     };
     let asked = session.opens.first().and_then(|sent| sent.object.member("limits"));
-    let caps = register.and_then(|register| register.member("caps"));
+    let mut found = Found::new();
     for name in shapes::LIMIT_NAMES {
         let given = number(body.member("limits"), name);
-        for (whose, most) in [("coordinator's", number(asked, name)), ("owner's", number(caps, name))] {
-            if let Some(most) = most
-                && given.is_none_or(|given| given > most)
-            {
-                let detail = format!("{name} is {given:?}, the {whose} {most}");
-                found.push(("each effective limit is the lower of owner's and coordinator's", detail));
-            }
+        let most = number(asked, name);
+        if most.is_some_and(|most| given.is_none_or(|given| given > most)) {
+            let detail = format!("{name} is {given:?}, the coordinator's {most:?}");
+            found.push(("each effective limit is the lower of owner's and coordinator's", detail));
         }
     }
     found

@@ -283,7 +283,7 @@ impl Coordinator {
                 || time("expiresAt") <= time("notBefore");
         [
             (bad_signature(ask), "bad-signature"),
-            (open.str("nodeId") != Some(id), "wrong-node"),
+            (open.str("nodeId").is_some_and(|audience| audience != id), "wrong-node"),
             (issued > now + 65_000 || issued < now - 605_000, "stale"),
             (malformed, "malformed"),
             (time("notBefore").is_some_and(|at| at > now + 65_000), "not-yet-valid"),

@@ -349,6 +349,8 @@ fn faults_strike_as_often_as_ordered() {
     assert_eq!(lab.rules(), ["Retry-After obeyed"]);
     order(&mut lab, r#"{"kind":"clock","offsetMs":3600000}"#);
     assert_eq!(lab.core.now(0), 3_600_000);
+    let unknown = parse(br#"{"kind":"meteor"}"#).unwrap();
+    assert!(lab.core.faults.order(&unknown, NOW).unwrap_err().contains("no fault"));
 }
 
 #[test]

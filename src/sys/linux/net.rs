@@ -68,10 +68,13 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Makes the next close a reset: what is not sent yet is thrown away.
-pub fn reset_on_close(fd: BorrowedFd<'_>) {
-    // It fails only on what is no socket; then there is nothing to reset.
-    let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+/// Cuts a connection now: the peer gets a reset, and what is not sent yet is thrown away. (Dissolving the association
+/// does that at once, where SO_LINGER would wait for the close.)
+pub fn reset(fd: BorrowedFd<'_>) {
+    if rustix::net::connect_unspec(fd).is_err() {
+        // A Unix socket knows no reset; for TCP the close will be one.
+        let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+    }
 }
 
 /// Microseconds from SYN to SYN-ACK of a connection that was just made, by the kernel's own clock; `None` if it has
@@ -198,8 +201,7 @@ mod tests {
         let mut got = [0; 3];
         server.read_exact(&mut got).unwrap();
         assert_eq!(unacknowledged(client.as_fd()), 0);
-        reset_on_close(client.as_fd());
-        drop(client);
+        reset(client.as_fd());
         assert_eq!(server.read(&mut got).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 

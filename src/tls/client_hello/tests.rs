@@ -92,7 +92,7 @@ fn the_sni_must_be_the_host_and_nothing_else() {
         [sni(b"origin.test"), sni(b"origin.test")].concat(),
         [sni(b"origin.test"), extension(SERVER_NAME, &[])].concat(),
     ] {
-        assert_eq!(verdict(&[bad.clone()]), Err(Refusal::SniMismatch), "{bad:?}");
+        assert_eq!(verdict(std::slice::from_ref(&bad)), Err(Refusal::SniMismatch), "{bad:?}");
     }
 }
 
@@ -295,10 +295,10 @@ proptest! {
         let mut bytes = record(&message(TLS12, &good().concat()));
         let at = at % bytes.len();
         bytes[at] ^= flip;
-        if let Ok(hello) = read(&bytes) {
-            if judge(&hello, &rules(&["h2", "http/1.1"], false), ech_public_names()).is_ok() {
-                prop_assert_eq!(hello.sni, Sni::Name("origin.test".into()));
-            }
+        if let Ok(hello) = read(&bytes)
+            && judge(&hello, &rules(&["h2", "http/1.1"], false), ech_public_names()).is_ok()
+        {
+            prop_assert_eq!(hello.sni, Sni::Name("origin.test".into()));
         }
     }
 }

@@ -1,0 +1,358 @@
+//! The relay on loopback sockets, with a gate that the test holds.
+mod support;
+
+use super::connect;
+use super::pump::PlainTunnel;
+use super::tls_pump::TlsTunnel;
+use crate::policy::refusal::Refusal;
+use crate::session::{Denied, Ending, Outcome, Phase};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
+use support::*;
+
+fn alert(description: u8) -> Vec<u8> {
+    vec![21, 3, 3, 0, 2, 2, description]
+}
+
+/// Everything until the end of the stream.
+fn rest(stream: &mut impl Read) -> Vec<u8> {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    all
+}
+
+fn is_reset(stream: &mut impl Read) -> bool {
+    let mut byte = [0; 64];
+    loop {
+        match stream.read(&mut byte) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(e) => return e.kind() == ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+#[test]
+fn a_refusal_of_the_gate_is_answered_whole() {
+    for denied in [
+        Denied::from(Refusal::AuthRequired),
+        Refusal::Paused.into(),
+        Denied { refusal: Refusal::RateLimited, retry_after_s: Some(3) },
+    ] {
+        let relay = Relay::start(Setup { denied: Some(denied), ..Setup::default() });
+        let mut buyer = relay.connect();
+        buyer.write_all(&[connect_to("origin.test"), hello("origin.test")].concat()).unwrap();
+        assert_eq!(rest(&mut buyer), connect::refusal(denied, None));
+    }
+}
+
+#[test]
+fn what_fails_on_the_way_to_the_target_is_answered_and_logged() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for (host, port, refusal) in [
+        ("unknown.test", 443, Refusal::ResolveFailed),
+        ("private.test", 443, Refusal::AddressDenied),
+        ("mixed.test", 443, Refusal::AddressDenied),
+        ("alias.test", 443, Refusal::DomainBlocked),
+        ("127.0.0.1", 443, Refusal::AddressDenied),
+        ("origin.test", closed, Refusal::ConnectFailed),
+    ] {
+        let relay = Relay::start(Setup::default());
+        let mut buyer = relay.connect();
+        let request = format!("CONNECT {host}:{port} HTTP/1.1\r\nProxy-Authorization: Basic YTpi\r\n\r\n");
+        buyer.write_all(request.as_bytes()).unwrap();
+        assert_eq!(rest(&mut buyer), connect::refusal(refusal.into(), None), "{host}");
+        assert_eq!(relay.ended().outcome, Outcome::Refused(refusal), "{host}");
+    }
+}
+
+#[test]
+fn a_head_that_is_none_is_told_so() {
+    let relay = Relay::start(Setup::default());
+    let mut buyer = relay.connect();
+    buyer.write_all(b"\x16\x03\x01\x02\x00\x01").unwrap();
+    assert_eq!(rest(&mut buyer), connect::bad_head(connect::BadHead::Malformed));
+    let mut buyer = relay.connect();
+    buyer
+        .write_all(b"POST /leases HTTP/1.1\r\nAuthorization: Basic YTpi\r\nContent-Length: 0\r\n\r\n")
+        .unwrap();
+    assert_eq!(rest(&mut buyer), connect::lease_unavailable());
+}
+
+#[test]
+fn a_refused_hello_gets_its_alert_and_the_target_nothing() {
+    for over_tls in [false, true] {
+        let relay = Relay::start(Setup { tls: over_tls, ..Setup::default() });
+        for (bytes, refusal, answer) in [
+            (hello("other.test"), Refusal::SniMismatch, alert(112)),
+            (hello(""), Refusal::SniMissing, alert(112)),
+            (b"GET / HTTP/1.1\r\n\r\n".to_vec(), Refusal::NotTls, Vec::new()),
+        ] {
+            let (mut buyer, mut target) = relay.open();
+            buyer.write_all(&bytes).unwrap();
+            assert_eq!(rest(&mut buyer), answer, "{refusal:?}");
+            let mut got = Vec::new();
+            let _ = target.read_to_end(&mut got);
+            assert_eq!(got, b"", "{refusal:?}");
+            let ended = relay.ended();
+            assert_eq!((ended.outcome, ended.ingress, ended.egress), (Outcome::Refused(refusal), 0, 0));
+        }
+    }
+}
+
+#[test]
+fn a_hello_that_does_not_come_is_told_when_the_node_says() {
+    let relay = Relay::start(Setup::default());
+    let (mut buyer, _target) = relay.open();
+    buyer.write_all(&hello("origin.test")[..100]).unwrap();
+    assert_eq!(relay.phase(), Phase::Hello);
+    relay.end(Ending::HelloTimeout);
+    assert_eq!(rest(&mut buyer), alert(49));
+    assert_eq!(relay.ended().outcome, Outcome::Refused(Refusal::HelloTimeout));
+}
+
+#[test]
+fn a_hello_byte_by_byte_arrives_unaltered_and_is_counted() {
+    for over_tls in [false, true] {
+        let relay = Relay::start(Setup { tls: over_tls, ..Setup::default() });
+        let (mut buyer, mut target) = relay.open();
+        let sent = hello("origin.test");
+        for byte in &sent {
+            buyer.write_all(&[*byte]).unwrap();
+        }
+        let mut got = vec![0; sent.len()];
+        target.read_exact(&mut got).unwrap();
+        assert_eq!(got, sent);
+        target.write_all(b"answer").unwrap();
+        let mut got = [0; 6];
+        buyer.read_exact(&mut got).unwrap();
+        buyer.finish();
+        assert_eq!(rest(&mut target), b"");
+        drop(target);
+        assert_eq!(rest(&mut buyer), b"");
+        let ended = relay.ended();
+        assert_eq!((ended.outcome, ended.ingress, ended.egress), (Outcome::Done, 6, sent.len() as u64));
+        assert!(ended.passed_hello);
+    }
+}
+
+#[test]
+fn a_hello_sent_with_the_request_is_carried() {
+    let relay = Relay::start(Setup::default());
+    let mut buyer = relay.connect();
+    let early = [hello("origin.test"), b"early data".to_vec()].concat();
+    buyer.write_all(&[connect_to_port("origin.test", relay.target_port()), early.clone()].concat()).unwrap();
+    let mut target = relay.accept();
+    let mut got = vec![0; early.len()];
+    target.read_exact(&mut got).unwrap();
+    assert_eq!(got, early);
+}
+
+#[test]
+fn many_bytes_pass_unaltered_both_ways_and_every_one_is_counted() {
+    for over_tls in [false, true] {
+        let relay = Relay::start(Setup { tls: over_tls, ..Setup::default() });
+        let (mut buyer, mut target) = relay.open_through();
+        let (up, down) = (pattern(3_000_017, 1), pattern(5_000_011, 2));
+        let (up_sent, down_sent) = (up.clone(), down.clone());
+        let mut target_out = target.try_clone().unwrap();
+        let sender = std::thread::spawn(move || {
+            target_out.write_all(&down_sent).unwrap();
+            target_out.shutdown(Shutdown::Write).unwrap();
+        });
+        let receiver = std::thread::spawn(move || rest(&mut target));
+        let got = buyer.exchange(&up_sent);
+        assert!(got == down, "{} bytes down", got.len());
+        sender.join().unwrap();
+        assert!(receiver.join().unwrap() == up);
+        let ended = relay.ended();
+        let hello = hello("origin.test").len() as u64;
+        assert_eq!((ended.ingress, ended.egress), (5_000_011, 3_000_017 + hello));
+        assert_eq!(ended.outcome, Outcome::Done);
+    }
+}
+
+#[test]
+fn a_fin_is_passed_on_and_the_other_half_lives() {
+    for over_tls in [false, true] {
+        let relay = Relay::start(Setup { tls: over_tls, ..Setup::default() });
+        let (mut buyer, mut target) = relay.open_through();
+        buyer.finish();
+        assert_eq!(rest(&mut target), b"");
+        assert_eq!(relay.phase(), Phase::HalfClosed);
+        target.write_all(b"late").unwrap();
+        drop(target);
+        assert_eq!(rest(&mut buyer), b"late");
+        assert_eq!(relay.ended().outcome, Outcome::Done);
+
+        let (mut buyer, mut target) = relay.open_through();
+        target.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(rest(&mut buyer), b"");
+        assert_eq!(relay.phase(), Phase::HalfClosed);
+        buyer.write_all(b"late").unwrap();
+        buyer.finish();
+        assert_eq!(rest(&mut target), b"late");
+        assert_eq!(relay.ended().outcome, Outcome::Done);
+    }
+}
+
+#[test]
+fn a_kill_resets_both_sides_at_once() {
+    for over_tls in [false, true] {
+        let relay = Relay::start(Setup { tls: over_tls, ..Setup::default() });
+        let (mut buyer, mut target) = relay.open_through();
+        let took = relay.timed(|| {
+            relay.end(Ending::Reset);
+            assert!(is_reset(&mut target));
+            assert!(is_reset(buyer.socket()));
+        });
+        assert!(took < Duration::from_millis(100), "{took:?}");
+        assert_eq!(relay.ended().outcome, Outcome::Killed);
+    }
+}
+
+#[test]
+fn a_kill_holds_before_the_hello_too() {
+    let relay = Relay::start(Setup::default());
+    let (mut buyer, mut target) = relay.open();
+    relay.end(Ending::Reset);
+    assert!(is_reset(&mut target));
+    assert!(is_reset(buyer.socket()));
+    assert_eq!(relay.ended().outcome, Outcome::Killed);
+}
+
+#[test]
+fn an_idle_tunnel_is_closed_not_reset() {
+    for over_tls in [false, true] {
+        let relay = Relay::start(Setup { tls: over_tls, ..Setup::default() });
+        let (mut buyer, mut target) = relay.open_through();
+        relay.end(Ending::Close);
+        assert_eq!(rest(&mut target), b"");
+        assert_eq!(rest(&mut buyer), b"");
+        assert_eq!(relay.ended().outcome, Outcome::Done);
+    }
+}
+
+#[test]
+fn a_reset_is_passed_on_and_told_apart() {
+    let relay = Relay::start(Setup::default());
+    let (mut buyer, target) = relay.open_through();
+    reset(target);
+    assert!(is_reset(buyer.socket()));
+    assert_eq!(relay.ended().outcome, Outcome::TargetReset);
+
+    let (mut buyer, mut target) = relay.open_through();
+    target.write_all(b"first").unwrap();
+    buyer.read_exact(&mut [0; 5]).unwrap();
+    reset(target);
+    assert!(is_reset(buyer.socket()));
+    assert_eq!(relay.ended().outcome, Outcome::Aborted);
+
+    let (buyer, mut target) = relay.open_through();
+    reset(buyer.into_socket());
+    assert!(is_reset(&mut target));
+    assert_eq!(relay.ended().outcome, Outcome::Aborted);
+}
+
+#[test]
+fn bytes_that_a_killed_target_never_took_are_not_counted() {
+    let relay = Relay::start(Setup::default());
+    let (mut buyer, mut target) = relay.open_through();
+    let socket = buyer.socket().try_clone().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    // Until nobody takes any more: the target does not read.
+    let chunk = pattern(1 << 20, 3);
+    let mut quiet = 0;
+    while quiet < 20 {
+        match (&socket).write(&chunk) {
+            Ok(_) => quiet = 0,
+            Err(_) => quiet += 1,
+        }
+        pause(5);
+    }
+    relay.end(Ending::Reset);
+    let ended = relay.ended();
+    let mut taken = 0;
+    let mut piece = vec![0; 1 << 16];
+    while let Ok(n @ 1..) = target.read(&mut piece) {
+        taken += n as u64;
+    }
+    assert_eq!(ended.egress - hello("origin.test").len() as u64, taken);
+    assert!(ended.uncounted > 0, "the target's window was full, so some was on its way");
+}
+
+#[test]
+fn a_buyer_that_does_not_read_holds_the_target_back() {
+    for over_tls in [false, true] {
+        let relay = Relay::start(Setup { tls: over_tls, ..Setup::default() });
+        let (mut buyer, mut target) = relay.open_through();
+        let all = pattern(64 << 20, 4);
+        let sent = all.clone();
+        let sender = std::thread::spawn(move || {
+            target.write_all(&sent).unwrap();
+        });
+        pause(300);
+        let held = relay.ingress();
+        pause(200);
+        assert_eq!(relay.ingress(), held, "it went on reading");
+        assert!(held < 32 << 20, "{held} bytes read from the target");
+        let mut got = vec![0; all.len()];
+        buyer.read_exact(&mut got).unwrap();
+        assert!(got == all);
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn the_rate_is_the_accounts() {
+    for over_tls in [false, true] {
+        let relay = Relay::start(Setup { tls: over_tls, bytes_per_ms: Some(1000), ..Setup::default() });
+        let (mut buyer, mut target) = relay.open_through();
+        let sent = pattern(300_000, 5);
+        let took = relay.timed(|| {
+            let bytes = sent.clone();
+            let sender = std::thread::spawn(move || target.write_all(&bytes).map(|()| target));
+            let mut got = vec![0; sent.len()];
+            buyer.read_exact(&mut got).unwrap();
+            assert!(got == sent);
+            drop(sender.join().unwrap());
+        });
+        assert!(took > Duration::from_millis(200), "{took:?}");
+        assert!(took < Duration::from_millis(1500), "{took:?}");
+    }
+}
+
+#[test]
+fn silent_strangers_make_room_for_the_next() {
+    for over_tls in [false, true] {
+        let relay = Relay::start(Setup { tls: over_tls, strangers: 4, ..Setup::default() });
+        let mut silent: Vec<TcpStream> = (0..4).map(|_| relay.connect()).collect();
+        pause(50);
+        let (mut buyer, _target) = relay.open_through();
+        assert!(matches!(silent[0].read(&mut [0]), Ok(0) | Err(_)), "the oldest is closed");
+        silent[3].set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        assert!(silent[3].read(&mut [0]).is_err_and(|e| e.kind() == ErrorKind::WouldBlock));
+        buyer.finish();
+    }
+}
+
+#[test]
+fn an_idle_tunnel_holds_two_sockets_and_no_pipe() {
+    let relay = Relay::start(Setup::default());
+    let tunnels: Vec<_> = (0..20).map(|_| relay.open_through()).collect();
+    assert_eq!(relay.pipes(), 0);
+    for (buyer, target) in &tunnels {
+        let (mut buyer, mut target) = (buyer.plain(), target);
+        target.write_all(&pattern(100_000, 6)).unwrap();
+        buyer.read_exact(&mut vec![0; 100_000]).unwrap();
+    }
+    pause(50);
+    assert_eq!(relay.pipes(), 1, "all tunnels used the same one in turn");
+}
+
+#[test]
+fn a_tunnels_state_is_small() {
+    assert!(size_of::<PlainTunnel>() <= 256, "{}", size_of::<PlainTunnel>());
+    assert!(size_of::<TlsTunnel>() <= 1536, "{}", size_of::<TlsTunnel>());
+}
