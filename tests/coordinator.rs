@@ -1,5 +1,12 @@
 //! The coordinator's client against the lab: a coordinator and an endpoint written from the contract alone, with other
 //! implementations of every primitive. Whatever the lab records as a breach fails the test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
 #![cfg(feature = "lab")]
 
 use async_executor::LocalExecutor;

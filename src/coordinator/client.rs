@@ -1,15 +1,15 @@
 //! The tasks that speak to the coordinator: one future, five lanes, nothing periodic but heartbeats and long polls.
 use super::bell::Bell;
 use super::link::{Answer, Lane, Link, LinkStatus, Step, Verdict, correction};
-use super::node::{self, Node, Outgoing, Posted};
+use super::node::{self, Node};
 use super::signatures::sign_request;
-use super::wire::{self, BundleResult, BundleStatus, MAX_BUNDLES, Problem, WireError};
+use super::wire::{self, MAX_BUNDLES, Problem, WireError};
 use crate::clock::Clock;
 use crate::encoding::base64;
 use crate::http::client::{Client as Http, Error, Request, Response};
 use crate::http::head::{Malformed, retry_after_s};
 use crate::http::url::{Url, percent_encode};
-use crate::json::{FieldError, Value, array, object};
+use crate::json::Value;
 use crate::probe::fetch::Fetcher;
 use crate::signed::{NodeKey, PublicKey};
 use crate::time::Unix;
@@ -46,10 +46,32 @@ pub struct Client {
     pub(super) fetcher: Fetcher,
     http: Http,
     link: RefCell<Link>,
-    changed: Bell,
+    pub(super) changed: Bell,
     random: SystemRandom,
     /// 1 after a post of several bundles was refused as a whole, to find the one that is at fault.
-    batch: Cell<usize>,
+    pub(super) batch: Cell<usize>,
+    malformed: Complaint,
+    refused: Complaint,
+}
+
+/// An alert that stands as long as one of the lanes has reason for it.
+#[derive(Default)]
+struct Complaint(Cell<u8>);
+
+impl Complaint {
+    /// Notes how it is with a lane; true if no lane has reason any more.
+    fn note(&self, lane: Lane, reason: bool) -> bool {
+        let bit = 1 << lane as u8;
+        self.0.set(if reason { self.0.get() | bit } else { self.0.get() & !bit });
+        self.0.get() == 0
+    }
+
+    /// Raises or takes back the alert.
+    fn tell(&self, node: &dyn Node, code: &'static str, lane: Lane, reason: Option<String>) {
+        if self.note(lane, reason.is_some()) || reason.is_some() {
+            node.alert(code, reason.map(|why| format!("{}: {why}", lane_name(lane))));
+        }
+    }
 }
 
 /// What a request came to, for its lane.
@@ -75,7 +97,19 @@ impl Client {
         let _ = random.fill(&mut seed);
         let link = RefCell::new(Link::new(u64::from_le_bytes(seed)));
         let batch = Cell::new(MAX_BUNDLES);
-        Client { settings, key, clock, fetcher, http, link, changed: Bell::default(), random, batch }
+        Client {
+            settings,
+            key,
+            clock,
+            fetcher,
+            http,
+            link,
+            changed: Bell::default(),
+            random,
+            batch,
+            malformed: Complaint::default(),
+            refused: Complaint::default(),
+        }
     }
 
     /// Speaks to the coordinator until it is dropped.
@@ -88,6 +122,7 @@ impl Client {
     /// Posts what waits in the outbox, until it is empty or `deadline` has passed; for the shutdown, after [`Client::run`]
     /// was dropped. True if nothing waits any more.
     pub async fn flush(&self, node: &dyn Node, deadline: Duration) -> bool {
+        self.link.borrow_mut().hurry(Lane::Outbox);
         let posting = async {
             while self.link.borrow().is_registered() {
                 self.ready(Lane::Outbox).await;
@@ -184,59 +219,6 @@ impl Client {
         }
     }
 
-    async fn outbox(&self, node: &dyn Node) {
-        loop {
-            self.ready(Lane::Outbox).await;
-            let seen = self.changed.count();
-            if !self.post_next(node).await {
-                self.changed.after(seen).await;
-            }
-        }
-    }
-
-    /// Posts the first of the outbox; false if there is none.
-    async fn post_next(&self, node: &dyn Node) -> bool {
-        match node.next_outgoing() {
-            None => {
-                self.batch.set(MAX_BUNDLES);
-                return false;
-            }
-            Some(Outgoing::Transition(body)) => {
-                let ask = Ask::post("/sessions/control", &body);
-                match self.request(node, Lane::Outbox, &ask, |_, b| wire::transition_answer(b)).await {
-                    Outcome::Done(()) => node.transition_posted(&body, Posted::Taken),
-                    Outcome::Final(problem) => node.transition_posted(&body, Posted::Refused(problem)),
-                    Outcome::Later | Outcome::StartOver => {}
-                }
-            }
-            Some(Outgoing::Bundles(mut bundles)) => {
-                bundles.truncate(self.batch.get());
-                self.post_bundles(node, &bundles).await;
-            }
-        }
-        true
-    }
-
-    async fn post_bundles(&self, node: &dyn Node, bundles: &[Value]) {
-        let body = object([("bundles", array(bundles.iter().cloned()))]);
-        let ask = Ask::post("/attest/metering", &body);
-        // An answer without a word on any of them counts as none, or it would be asked for again at once.
-        let read = |_, body: &[u8]| {
-            let mut answer = wire::metering_answer(body)?;
-            answer.results.retain(|r| bundles.iter().any(|b| names(r, b)));
-            if answer.results.is_empty() { Err(nothing_on_these()) } else { Ok(answer) }
-        };
-        match self.request(node, Lane::Outbox, &ask, read).await {
-            Outcome::Done(answer) => node.bundles_posted(answer.results, answer.credits_today),
-            Outcome::Final(_) if bundles.len() > 1 => self.batch.set(1),
-            Outcome::Final(problem) => {
-                let results = bundles.iter().filter_map(|b| refused(b, &problem)).collect();
-                node.bundles_posted(results, Value::Null);
-            }
-            Outcome::Later | Outcome::StartOver => {}
-        }
-    }
-
     /// Waits until a lane may speak.
     pub(super) async fn ready(&self, lane: Lane) {
         loop {
@@ -302,7 +284,7 @@ impl Client {
             Ok(response) => response,
             Err(error) => {
                 let had_contact = self.link.borrow().had_contact();
-                trouble(node, &error, had_contact);
+                self.trouble(node, lane, &error, had_contact);
                 self.link.borrow_mut().answered(lane, &Answer::None, now);
                 return Some(Outcome::Later);
             }
@@ -311,16 +293,15 @@ impl Client {
         node.alert(node::COORDINATOR_UNTRUSTED, None);
         if (200..300).contains(&response.status) {
             let read = read(response.status, &response.body);
-            node.alert(
-                node::COORDINATOR_MALFORMED,
-                read.as_ref().err().map(|e| format!("{}: {e}", lane_name(lane))),
-            );
+            let fault = read.as_ref().err().map(ToString::to_string);
+            self.malformed.tell(node, node::COORDINATOR_MALFORMED, lane, fault);
             let Ok(value) = read else {
                 self.link.borrow_mut().answered(lane, &Answer::None, now);
                 return Some(Outcome::Later);
             };
             self.link.borrow_mut().answered(lane, &Answer::Success, now);
             node.alert(node::SIGNATURE_REFUSED, None);
+            self.refused.tell(node, node::COORDINATOR_REFUSES, lane, None);
             return Some(Outcome::Done(value));
         }
         let problem = wire::problem(&response.body);
@@ -334,6 +315,11 @@ impl Client {
             }
             Verdict::StartOver => Some(Outcome::StartOver),
             Verdict::Final => {
+                // What the outbox posts is answered to the node; a registration has an alert of its own.
+                if !matches!(lane, Lane::Register | Lane::Outbox) {
+                    let why = format!("{} {}", response.status, sentence(&problem));
+                    self.refused.tell(node, node::COORDINATOR_REFUSES, lane, Some(why));
+                }
                 Some(Outcome::Final(Problem { slug: slug_of(&problem, response.status), ..problem }))
             }
             Verdict::Later | Verdict::Done => {
@@ -370,6 +356,23 @@ impl Client {
         self.http.send(&request).await
     }
 
+    fn trouble(&self, node: &dyn Node, lane: Lane, error: &Error, had_contact: bool) {
+        match error {
+            Error::CertificateTime(_) if !had_contact => {
+                node.alert(node::CLOCK_UNSET, Some(error.to_string()))
+            }
+            Error::CertificateTime(_) | Error::Tls(_) | Error::Trust(_) => {
+                node.alert(node::COORDINATOR_UNTRUSTED, Some(error.to_string()));
+            }
+            // A torn connection is nobody's fault.
+            Error::Malformed(Malformed::Truncated) => {}
+            Error::Malformed(_) | Error::TooLarge(_) | Error::ContentCoding => {
+                self.malformed.tell(node, node::COORDINATOR_MALFORMED, lane, Some(error.to_string()));
+            }
+            _ => {}
+        }
+    }
+
     fn take_time(&self, node: &dyn Node, server: Unix) {
         if let Some(unix_ms) = correction(server, self.clock.now()) {
             node.correct_clock(unix_ms);
@@ -395,42 +398,6 @@ impl<'a> Ask<'a> {
     /// A long poll.
     pub(super) fn poll(path: &'static str, query: String, wait_ms: u64) -> Ask<'a> {
         Ask { method: "GET", path, query: Some(query), body: None, patience_ms: wait_ms }
-    }
-}
-
-/// Whether a result is about a bundle.
-fn names(result: &BundleResult, bundle: &Value) -> bool {
-    bundle.member("sessionId").and_then(Value::as_str) == Some(&result.session_id)
-        && bundle.member("seq").and_then(Value::as_int).map(i64::unsigned_abs) == Some(result.seq)
-}
-
-fn nothing_on_these() -> WireError {
-    let problem = "names none of the bundles posted".to_owned();
-    WireError::Field(FieldError { pointer: "/results".into(), problem })
-}
-
-/// The result of a bundle whose post was refused for good.
-fn refused(bundle: &Value, problem: &Problem) -> Option<BundleResult> {
-    Some(BundleResult {
-        session_id: bundle.member("sessionId")?.as_str()?.to_owned(),
-        window_start: Unix::parse(bundle.member("windowStart")?.as_str()?)?,
-        seq: bundle.member("seq")?.as_int()?.unsigned_abs(),
-        status: BundleStatus::Refused(problem.slug.clone()),
-    })
-}
-
-fn trouble(node: &dyn Node, error: &Error, had_contact: bool) {
-    match error {
-        Error::CertificateTime(_) if !had_contact => node.alert(node::CLOCK_UNSET, Some(error.to_string())),
-        Error::CertificateTime(_) | Error::Tls(_) | Error::Trust(_) => {
-            node.alert(node::COORDINATOR_UNTRUSTED, Some(error.to_string()));
-        }
-        // A torn connection is nobody's fault.
-        Error::Malformed(Malformed::Truncated) => {}
-        Error::Malformed(_) | Error::TooLarge(_) | Error::ContentCoding => {
-            node.alert(node::COORDINATOR_MALFORMED, Some(error.to_string()));
-        }
-        _ => {}
     }
 }
 

@@ -1,9 +1,11 @@
+use super::super::outbox::names;
 use super::*;
-use crate::coordinator::wire::{HeartbeatAnswer, ProbeHost, Registered, Signal};
+use crate::coordinator::node::{Outgoing, Posted};
+use crate::coordinator::wire::{BundleResult, HeartbeatAnswer, ProbeHost, Registered, Signal};
 use crate::encoding::from_base64;
 use crate::http::client::{Fixed, Limits};
 use crate::http::testing::{Answering, Got, Handler, Reply, TestCa, TestServer};
-use crate::json::{self, parse};
+use crate::json::{self, array, object, parse};
 use crate::probe::plan::{ProbeRefusal, endpoint_trailer};
 use crate::signed::{Kind, sign, verify};
 use async_executor::LocalExecutor;
@@ -177,6 +179,10 @@ fn check(got: &Got, port: u16) -> Result<String, &'static str> {
 
 impl Fixture {
     fn new(node: FakeNode, script: Script) -> Fixture {
+        Fixture::with_certificate((2020, 2090), node, script)
+    }
+
+    fn with_certificate(years: (i32, i32), node: FakeNode, script: Script) -> Fixture {
         let (ca, ex, clock) = (TestCa::new(), Rc::new(LocalExecutor::new()), Rc::new(Clock::new()));
         let port = Rc::new(Cell::new(0));
         let (known_port, server_clock) = (port.clone(), Rc::new(Clock::new()));
@@ -198,7 +204,7 @@ impl Fixture {
                 }
             })
         });
-        let server = TestServer::start(&ex, Some(ca.server("c.example", (2020, 2090))), handler);
+        let server = TestServer::start(&ex, Some(ca.server("c.example", years)), handler);
         port.set(server.port);
         let settings = Settings {
             url: server.url("C.example", "/api"),
@@ -444,6 +450,46 @@ fn an_answer_that_breaks_the_contract_raises_an_alert() {
     let f = Fixture::new(FakeNode::default(), script);
     f.run(|n| n.alerts.borrow().contains(&node::COORDINATOR_MALFORMED));
     assert!(!f.node.has("registered 1"));
+}
+
+#[test]
+fn an_alert_stands_while_one_lane_has_reason_for_it() {
+    let script: Script = Rc::new(|path, _| match path {
+        "POST /api/nodes/heartbeat" => Some(Reply::json(200, "{}")),
+        p if p.starts_with("GET /api/sessions") => Some(Reply::json(200, r#"{"signals":[],"cursor":""}"#)),
+        p if p.starts_with("GET /api/probes") => Some(Reply::json(400, r#"{"type":"odd"}"#)),
+        _ => None,
+    });
+    let f = Fixture::new(FakeNode::default(), script);
+    f.run(|n| n.alerts.borrow().len() == 2);
+    f.node.outbox.borrow_mut().push_back(transition("active"));
+    f.run(|n| n.has("\"active\" Taken"));
+    let mut alerts = f.node.alerts.borrow().clone();
+    alerts.sort();
+    assert_eq!(alerts, [node::COORDINATOR_MALFORMED, node::COORDINATOR_REFUSES]);
+}
+
+#[test]
+fn a_certificate_outside_its_time_is_a_clock_that_is_not_set() {
+    let f = Fixture::with_certificate((2090, 2091), FakeNode::default(), Rc::new(|_, _| None));
+    f.run(|n| n.alerts.borrow().contains(&node::CLOCK_UNSET));
+    assert_eq!(f.client.status().last_contact, None);
+}
+
+#[test]
+fn a_kept_connection_that_goes_stale_costs_no_backoff() {
+    let beats = Rc::new(Cell::new(0));
+    let count = beats.clone();
+    let script: Script = Rc::new(move |path, _| {
+        let first = path == "POST /api/sessions/control" && count.replace(count.get() + 1) == 1;
+        // Nothing at all, and the end of the connection, on the second post.
+        first.then(|| Reply::raw("").last())
+    });
+    let f = Fixture::new(FakeNode::default(), script);
+    f.node.outbox.borrow_mut().extend([transition("accepted"), transition("active")]);
+    f.run(|n| n.has("\"active\" Taken"));
+    assert_eq!(beats.get(), 3);
+    assert!(!f.node.has("backoff"));
 }
 
 #[test]

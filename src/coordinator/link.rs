@@ -96,6 +96,7 @@ struct LaneState {
     failures: u32,
     not_before_us: u64,
     corrected: bool,
+    asked_to_wait: bool,
 }
 
 /// The state of all lanes.
@@ -173,6 +174,14 @@ impl Link {
     pub fn polled(&mut self, lane: Lane, started_us: u64) {
         let state = self.lane(lane);
         state.not_before_us = state.not_before_us.max(started_us + SHORTEST_POLL_MS * 1000);
+    }
+
+    /// A lane's backoff is cut short, unless the coordinator has asked for the wait; for the last posts of a shutdown.
+    pub fn hurry(&mut self, lane: Lane) {
+        let state = self.lane(lane);
+        if !state.asked_to_wait {
+            state.not_before_us = 0;
+        }
     }
 
     /// An answer could not be put to use for want of something here: the lane rests for [`STALLED_MS`].
@@ -265,8 +274,12 @@ impl Link {
         let jittered_us = self.next_random() % (ceiling * 1000 + 1);
         let asked_us = retry_after_s.unwrap_or(0).min(MAX_RETRY_AFTER_S) * 1_000_000;
         let not_before_us = now.mono_us + jittered_us.max(asked_us);
-        *self.lane(lane) =
-            LaneState { failures: failures.saturating_add(1), not_before_us, corrected: false };
+        *self.lane(lane) = LaneState {
+            failures: failures.saturating_add(1),
+            not_before_us,
+            corrected: false,
+            asked_to_wait: asked_us > 0,
+        };
         Verdict::Later
     }
 
@@ -404,6 +417,19 @@ mod tests {
         assert_eq!(link.status(START).backoff_ms, 120_000);
         refuse(&mut link, Lane::Outbox, 503, "", Some(u64::MAX));
         assert_eq!(link.step(Lane::Outbox, START), Step::At(START.mono_us + 3_600_000_000));
+    }
+
+    #[test]
+    fn a_shutdown_cuts_a_backoff_short_but_not_a_wait_that_was_asked_for() {
+        let mut link = online();
+        for _ in 0..9 {
+            link.answered(Lane::Outbox, &Answer::None, START);
+        }
+        link.hurry(Lane::Outbox);
+        assert_eq!(link.step(Lane::Outbox, START), Step::Speak);
+        refuse(&mut link, Lane::Outbox, 503, "", Some(120));
+        link.hurry(Lane::Outbox);
+        assert_eq!(link.step(Lane::Outbox, START), Step::At(START.mono_us + 120_000_000));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod client;
 pub mod link;
 pub mod node;
 pub mod orders;
+mod outbox;
 mod probing;
 pub mod signatures;
 pub mod wire;

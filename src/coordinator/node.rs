@@ -76,6 +76,8 @@ pub const CLOCK_UNSET: &str = "clock-unset";
 pub const COORDINATOR_UNTRUSTED: &str = "coordinator-untrusted";
 /// The coordinator's answers break the contract.
 pub const COORDINATOR_MALFORMED: &str = "coordinator-malformed";
+/// The coordinator refuses for good what the node asks or says.
+pub const COORDINATOR_REFUSES: &str = "coordinator-refuses";
 /// The coordinator does not take the node's signature.
 pub const SIGNATURE_REFUSED: &str = "signature-refused";
 /// The coordinator does not want the node.

@@ -163,7 +163,7 @@ impl<'a> Request<'a> {
     /// The bytes that go over the wire.
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = format!(
-            "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: echomesh/{}\r\n",
+            "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: echomesh/{}\r\nAccept-Encoding: identity\r\n",
             self.method,
             self.url.target(),
             self.url.origin.authority(),

@@ -7,6 +7,8 @@ use futures_rustls::rustls::time_provider::TimeProvider;
 use futures_rustls::rustls::{ClientConfig, RootCertStore};
 use std::cell::RefCell;
 use std::fmt;
+use std::fs::File;
+use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -144,13 +146,13 @@ fn load(roots: &Roots) -> Result<RootCertStore, RootsError> {
 
 fn read(path: &Path) -> Result<RootCertStore, RootsError> {
     let error = |problem: String| RootsError { file: path.display().to_string(), problem };
-    let size = std::fs::metadata(path).map_err(|e| error(e.to_string()))?.len();
-    if size > MAX_CA_FILE {
+    let file = File::open(path).map_err(|e| error(e.to_string()))?;
+    if file.metadata().map_err(|e| error(e.to_string()))?.len() > MAX_CA_FILE {
         return Err(error(format!("larger than {MAX_CA_FILE} bytes")));
     }
-    let pem = std::fs::read(path).map_err(|e| error(e.to_string()))?;
     let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
+    // Piece by piece: the system's bundle is several times as large as what is kept of it.
+    for certificate in CertificateDer::pem_reader_iter(BufReader::new(file.take(MAX_CA_FILE))) {
         let certificate = certificate.map_err(|e| error(format!("not PEM: {e:?}")))?;
         // Bundles carry certificates that no verifier takes any more; the others still count.
         let _ = store.add(certificate);
