@@ -38,8 +38,7 @@ pub(super) async fn dial(shared: &Rc<RelayShared>, flow: &Flow, target: &Target)
     shared.refresh_addresses();
     shared.addresses.borrow().judge_all(&answer.addresses)?;
 
-    let deadline = shared.dials.start(shared.gate.now().mono_ms());
-    shared.sweep(&shared.dials);
+    let deadline = shared.deadline();
     let late = async {
         deadline.over().await;
         Err(Refusal::ConnectTimeout.into())
@@ -80,7 +79,7 @@ async fn connect(shared: &RelayShared, flow: &Flow, address: SocketAddr) -> io::
     let started = shared.gate.now().mono_us;
     let io = Io::new(&shared.reactor, net::connect(address)?, 0)?;
     io.ready(WRITE).await;
-    if io.has_failed() {
+    if io.has_failed() || io.is_closed() {
         net::connected(io.as_fd())?;
     }
     let latency = net::handshake_rtt_us(io.as_fd());

@@ -77,8 +77,7 @@ async fn accept_all(
             match net::accept(listener.as_fd()) {
                 Ok(Some(fd)) => {
                     if let Ok(io) = Io::new(&shared.reactor, fd, READ | WRITE) {
-                        let deadline = shared.strangers.start(shared.gate.now().mono_ms());
-                        shared.sweep(&shared.strangers);
+                        let deadline = shared.stranger();
                         start(io, &shared, deadline);
                     }
                 }

@@ -1,6 +1,6 @@
 //! What all connections of the relay share.
 use super::pools::Pipes;
-use super::watch::{MAX_STRANGERS, Watch};
+use super::watch::{Deadline, MAX_STRANGERS, Watch};
 use crate::dns::Resolver;
 use crate::policy::addresses::AddressGuard;
 use crate::session::Gate;
@@ -77,8 +77,22 @@ impl RelayShared {
         }
     }
 
+    /// A deadline for a step of an admitted connection.
+    pub(super) fn deadline(self: &Rc<Self>) -> Deadline {
+        let deadline = self.dials.start(self.gate.now().mono_ms());
+        self.sweep(&self.dials);
+        deadline
+    }
+
+    /// A deadline for a stranger; the oldest one's ends if there are too many.
+    pub(super) fn stranger(self: &Rc<Self>) -> Deadline {
+        let deadline = self.strangers.start(self.gate.now().mono_ms());
+        self.sweep(&self.strangers);
+        deadline
+    }
+
     /// Runs the sweeper of a table of deadlines, unless it runs.
-    pub(super) fn sweep(self: &Rc<Self>, watch: &Rc<Watch>) {
+    fn sweep(self: &Rc<Self>, watch: &Rc<Watch>) {
         if watch.needs_sweeper() {
             let (watch, gate) = (watch.clone(), self.gate.clone());
             self.executor.spawn(async move { watch.run(move || gate.now().mono_ms()).await }).detach();

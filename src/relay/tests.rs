@@ -138,15 +138,19 @@ fn a_hello_byte_by_byte_arrives_unaltered_and_is_counted() {
 }
 
 #[test]
-fn a_hello_sent_with_the_request_is_carried() {
-    let relay = Relay::start(Setup::default());
-    let mut buyer = relay.connect();
-    let early = [hello("origin.test"), b"early data".to_vec()].concat();
-    buyer.write_all(&[connect_to_port("origin.test", relay.target_port()), early.clone()].concat()).unwrap();
-    let mut target = relay.accept();
-    let mut got = vec![0; early.len()];
-    target.read_exact(&mut got).unwrap();
-    assert_eq!(got, early);
+fn what_is_sent_with_the_request_is_carried() {
+    for over_tls in [false, true] {
+        let relay = Relay::start(Setup { tls: over_tls, ..Setup::default() });
+        let mut buyer = relay.peer();
+        let early = [hello("origin.test"), pattern(100_000, 7)].concat();
+        buyer
+            .write_all(&[connect_to_port("origin.test", relay.target_port()), early.clone()].concat())
+            .unwrap();
+        let mut target = relay.accept();
+        let mut got = vec![0; early.len()];
+        target.read_exact(&mut got).unwrap();
+        assert!(got == early);
+    }
 }
 
 #[test]

@@ -3,20 +3,15 @@ use super::pump::{End, Fault, Half, TURN, Turn, finish, unless_blocked};
 use super::shared::{CHUNK, RelayShared};
 use crate::session::{Direction, Ending, Flow};
 use crate::sys::linux::reactor::{Io, READ, WRITE};
-use crate::tls::stream::{feed, send_tls};
+use crate::tls::stream::{TlsStream, feed, send_tls};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustls::ServerConnection;
 use std::future::Future;
-use std::io::{self, BufRead, Write};
+use std::io::{BufRead, Write};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-
-/// Ciphertext given to rustls at a time; its plaintext fits into the 16 KiB that rustls buffers.
-const FEED: usize = 4 * 1024;
-/// Ciphertext read at a time.
-const UP: usize = 32 * 1024;
 
 /// A tunnel inside the outer TLS. Idle, it has two sockets and rustls' state.
 pub(super) struct TlsTunnel {
@@ -27,7 +22,7 @@ pub(super) struct TlsTunnel {
     shared: Rc<RelayShared>,
     up: Half,
     down: Half,
-    /// Ciphertext read and not yet given to rustls.
+    /// Ciphertext read and not yet given to rustls: the target takes no more.
     inbox: Vec<u8>,
     /// Plaintext of the hello that the target has not taken.
     rest: Vec<u8>,
@@ -36,15 +31,15 @@ pub(super) struct TlsTunnel {
 impl TlsTunnel {
     /// A tunnel whose target still has to get `rest`.
     pub fn new(
-        buyer: Io,
-        conn: ServerConnection,
+        stream: TlsStream,
         target: Io,
         flow: Flow,
         shared: Rc<RelayShared>,
         rest: Vec<u8>,
     ) -> TlsTunnel {
         let rest = if rest.is_empty() { Vec::new() } else { rest };
-        let (up, down, inbox) = (Half::default(), Half::default(), Vec::new());
+        let (buyer, conn, inbox) = stream.into_parts();
+        let (up, down) = (Half::default(), Half::default());
         TlsTunnel { buyer, conn, target, flow: Some(flow), shared, up, down, inbox, rest }
     }
 
@@ -65,10 +60,8 @@ impl TlsTunnel {
     fn run_up(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
         let mut budget = TURN;
         while !self.up.shut {
-            match self.send_up(cx).map_err(|_| Fault::Target)? {
-                Sent::Some => continue,
-                Sent::Blocked => return Ok(false),
-                Sent::Nothing => {}
+            if !self.drain_up(cx)? {
+                return Ok(false);
             }
             if self.up.eof {
                 if !self.down.shut {
@@ -77,17 +70,57 @@ impl TlsTunnel {
                 }
                 self.up.shut = true;
             } else if !self.inbox.is_empty() {
-                self.decrypt().map_err(|_| Fault::Buyer)?;
+                let inbox = std::mem::take(&mut self.inbox);
+                self.decrypt(&inbox, cx)?;
             } else if budget == 0 {
                 return Ok(true);
             } else if !self.buyer.is_ready(READ) {
                 return Ok(false);
             } else {
-                let got = self.receive().map_err(|_| Fault::Buyer)?;
+                let got = self.receive(cx)?;
                 budget = budget.saturating_sub(got);
             }
         }
         Ok(false)
+    }
+
+    /// Writes the plaintext that there is to the target; false if it takes no more.
+    fn drain_up(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        loop {
+            match self.send_up(cx).map_err(|_| Fault::Target)? {
+                Sent::Some => {}
+                Sent::Nothing => return Ok(true),
+                Sent::Blocked => return Ok(false),
+            }
+        }
+    }
+
+    /// Decrypts and writes, record by record; what is not wanted yet goes into the inbox.
+    fn decrypt(&mut self, mut bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Fault> {
+        while !bytes.is_empty() {
+            let taken = feed(&mut self.conn, bytes).map_err(|_| Fault::Buyer)?;
+            bytes = bytes.get(taken..).unwrap_or_default();
+            if !self.drain_up(cx)? {
+                self.inbox.extend_from_slice(bytes);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Result<usize, Fault> {
+        let shared = self.shared.clone();
+        let mut scratch = shared.scratch.borrow_mut();
+        let result = rustix::net::recv(&self.buyer, &mut scratch[..], RecvFlags::empty()).map(|(n, _)| n);
+        let got = unless_blocked(result, &self.buyer, READ).map_err(|_| Fault::Buyer)?;
+        let Some(got) = got else { return Ok(0) };
+        if got < scratch.len() {
+            self.buyer.read_short();
+        }
+        // A FIN without close_notify ends this half all the same; the TLS inside has its own.
+        self.up.eof = got == 0;
+        self.decrypt(scratch.get(..got).unwrap_or_default(), cx)?;
+        Ok(got)
     }
 
     /// Writes plaintext to the target.
@@ -120,30 +153,6 @@ impl TlsTunnel {
         }
         flow.count(Direction::Egress, sent as u64);
         Ok(Sent::Some)
-    }
-
-    fn decrypt(&mut self) -> io::Result<()> {
-        let most = self.inbox.len().min(FEED);
-        let taken = feed(&mut self.conn, self.inbox.get(..most).unwrap_or_default())?;
-        self.inbox.drain(..taken);
-        if self.inbox.is_empty() {
-            self.inbox = Vec::new();
-        }
-        Ok(())
-    }
-
-    fn receive(&mut self) -> rustix::io::Result<usize> {
-        let mut scratch = self.shared.scratch.borrow_mut();
-        let window = scratch.get_mut(..UP).unwrap_or_default();
-        let result = rustix::net::recv(&self.buyer, window, RecvFlags::empty()).map(|(n, _)| n);
-        let Some(got) = unless_blocked(result, &self.buyer, READ)? else { return Ok(0) };
-        if got < UP {
-            self.buyer.read_short();
-        }
-        // A FIN without close_notify ends this half all the same; the TLS inside has its own.
-        self.up.eof = got == 0;
-        self.inbox.extend_from_slice(scratch.get(..got).unwrap_or_default());
-        Ok(got)
     }
 
     /// From the target to the buyer; true if the budget ended before the bytes.

@@ -38,7 +38,7 @@ pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, deadline: D
             Err(answer) => answer,
         },
     };
-    refuse(buyer, &shared, &answer).await;
+    refuse(buyer, &shared, &answer, deadline).await;
 }
 
 type Head = Result<Request, connect::BadHead>;
@@ -82,9 +82,8 @@ fn refused(shared: &RelayShared, request: &Request, refusal: Refusal) -> Vec<u8>
     connect::refusal(judged.err().unwrap_or_else(|| refusal.into()), None)
 }
 
-async fn refuse(mut buyer: Buyer, shared: &Rc<RelayShared>, answer: &[u8]) {
-    let deadline = shared.dials.start(shared.gate.now().mono_ms());
-    shared.sweep(&shared.dials);
+/// Answers and closes within the deadline: a stranger's is the one it has had from its start.
+async fn refuse(mut buyer: Buyer, shared: &RelayShared, answer: &[u8], deadline: Deadline) {
     let work = async {
         if buyer.write(answer).await.is_ok() {
             // It is over either way.
@@ -103,7 +102,8 @@ async fn carry(mut buyer: Buyer, shared: Rc<RelayShared>, flow: Flow, target: Ta
         Ok(Err(failure)) => {
             flow.finish(Outcome::Refused(failure.refusal));
             let answer = connect::refusal(Denied::from(failure.refusal), Some(failure.error));
-            return refuse(buyer, &shared, &answer).await;
+            let deadline = shared.deadline();
+            return refuse(buyer, &shared, &answer, deadline).await;
         }
         Ok(Ok(io)) => io,
     };
@@ -113,12 +113,12 @@ async fn carry(mut buyer: Buyer, shared: Rc<RelayShared>, flow: Flow, target: Ta
             net::reset(io.as_fd());
             drop(io);
             flow.finish(Outcome::Refused(refusal));
-            refuse(buyer, &shared, &client_hello::alert_record(refusal)).await;
+            alert(buyer, &shared, refusal).await;
         }
         Ok(Err(Stop::Gone)) => net::reset(io.as_fd()),
         Err(Ending::HelloTimeout) => {
             flow.finish(Outcome::Refused(Refusal::HelloTimeout));
-            refuse(buyer, &shared, &client_hello::alert_record(Refusal::HelloTimeout)).await;
+            alert(buyer, &shared, Refusal::HelloTimeout).await;
         }
         Err(Ending::Reset | Ending::Close) => {
             net::reset(io.as_fd());
@@ -126,6 +126,10 @@ async fn carry(mut buyer: Buyer, shared: Rc<RelayShared>, flow: Flow, target: Ta
             buyer.reset();
         }
     }
+}
+
+async fn alert(buyer: Buyer, shared: &Rc<RelayShared>, refusal: Refusal) {
+    refuse(buyer, shared, &client_hello::alert_record(refusal), shared.deadline()).await;
 }
 
 /// Runs a step of the set-up, unless the node ends the flow first.
@@ -183,9 +187,6 @@ async fn open(buyer: Buyer, target: Io, shared: Rc<RelayShared>, flow: Flow, mut
     let executor = shared.executor.clone();
     match buyer {
         Buyer::Plain(io) => executor.spawn(PlainTunnel::new(io, target, flow, shared, raw)).detach(),
-        Buyer::Tls(stream) => {
-            let (io, conn) = stream.into_parts();
-            executor.spawn(TlsTunnel::new(io, conn, target, flow, shared, raw)).detach();
-        }
+        Buyer::Tls(stream) => executor.spawn(TlsTunnel::new(*stream, target, flow, shared, raw)).detach(),
     }
 }

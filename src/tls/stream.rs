@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub struct TlsStream {
     io: Io,
     conn: ServerConnection,
+    /// Received, and waiting until the plaintext before it is taken.
+    inbox: Vec<u8>,
 }
 
 impl TlsStream {
@@ -22,7 +24,7 @@ impl TlsStream {
     pub fn new(io: Io, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
         let mut conn = ServerConnection::new(config).map_err(io::Error::other)?;
         conn.set_buffer_limit(None);
-        Ok(TlsStream { io, conn })
+        Ok(TlsStream { io, conn, inbox: Vec::new() })
     }
 
     /// Completes the handshake.
@@ -84,9 +86,9 @@ impl TlsStream {
         &self.io
     }
 
-    /// The parts, for the pump.
-    pub fn into_parts(self) -> (Io, ServerConnection) {
-        (self.io, self.conn)
+    /// The parts, for the pump; the last is what rustls has not been given yet.
+    pub fn into_parts(self) -> (Io, ServerConnection, Vec<u8>) {
+        (self.io, self.conn, self.inbox)
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -97,35 +99,37 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Reads records of at most 4 KiB at a time, as rustls takes them: what follows stays in the kernel.
+    /// Gives rustls what was received before, or what the socket has; 0 at the end of the stream.
     async fn receive(&mut self, scratch: &RefCell<Box<[u8]>>) -> io::Result<usize> {
-        let (got, asked) = self
-            .io
-            .retry(READ, |fd| {
+        if self.inbox.is_empty() {
+            let inbox = &mut self.inbox;
+            let receive = |fd: BorrowedFd<'_>| {
                 let mut scratch = scratch.borrow_mut();
                 let window = scratch.get_mut(..SETUP_READ).unwrap_or_default();
-                let asked = window.len();
                 let got = rustix::net::recv(fd, window, RecvFlags::empty())?.0;
-                Ok((got, asked))
-            })
-            .await?;
-        if got < asked {
-            self.io.read_short();
+                inbox.extend_from_slice(scratch.get(..got).unwrap_or_default());
+                Ok(got)
+            };
+            let got = self.io.retry(READ, receive).await?;
+            if got < SETUP_READ {
+                self.io.read_short();
+            }
         }
-        let fed = {
-            let scratch = scratch.borrow();
-            feed_all(&mut self.conn, scratch.get(..got).unwrap_or_default())
-        };
-        if let Err(e) = fed {
-            // The alert goes out if it can; the connection is over anyway.
-            let _ = send_tls(&mut self.conn, self.io.as_fd());
-            return Err(e);
+        let there = self.inbox.len();
+        match feed(&mut self.conn, &self.inbox) {
+            Ok(taken) if taken == there => self.inbox = Vec::new(),
+            Ok(taken) => drop(self.inbox.drain(..taken)),
+            Err(e) => {
+                // The alert goes out if it can; the connection is over anyway.
+                let _ = send_tls(&mut self.conn, self.io.as_fd());
+                return Err(e);
+            }
         }
-        Ok(got)
+        Ok(there)
     }
 }
 
-/// Bytes of one read while a connection is set up: their plaintext fits into what rustls buffers.
+/// Bytes of one read while a connection is set up.
 const SETUP_READ: usize = 8 * 1024;
 
 /// Gives received bytes to rustls until there is plaintext to take: with more than 16 KiB of it waiting rustls reads
@@ -145,14 +149,6 @@ pub fn feed(conn: &mut ServerConnection, bytes: &[u8]) -> io::Result<usize> {
         }
     }
     Ok(bytes.len() - left.len())
-}
-
-fn feed_all(conn: &mut ServerConnection, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let taken = feed(conn, bytes)?;
-        bytes = bytes.get(taken..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 /// Sends what rustls has to send, as much as the socket takes in one call.
@@ -202,6 +198,14 @@ mod tests {
     use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
     use std::io::Read;
+
+    fn feed_all(conn: &mut ServerConnection, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let taken = feed(conn, bytes)?;
+            bytes = bytes.get(taken..).unwrap_or_default();
+        }
+        Ok(())
+    }
 
     fn pair() -> (ClientConnection, ServerConnection) {
         let made = rcgen::generate_simple_self_signed(["relay.test".to_owned()]).unwrap();

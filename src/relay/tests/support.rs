@@ -189,17 +189,22 @@ impl Relay {
         target
     }
 
-    /// A tunnel up to the 200.
-    pub fn open(&self) -> (Peer, TcpStream) {
+    /// A connection to the listener, with its TLS.
+    pub fn peer(&self) -> Peer {
         let socket = self.connect();
-        let mut buyer = match &self.tls {
+        match &self.tls {
             None => Peer::Plain(socket),
             Some(config) => {
                 let name = ServerName::try_from("relay.test").unwrap();
                 let conn = ClientConnection::new(config.clone(), name).unwrap();
                 Peer::Tls(Box::new(StreamOwned::new(conn, socket)))
             }
-        };
+        }
+    }
+
+    /// A tunnel up to the 200.
+    pub fn open(&self) -> (Peer, TcpStream) {
+        let mut buyer = self.peer();
         buyer.write_all(&connect_to_port("origin.test", self.target_port())).unwrap();
         let target = self.accept();
         let mut answer = vec![0; super::connect::ESTABLISHED.len()];
