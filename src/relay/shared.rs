@@ -39,6 +39,8 @@ impl RelayShared {
         addresses: AddressGuard,
         executor: Rc<LocalExecutor<'static>>,
     ) -> io::Result<Rc<RelayShared>> {
+        // Fewer tunnels fit without it, no more than that.
+        let _ = net::raise_descriptor_limit();
         let reactor = Reactor::local()?;
         let driver = reactor.clone();
         executor.spawn(async move { driver.drive().await }).detach();

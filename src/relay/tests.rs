@@ -342,6 +342,47 @@ fn silent_strangers_make_room_for_the_next() {
 }
 
 #[test]
+fn a_buyer_may_come_over_a_unix_socket() {
+    let path = std::env::temp_dir().join(format!("echomesh-relay-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let relay = Relay::start_on(listener.into(), "127.0.0.1:0".parse().unwrap(), Setup::default());
+    let mut buyer = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let early = [hello("origin.test"), pattern(300_000, 8)].concat();
+    buyer.write_all(&connect_to_port("origin.test", relay.target_port())).unwrap();
+    let mut target = relay.accept();
+    buyer.write_all(&early).unwrap();
+    let mut got = vec![0; early.len()];
+    target.read_exact(&mut got).unwrap();
+    assert!(got == early);
+    target.write_all(&early).unwrap();
+    drop(target);
+    let mut all = Vec::new();
+    buyer.read_to_end(&mut all).unwrap();
+    assert!(all.ends_with(&early));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn without_tls_only_this_machine_is_served() {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let shared = lone_shared();
+    let refused = async_io::block_on(super::serve_plain(listener, shared)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn the_next_address_is_tried_when_one_refuses() {
+    let relay = Relay::start(Setup::default());
+    let mut buyer = relay.connect();
+    buyer.write_all(&connect_to_port("several.test", relay.target_port())).unwrap();
+    relay.accept();
+    let mut answer = vec![0; connect::ESTABLISHED.len()];
+    buyer.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, connect::ESTABLISHED);
+}
+
+#[test]
 fn an_idle_tunnel_holds_two_sockets_and_no_pipe() {
     let relay = Relay::start(Setup::default());
     let tunnels: Vec<_> = (0..20).map(|_| relay.open_through()).collect();

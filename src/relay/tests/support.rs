@@ -20,6 +20,7 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureSch
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -143,6 +144,7 @@ impl Resolver for TestNames {
         };
         let found = match host {
             "origin.test" => answer(vec![ip("127.0.0.1")], &["cdn.test"]),
+            "several.test" => answer(vec![ip("127.0.0.9"), ip("127.0.0.1")], &[]),
             "private.test" => answer(vec![ip("192.168.0.1")], &[]),
             "mixed.test" => answer(vec![ip("127.0.0.1"), ip("fd00::1")], &[]),
             "alias.test" => answer(vec![ip("127.0.0.1")], &["blocked.test"]),
@@ -166,6 +168,10 @@ impl Relay {
     pub fn start(setup: Setup) -> Relay {
         let listener = crate::sys::linux::net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
+        Relay::start_on(listener.into(), address, setup)
+    }
+
+    pub fn start_on(listener: OwnedFd, address: SocketAddr, setup: Setup) -> Relay {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (sender, ended) = channel();
         let (tls, thread_seen) = (setup.tls.then(client_config), seen.clone());
@@ -255,7 +261,7 @@ impl Relay {
     }
 }
 
-fn run(listener: TcpListener, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<Ended>) {
+fn run(listener: OwnedFd, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<Ended>) {
     let executor = Rc::new(LocalExecutor::new());
     let account = Rc::new(TestAccount {
         clock: Clock::new(),
@@ -273,12 +279,27 @@ fn run(listener: TcpListener, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sende
     let served = crate::sys::linux::reactor::block_on(executor.run(async {
         if setup.tls {
             let acceptor = Acceptor::new(ServerKey::generate().unwrap(), &["relay.test".to_owned()]).unwrap();
-            serve_tls(listener, Rc::new(acceptor), shared).await.unwrap();
+            serve_tls(listener.into(), Rc::new(acceptor), shared).await.unwrap();
         } else {
             serve_plain(listener, shared).await.unwrap();
         }
     }));
     served.unwrap();
+}
+
+/// What a listener needs, with nobody behind it.
+pub fn lone_shared() -> Rc<RelayShared> {
+    let account = Rc::new(TestAccount {
+        clock: Clock::new(),
+        tokens: RefCell::default(),
+        waiting: RefCell::default(),
+        flows: RefCell::default(),
+        seen: Arc::default(),
+        ended: channel().0,
+    });
+    let gate = Rc::new(TestGate { account, denied: None });
+    RelayShared::new(gate, Rc::new(TestNames), AddressGuard::default(), Rc::new(LocalExecutor::new()))
+        .unwrap()
 }
 
 /// Carries the test's orders to the flows, and gives tokens.

@@ -26,6 +26,17 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(fd.into())
 }
 
+/// Raises the process's soft limit of descriptors to the hard one: each tunnel has two, and the usual 1024 is meant for
+/// programs that use select(2).
+///
+/// # Errors
+/// The kernel's; the limit then stays.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
 /// Starts to connect. The socket becomes writable when that has succeeded or failed; [`connected`] tells which.
 ///
 /// # Errors
@@ -203,6 +214,14 @@ mod tests {
         assert_eq!(unacknowledged(client.as_fd()), 0);
         reset(client.as_fd());
         assert_eq!(server.read(&mut got).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn the_descriptor_limit_rises_to_the_hard_one() {
+        use rustix::process::{Resource, getrlimit};
+        raise_descriptor_limit().unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
     }
 
     #[test]
