@@ -8,6 +8,7 @@ use echomesh::policy::refusal::Refusal;
 use echomesh::relay::{RelayShared, serve_plain, serve_tls};
 use echomesh::session::{Account, Credentials, Denied, Direction, Flow, FlowState, Gate, HelloRules, Target};
 use echomesh::sys::linux::net;
+use echomesh::sys::linux::reactor;
 use echomesh::time::Now;
 use echomesh::tls::server::{Acceptor, ServerKey};
 use std::cell::Cell;
@@ -91,7 +92,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         executor.clone(),
     )?;
     let listener = net::listen(listen.parse()?)?;
-    async_io::block_on(executor.run(async {
+    reactor::block_on(executor.run(async {
         if kind == "tls" {
             let acceptor =
                 Acceptor::new(ServerKey::load_or_create(key.as_ref())?, &["localhost".to_owned()])?;
@@ -100,5 +101,5 @@ fn main() -> Result<(), Box<dyn Error>> {
             serve_plain(listener, shared).await?;
         }
         Ok(())
-    }))
+    }))?
 }

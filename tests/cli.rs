@@ -45,7 +45,7 @@ impl Backend for Fake {
     }
     fn put_config(&self, document: Value) -> Result<(), Problem> {
         let mbps = document.member("network").and_then(|n| n.member("maxMbps"));
-        if !mbps.is_some_and(|m| m.as_f64().is_some()) {
+        if mbps.is_none_or(|m| m.as_f64().is_none()) {
             return Err(Problem::config_invalid(vec!["network.maxMbps: \"fast\" is not a number".into()]));
         }
         let etag = self.0.borrow().1 + 1;

@@ -1,5 +1,12 @@
 //! What the coordinator and the endpoint send, judged: the good examples are taken, and every bad one is refused for the
 //! reason in its name (`tests/golden/README.md`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
 use echomesh::coordinator::orders::{
     Judgement, OpenContext, OrderContext, fingerprint, judge_close, judge_open, judge_policy,
 };

@@ -1,5 +1,12 @@
 //! The daemon's JSON and signatures against files that another implementation made (`tests/golden/README.md`), and
 //! against the published vectors.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
 use echomesh::coordinator::signatures::{content_digest, sign_request};
 use echomesh::json::{self, Value};
 use echomesh::signed::{self, Kind, NodeKey, PublicKey};

@@ -15,7 +15,8 @@ STATUS = {
     "today": {"ingressBytes": 24839201, "egressBytes": 24821033, "quotaBytes": 20000000000,
               "resetsAt": "2026-01-15T16:00:00Z"},
     "schedule": {"open": True, "nextChange": "2026-01-15T22:00:00Z"},
-    "geo": {"region": "PH-NCR", "confidence": 0.93, "evidence": ["observed PH-NCR, confidence 0.93"]},
+    "geo": {"region": "PH-NCR", "confidence": 0.93, "evidence": [
+        {"source": "coordinator", "region": "PH-NCR", "confidence": 0.93}]},
     "account": {"creditsToday": 12.5, "emshBonusForecast": 0.75, "reputation": {"score": 0.97, "tier": "silver"}},
     "probes": {"passed": 3, "failed": 0, "last": "2026-01-15T12:06:03Z"},
     "refusals": {"domain-blocked": 1, "sni-mismatch": 1},

@@ -2,6 +2,7 @@
 pub mod client;
 pub mod connection;
 pub mod head;
+pub mod places;
 pub mod request;
 pub mod server;
 #[cfg(test)]

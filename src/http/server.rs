@@ -4,19 +4,18 @@
 //! by silence; beyond [`MAX_CONNECTIONS`] the next one waits in the listener's backlog while the idle ones are closed.
 //! Without a connection there is no timer.
 use super::head::Framing;
+use super::places::{Place, Places};
 use super::request::{Fault, Head, RequestBody};
 use async_executor::LocalExecutor;
 use async_io::{Async, Timer};
-use futures_lite::future::{or, poll_fn};
+use futures_lite::future::or;
 use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// Connections of one listener at a time.
@@ -93,7 +92,7 @@ pub async fn serve(
     handler: Rc<dyn Handler>,
     deadlines: Deadlines,
 ) {
-    let places = Rc::new(Places::default());
+    let places = Rc::new(Places::new(MAX_CONNECTIONS));
     loop {
         let place = places.clone().enter().await;
         match listener.accept().await {
@@ -131,62 +130,6 @@ impl Stream for Async<UnixStream> {
     }
 }
 
-/// Places for connections. The acceptor takes one before it accepts, and while it has to wait the idle connections are
-/// asked to go.
-#[derive(Default)]
-struct Places {
-    taken: Cell<usize>,
-    acceptor: RefCell<Option<Waker>>,
-    idle: RefCell<Vec<Waker>>,
-}
-
-/// One taken place; dropping it gives it free.
-struct Place(Rc<Places>);
-
-impl Places {
-    async fn enter(self: Rc<Places>) -> Place {
-        poll_fn(|cx| {
-            if self.taken.get() < MAX_CONNECTIONS {
-                self.acceptor.take();
-                return Poll::Ready(());
-            }
-            self.acceptor.replace(Some(cx.waker().clone()));
-            self.idle.take().into_iter().for_each(Waker::wake);
-            Poll::Pending
-        })
-        .await;
-        self.taken.set(self.taken.get() + 1);
-        Place(self)
-    }
-
-    fn wanted(&self) -> bool {
-        self.acceptor.borrow().is_some()
-    }
-
-    async fn until_wanted(&self) {
-        poll_fn(|cx| {
-            if self.wanted() {
-                return Poll::Ready(());
-            }
-            let mut idle = self.idle.borrow_mut();
-            if !idle.iter().any(|w| w.will_wake(cx.waker())) {
-                idle.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.taken.set(self.0.taken.get() - 1);
-        if let Some(acceptor) = self.0.acceptor.take() {
-            acceptor.wake();
-        }
-    }
-}
-
 struct Connection {
     stream: Box<dyn Stream>,
     handler: Rc<dyn Handler>,
@@ -212,7 +155,7 @@ impl From<io::Error> for Stop {
 impl Connection {
     async fn run(mut self, place: Place) {
         loop {
-            match self.exchange(&place.0).await {
+            match self.exchange(place.all()).await {
                 Ok(true) => {}
                 Ok(false) | Err(Stop::Gone) => return,
                 Err(Stop::Tell(response)) => {

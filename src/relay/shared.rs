@@ -28,7 +28,8 @@ pub struct RelayShared {
 }
 
 impl RelayShared {
-    /// Joins the parts, and starts the task that watches the relay's sockets.
+    /// Joins the parts. The thread sleeps best in [`crate::sys::linux::reactor::block_on`]; where it sleeps elsewhere, a
+    /// task watches the relay's sockets.
     ///
     /// # Errors
     /// The kernel's, if it has no descriptor left.
@@ -38,7 +39,7 @@ impl RelayShared {
         addresses: AddressGuard,
         executor: Rc<LocalExecutor<'static>>,
     ) -> io::Result<Rc<RelayShared>> {
-        let reactor = Reactor::new()?;
+        let reactor = Reactor::local()?;
         let driver = reactor.clone();
         executor.spawn(async move { driver.drive().await }).detach();
         Ok(Rc::new(RelayShared {

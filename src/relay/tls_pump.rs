@@ -122,8 +122,8 @@ impl TlsTunnel {
 
     fn decrypt(&mut self) -> io::Result<()> {
         let most = self.inbox.len().min(FEED);
-        feed(&mut self.conn, self.inbox.get(..most).unwrap_or_default())?;
-        self.inbox.drain(..most);
+        let taken = feed(&mut self.conn, self.inbox.get(..most).unwrap_or_default())?;
+        self.inbox.drain(..taken);
         if self.inbox.is_empty() {
             self.inbox = Vec::new();
         }

@@ -1,7 +1,7 @@
 //! The coordinator's client against the lab: a coordinator and an endpoint written from the contract alone, with other
 //! implementations of every primitive. Whatever the lab records as a breach fails the test.
 #![cfg(feature = "lab")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 mod lab;
 mod mini_node;
 

@@ -84,11 +84,12 @@ impl Curl {
         Ok(fetched)
     }
 
-    /// Starts an upload that trickles on until it is cut: `(child, the pipe to feed)`.
+    /// Starts an upload that trickles on until it is cut: `(child, the pipe to feed)`. `-T .`: with `-` curl would sit in a
+    /// blocking read and not notice the end of its connection.
     pub fn upload(&self, url: &str) -> Outcome<(Child, std::process::ChildStdin)> {
         let mut command = self.command(url);
         command
-            .args(["--no-buffer", "-X", "POST", "-T", "-", "-H", "Expect:"])
+            .args(["--no-buffer", "-X", "POST", "-T", ".", "-H", "Expect:"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
         let mut child = command.spawn().map_err(|e| format!("curl: {e}"))?;

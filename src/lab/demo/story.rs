@@ -163,13 +163,14 @@ fn pause(view: &View, stage: &Stage, session: &mut Session) -> Outcome<bool> {
         }
         sleep(20);
     }
-    // Bytes under way when a tunnel is cut are nobody's: let them arrive, so that the sums can be compared.
-    sleep(200);
     let live = matches!(child.try_wait(), Ok(None));
     let order = mono_ms();
     stage.node.control("pause")?;
+    // The upload trickles on: curl looks at its connection only while there is something to send.
     let cut = wait("the end of the upload", 5_000, || {
-        Ok(matches!(child.try_wait(), Ok(Some(_))).then(|| mono_ms() - order))
+        let ended = matches!(child.try_wait(), Ok(Some(_)));
+        feed(&mut pipe, 10);
+        Ok(ended.then(|| mono_ms() - order))
     })?;
     drop(pipe);
     let upload = session.curl.finish(child, start)?;

@@ -265,7 +265,7 @@ fn run(listener: TcpListener, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sende
     let mut shared = RelayShared::new(gate, Rc::new(TestNames), guard, executor.clone()).unwrap();
     Rc::get_mut(&mut shared).unwrap().strangers = Watch::new(Some(setup.strangers));
     executor.spawn(tick(account, setup.bytes_per_ms, shared.clone())).detach();
-    async_io::block_on(executor.run(async {
+    let served = crate::sys::linux::reactor::block_on(executor.run(async {
         if setup.tls {
             let acceptor = Acceptor::new(ServerKey::generate().unwrap(), &["relay.test".to_owned()]).unwrap();
             serve_tls(listener, Rc::new(acceptor), shared).await.unwrap();
@@ -273,6 +273,7 @@ fn run(listener: TcpListener, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sende
             serve_plain(listener, shared).await.unwrap();
         }
     }));
+    served.unwrap();
 }
 
 /// Carries the test's orders to the flows, and gives tokens.

@@ -2,16 +2,22 @@
 //!
 //! A general reactor re-arms a socket whenever a task waits for it; a tunnel would pay several system calls for each
 //! turn. Here the kernel's edges are remembered as bits, a task waits without a system call, and closing a socket
-//! ends its registration. The epoll instance itself is one source of the general reactor ([`Reactor::drive`]).
+//! ends its registration. [`block_on`] makes this epoll instance the one that the thread sleeps in; the general reactor
+//! then lives in its own thread, and wakes this one over an eventfd. Where the thread sleeps elsewhere,
+//! [`Reactor::drive`] makes the instance a source of the general reactor.
 use async_io::Async;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventFlags};
-use std::cell::RefCell;
-use std::future::poll_fn;
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
 
 /// Bytes, or the peer's FIN, may be read.
 pub const READ: u8 = 1;
@@ -25,11 +31,16 @@ const FAILED: u8 = 8;
 /// Events taken from the kernel at a time.
 const BATCH: usize = 256;
 
+/// The slot of the eventfd, which is none.
+const BELL: u64 = u64::MAX;
+
 /// The sockets' readiness.
 #[derive(Debug)]
 pub struct Reactor {
-    epoll: Async<OwnedFd>,
+    epoll: OwnedFd,
     slots: RefCell<Slots>,
+    /// Whether the program sleeps in [`Reactor::block_on`].
+    blocks: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -46,46 +57,131 @@ struct Slot {
     waker: Option<Waker>,
 }
 
+/// Wakes the program out of its sleep, from whatever thread.
+struct Bell {
+    rung: AtomicBool,
+    asleep: AtomicBool,
+    fd: OwnedFd,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Bell>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Bell>) {
+        if !self.rung.swap(true, SeqCst) && self.asleep.load(SeqCst) {
+            // It can only be full, and then it is heard.
+            let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+thread_local! {
+    static LOCAL: RefCell<Option<Rc<Reactor>>> = const { RefCell::new(None) };
+}
+
+/// Runs a future to its end; the thread sleeps in its own reactor meanwhile.
+///
+/// # Errors
+/// The kernel's, if it has no descriptor left.
+pub fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    Reactor::local()?.block_on(future)
+}
+
 impl Reactor {
-    /// A reactor without sockets. Somebody has to run [`Reactor::drive`].
+    /// The thread's reactor.
+    ///
+    /// # Errors
+    /// The kernel's, if it has no descriptor or memory left.
+    pub fn local() -> io::Result<Rc<Reactor>> {
+        LOCAL.with_borrow_mut(|local| match local {
+            Some(reactor) => Ok(reactor.clone()),
+            None => Ok(local.insert(Reactor::new()?).clone()),
+        })
+    }
+
+    /// A reactor without sockets. The program has to run in [`Reactor::block_on`], or [`Reactor::drive`] in it.
     ///
     /// # Errors
     /// The kernel's, if it has no descriptor or memory left.
     pub fn new() -> io::Result<Rc<Reactor>> {
-        let epoll = Async::new_nonblocking(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
-        Ok(Rc::new(Reactor { epoll, slots: RefCell::default() }))
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Rc::new(Reactor { epoll, slots: RefCell::default(), blocks: Cell::new(false) }))
     }
 
-    /// Wakes tasks as their sockets become ready; ends only with an error of the kernel's.
-    pub async fn drive(&self) -> io::Error {
+    /// Runs a future to its end; the thread sleeps in this reactor meanwhile.
+    ///
+    /// # Errors
+    /// The kernel's, if it has no descriptor left.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> io::Result<T> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
+        let bell = Arc::new(Bell { rung: AtomicBool::new(false), asleep: AtomicBool::new(false), fd });
+        let waker = Waker::from(bell.clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut future = pin!(future);
         let mut events = Vec::with_capacity(BATCH);
+        self.blocks.set(true);
         loop {
-            if let Err(e) = self.epoll.readable().await {
-                return e;
+            if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+                self.blocks.set(false);
+                return Ok(value);
             }
-            if let Err(e) = self.turn(&mut events) {
-                return e;
-            }
+            bell.asleep.store(true, SeqCst);
+            let sleep = !bell.rung.swap(false, SeqCst);
+            let waited = self.wait(&mut events, sleep);
+            bell.asleep.store(false, SeqCst);
+            waited?;
+            self.dispatch(&mut events);
         }
     }
 
-    fn turn(&self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
-        events.clear();
-        let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        match epoll::wait(&self.epoll, spare_capacity(events), Some(&zero)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
+    /// Wakes tasks as their sockets become ready; ends only with an error of the kernel's. Does nothing inside
+    /// [`Reactor::block_on`], which does the same.
+    pub async fn drive(&self) -> io::Error {
+        if self.blocks.get() {
+            return pending().await;
         }
+        let mut events = Vec::with_capacity(BATCH);
+        let source = match self.epoll.try_clone().and_then(Async::new_nonblocking) {
+            Ok(source) => source,
+            Err(e) => return e,
+        };
+        loop {
+            if let Err(e) = source.readable().await {
+                return e;
+            }
+            if let Err(e) = self.wait(&mut events, false) {
+                return e;
+            }
+            self.dispatch(&mut events);
+        }
+    }
+
+    fn wait(&self, events: &mut Vec<epoll::Event>, sleep: bool) -> io::Result<()> {
+        events.clear();
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let timeout = if sleep { None } else { Some(&zero) };
+        match epoll::wait(&self.epoll, spare_capacity(events), timeout) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn dispatch(&self, events: &mut Vec<epoll::Event>) {
         let mut slots = self.slots.borrow_mut();
         for event in events.drain(..) {
             slots.mark(event.data.u64(), event.flags);
         }
-        Ok(())
     }
 }
 
 impl Slots {
     fn mark(&mut self, data: u64, flags: EventFlags) {
+        if data == BELL {
+            return;
+        }
         let (key, generation) = ((data & u64::from(u32::MAX)) as usize, (data >> 32) as u32);
         let Some(slot) = self.slots.get_mut(key).filter(|s| s.generation == generation) else { return };
         let over = EventFlags::HUP | EventFlags::ERR;
@@ -223,5 +319,73 @@ impl Drop for Io {
         });
         self.reactor.slots.borrow_mut().free.push(self.key);
         drop(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_io::Timer;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    fn pair(reactor: &Rc<Reactor>) -> (Io, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Io::new(reactor, ours.into(), 0).unwrap(), theirs)
+    }
+
+    #[test]
+    fn it_sleeps_until_a_socket_or_another_thread_wakes_it() {
+        let reactor = Reactor::new().unwrap();
+        let (io, mut peer) = pair(&reactor);
+        let slept = reactor.block_on(async {
+            Timer::after(Duration::from_millis(20)).await;
+            peer.write_all(b"x").unwrap();
+            io.ready(READ).await;
+            blocking::unblock(|| 7).await
+        });
+        assert_eq!(slept.unwrap(), 7);
+    }
+
+    #[test]
+    fn it_can_be_driven_by_the_general_reactor() {
+        let reactor = Reactor::new().unwrap();
+        let (io, mut peer) = pair(&reactor);
+        let woken = async {
+            Timer::after(Duration::from_millis(5)).await;
+            peer.write_all(b"x").unwrap();
+            io.ready(READ).await;
+            None
+        };
+        let driven = async { Some(reactor.drive().await) };
+        assert!(async_io::block_on(futures_lite::future::or(woken, driven)).is_none());
+    }
+
+    #[test]
+    fn an_event_of_a_closed_socket_does_not_reach_its_successor() {
+        let reactor = Reactor::new().unwrap();
+        let (io, _peer) = pair(&reactor);
+        let (key, stale) = (io.key, u64::from(io.key));
+        drop(io);
+        let (next, _peer) = pair(&reactor);
+        assert_eq!(next.key, key);
+        reactor.slots.borrow_mut().mark(stale, EventFlags::IN);
+        assert!(!next.is_ready(READ));
+    }
+
+    #[test]
+    fn a_fin_keeps_a_socket_readable_after_a_short_read() {
+        let reactor = Reactor::new().unwrap();
+        let (io, peer) = pair(&reactor);
+        let data = u64::from(io.key);
+        reactor.slots.borrow_mut().mark(data, EventFlags::IN);
+        io.read_short();
+        assert!(!io.is_ready(READ));
+        reactor.slots.borrow_mut().mark(data, EventFlags::IN | EventFlags::RDHUP);
+        io.read_short();
+        assert!(io.is_ready(READ));
+        drop(peer);
     }
 }

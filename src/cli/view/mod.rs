@@ -2,8 +2,11 @@
 //!
 //! Instants are shown as spans from now, which need no time zone. Texts that come from elsewhere lose their control
 //! characters: nobody but the node draws on the owner's terminal.
+mod figures;
+
 use crate::json::Value;
 use crate::time::Unix;
+use figures::{at, bytes, clean, clip, columns, figure, instant, number, span, sparkline, word};
 
 /// Width of the column of labels.
 const LABELS: usize = 13;
@@ -103,7 +106,7 @@ impl Page {
         let history: Vec<f64> = history.iter().filter_map(Value::as_f64).collect();
         if history.iter().any(|v| *v > 0.0) {
             let peak = history.iter().copied().fold(0.0, f64::max);
-            let line = sparkline(&history, peak, self.style);
+            let line = sparkline(&history, peak, self.style.width - LABELS, self.style);
             let line = self.paint(Colour::Green, &line);
             self.line(&format!("{}{line}", " ".repeat(LABELS)));
         }
@@ -157,6 +160,17 @@ impl Page {
             coordinator.push(format!("next try within {} s", figure(backoff / 1000.0, 0)));
         }
         self.row("Coordinator", &coordinator);
+        self.standing(status);
+        let layers = at(status, "sandbox/layers").and_then(Value::as_array).unwrap_or_default();
+        let layers: Vec<String> = layers.iter().filter_map(Value::as_str).map(clean).collect();
+        let layers = if layers.is_empty() { "none".into() } else { layers.join(", ") };
+        let guard = format!("guard {}", word(status, "guard"));
+        let sandbox = format!("sandbox {}: {layers}", word(status, "sandbox/mode"));
+        self.row("Path", &[word(status, "offload/active"), guard, sandbox]);
+    }
+
+    /// What the coordinator thinks of the node.
+    fn standing(&mut self, status: &Value) {
         let region = word(status, "geo/region");
         if !region.is_empty() {
             let confidence = figure(number(status, "geo/confidence") * 100.0, 0);
@@ -183,17 +197,6 @@ impl Page {
                 ],
             );
         }
-        let layers = at(status, "sandbox/layers").and_then(Value::as_array).unwrap_or_default();
-        let layers: Vec<String> = layers.iter().filter_map(Value::as_str).map(clean).collect();
-        let layers = if layers.is_empty() { "none".into() } else { layers.join(", ") };
-        self.row(
-            "Path",
-            &[
-                word(status, "offload/active"),
-                format!("guard {}", word(status, "guard")),
-                format!("sandbox {}: {layers}", word(status, "sandbox/mode")),
-            ],
-        );
     }
 
     fn troubles(&mut self, status: &Value) {
@@ -320,154 +323,5 @@ impl Page {
     }
 }
 
-fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('/').try_fold(value, |value, name| value.member(name))
-}
-
-fn word(value: &Value, path: &str) -> String {
-    at(value, path).and_then(Value::as_str).map(clean).unwrap_or_default()
-}
-
-fn number(value: &Value, path: &str) -> f64 {
-    at(value, path).and_then(Value::as_f64).unwrap_or_default()
-}
-
-fn instant(value: &Value, path: &str) -> Option<Unix> {
-    at(value, path).and_then(Value::as_str).and_then(Unix::parse)
-}
-
-/// The text without what moves a cursor or turns the direction of writing.
-fn clean(text: &str) -> String {
-    let unsafe_char = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    text.chars().map(|c| if unsafe_char(c) { '?' } else { c }).collect()
-}
-
-fn columns(text: &str) -> usize {
-    text.chars().count()
-}
-
-fn clip(text: &str, room: usize) -> String {
-    if columns(text) <= room {
-        return text.to_owned();
-    }
-    text.chars().take(room.saturating_sub(3)).chain("...".chars()).collect()
-}
-
-/// Larger figures are shown as this one: no figure of a node is, and a row has its width.
-const MAX_FIGURE: f64 = 1e12;
-
-/// A number with at most so many decimals, and no zeros at its end.
-fn figure(value: f64, decimals: usize) -> String {
-    let text = format!("{:.decimals$}", value.clamp(-MAX_FIGURE, MAX_FIGURE));
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
-}
-
-fn bytes(value: f64) -> String {
-    let units = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")];
-    match units.into_iter().find(|(size, _)| value >= *size) {
-        Some((size, unit)) => format!("{} {unit}", figure(value / size, 2)),
-        None => format!("{} B", figure(value, 0)),
-    }
-}
-
-/// A span of time in its two largest units.
-fn span(seconds: i64) -> String {
-    let s = seconds.max(0);
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min", s / 60),
-        3600..86_400 => format!("{} h {} min", s / 3600, s / 60 % 60),
-        _ => format!("{} d {} h", s / 86_400, s / 3600 % 24),
-    }
-}
-
-fn sparkline(history: &[f64], peak: f64, style: Style) -> String {
-    let steps: Vec<char> = if style.unicode { "▁▂▃▄▅▆▇█" } else { "_.-~=+*#" }.chars().collect();
-    let room = style.width - LABELS;
-    let recent = history.iter().skip(history.len().saturating_sub(room));
-    let highest = steps.len().saturating_sub(1);
-    let step = |value: &f64| (((value / peak).clamp(0.0, 1.0)) * highest as f64).ceil() as usize;
-    recent.filter_map(|v| steps.get(step(v).min(highest))).collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PLAIN: Style = Style { colour: false, unicode: true, width: 80 };
-    const NOW: &str = "2025-12-19T14:03:20Z";
-
-    fn document(text: &[u8]) -> Value {
-        crate::json::parse(text).unwrap()
-    }
-
-    fn golden(name: &str, text: &str) {
-        let path = format!("{}/src/cli/testdata/{name}", env!("CARGO_MANIFEST_DIR"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, text).unwrap();
-        }
-        assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{name}");
-        let plain = uncoloured(text);
-        assert!(plain.lines().all(|l| l.chars().count() <= 80), "{name} is too wide:\n{plain}");
-    }
-
-    fn uncoloured(text: &str) -> String {
-        let mut parts = text.split("\x1b[");
-        let first = parts.next().unwrap().to_owned();
-        parts.fold(first, |plain, part| plain + part.split_once('m').unwrap().1)
-    }
-
-    #[test]
-    fn views_are_as_agreed() {
-        let now = Unix::parse(NOW).unwrap();
-        let busy = document(include_bytes!("../api/testdata/status.json"));
-        golden("busy.txt", &status(&busy, now, PLAIN));
-        golden("busy-ascii.txt", &status(&busy, now, Style { unicode: false, ..PLAIN }));
-        golden("busy-colour.txt", &status(&busy, now, Style { colour: true, ..PLAIN }));
-        let bad = document(include_bytes!("testdata/quarantined.json"));
-        golden("quarantined.txt", &status(&bad, now, PLAIN));
-        golden("empty.txt", &status(&document(b"{}"), now, PLAIN));
-        let list = document(include_bytes!("testdata/sessions.json"));
-        golden("sessions.txt", &sessions(&list, now, PLAIN));
-        assert_eq!(sessions(&document(b"{\"sessions\":[]}"), now, PLAIN), "no session is open\n");
-    }
-
-    #[test]
-    fn colour_and_ascii_change_nothing_but_themselves() {
-        let now = Unix::parse(NOW).unwrap();
-        let busy = document(include_bytes!("../api/testdata/status.json"));
-        let plain = status(&busy, now, PLAIN);
-        assert_eq!(uncoloured(&status(&busy, now, Style { colour: true, ..PLAIN })), plain);
-        assert!(status(&busy, now, Style { unicode: false, ..PLAIN }).is_ascii());
-    }
-
-    #[test]
-    fn nobody_else_draws_on_the_terminal() {
-        let now = Unix::parse(NOW).unwrap();
-        let text = r#"{"state":"idle\u001b[2J","reason":"\u202eevil\n","geo":{"region":"\u009b31m"},
-            "alerts":[{"code":"a\rb","detail":"x\u0007y"}],"refusals":{"\u001b]0;t\u0007":1}}"#;
-        let view = status(&document(text.as_bytes()), now, PLAIN);
-        assert!(view.chars().all(|c| c == '\n' || !c.is_control()) && !view.contains('\u{202e}'), "{view:?}");
-    }
-
-    #[test]
-    fn no_status_is_too_wide_or_too_odd_to_draw() {
-        let now = Unix(i64::MAX);
-        let long = "x".repeat(500);
-        let odd = format!(
-            r#"{{"version":"{long}","nodeId":"{long}","state":"{long}","reason":"{long}","since":"1970-01-01T00:00:00Z",
-            "refusals":{{"{long}":9007199254740991}},"alerts":[{{"code":"{long}","detail":"{long} {long}"}}],
-            "throughput":{{"history":[-1,1e300,0]}},"today":{{"ingressBytes":1e300,"quotaBytes":1}},
-            "config":{{"errors":["{long}"]}},"geo":{{"region":"{long}","confidence":1e9}}}}"#
-        );
-        let view = status(&document(odd.as_bytes()), now, PLAIN);
-        let widest = view.lines().map(|l| l.chars().count()).max().unwrap();
-        assert!(widest <= 80, "{view}");
-    }
-}
+mod tests;
