@@ -301,10 +301,14 @@ impl Link {
     }
 }
 
-/// To what the clock is to be set (milliseconds since 1970), if `server` is more than [`TOLERANCE_MS`] away from it.
-pub fn correction(server: Unix, now: Now) -> Option<i64> {
-    let theirs = server.0.saturating_mul(1000).saturating_add(500);
-    (theirs.saturating_sub(now.unix_ms).saturating_abs() > TOLERANCE_MS).then_some(theirs)
+/// To what the clock is to be set (milliseconds since 1970), if the time in an answer that took `took_ms` is more than
+/// [`TOLERANCE_MS`] away from it. The answer was made at some time in between, so a slow line is no wrong clock.
+pub fn correction(server: Unix, took_ms: u64, now: Now) -> Option<i64> {
+    let took = i64::try_from(took_ms).unwrap_or(i64::MAX);
+    let earliest = server.0.saturating_mul(1000);
+    let latest = earliest.saturating_add(1000).saturating_add(took);
+    let allowed = earliest.saturating_sub(TOLERANCE_MS)..=latest.saturating_add(TOLERANCE_MS);
+    (!allowed.contains(&now.unix_ms)).then(|| earliest.midpoint(latest))
 }
 
 #[cfg(test)]

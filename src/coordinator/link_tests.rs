@@ -140,9 +140,12 @@ fn a_final_poll_pauses_and_a_final_heartbeat_waits_for_the_next() {
 #[test]
 fn a_small_difference_of_clocks_is_left_alone() {
     let at = |ms: i64| Now { mono_us: 0, unix_ms: ms };
-    assert_eq!(correction(Unix(100), at(95_500)), None);
-    assert_eq!(correction(Unix(100), at(95_499)), Some(100_500));
-    assert_eq!(correction(Unix(100), at(105_501)), Some(100_500));
+    assert_eq!(correction(Unix(100), 0, at(95_000)), None);
+    assert_eq!(correction(Unix(100), 0, at(94_999)), Some(100_500));
+    assert_eq!(correction(Unix(100), 0, at(106_000)), None);
+    assert_eq!(correction(Unix(100), 0, at(106_001)), Some(100_500));
+    assert_eq!(correction(Unix(100), 10_000, at(116_000)), None, "the answer was slow");
+    assert_eq!(correction(Unix(100), 10_000, at(116_001)), Some(105_500));
 }
 
 proptest! {
