@@ -93,7 +93,7 @@ def main():
             long.append(f"{count} {name}")
         if path.suffix == ".rs":
             check_unsafe(path, name, faults.append)
-        if name.startswith("src/lab/"):
+        if name.startswith("src/lab/") and name != "src/lab/agreement.rs":  # the test that holds both against each other
             check_lab(path, name, faults.append)
         for at, line in enumerate(text.split("\n"), 1):
             if name != "scripts/check_source.py" and UNFINISHED.search(line):

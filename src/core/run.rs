@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Platform, SandboxMode, Store, real_path};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
+use crate::sys::linux::reactor;
 use crate::sys::linux::signals::{Signal, Signals};
 use crate::tls::client::CertificateTime;
 use crate::tls::server::{Acceptor, ServerKey};
@@ -142,12 +143,13 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     executor.spawn(async move { pacing.ledger.pacer.run().await }).detach();
     let config = node.config();
     crate::info!("node {} ready: relay {}, API {:?}", node.key.node_id(), config.relay.listen, api.address);
-    async_io::block_on(executor.run(async {
+    let running = executor.run(async {
         while wait(&signals).await == Signal::Reload {
             reload(&node, &store);
         }
         drain(&node, &supervisor).await;
-    }));
+    });
+    reactor::block_on(running).map_err(failed)?;
     drop(api);
     node.ledger.flush_log();
     crate::info!("stopped");

@@ -117,7 +117,7 @@ fn both_sides_name_the_same_first_refusal() {
         ("{}", None),
         (r#"{"badSignature":true,"durationS":0}"#, Some("bad-signature")),
         (r#"{"overrides":{"nodeId":"someone"},"durationS":0}"#, Some("wrong-node")),
-        (r#"{"overrides":{"nodeId":null}}"#, Some("malformed")),
+        (r#"{"overrides":{"nodeId":null}}"#, Some("wrong-node")),
         (r#"{"overrides":{"issuedAt":"2025-12-19T13:00:00Z"},"durationS":0}"#, Some("stale")),
         (r#"{"overrides":{"issuedAt":"2025-12-19T14:02:00Z"}}"#, Some("stale")),
         (r#"{"durationS":0}"#, Some("malformed")),
@@ -137,6 +137,7 @@ fn both_sides_name_the_same_first_refusal() {
         let mut core = Coordinator::new(Key::from_seed([1; 32]));
         let known = core.nodes.entry(node.node_id()).or_default();
         known.registered = true;
+        known.counts.0 = 1;
         known.register.0 = json::parse(br#"{"regions":["LAB-1"],"transports":[{"kind":"relay"}]}"#).unwrap();
         let opened = core.open(&json::parse(ask.as_bytes()).unwrap(), NOW * 1000).unwrap();
         assert_eq!(opened.str("expected"), expected, "the lab about {ask}");

@@ -15,8 +15,9 @@ use std::task::{Context, Poll};
 
 /// Bytes of one direction before other tunnels get their turn.
 pub(super) const TURN: usize = 512 * 1024;
-/// Reads up to here are copied; a full one means that there is more, and a pipe is worth its calls.
-const COPY: usize = 16 * 1024;
+/// Reads up to here are copied, which takes two calls where a pipe takes three or more. A full one means that there is
+/// more: then a pipe is cheaper, until a burst is shorter than this.
+const COPY: usize = 32 * 1024;
 
 /// The side whose socket failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub(super) struct PlainTunnel {
 struct Lane {
     half: Half,
     bulk: bool,
+    /// Bytes read since the sender last had none.
+    burst: u32,
     pipe: Option<Pipe>,
     rest: Vec<u8>,
 }
@@ -63,9 +66,9 @@ impl PlainTunnel {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, Fault> {
         let Some(flow) = &self.flow else { return Ok(Turn::Done) };
-        let way = Way { flow, shared: &self.shared, budget: TURN };
+        let way = Way { flow, shared: &self.shared, budget: TURN, last: self.down.half.shut };
         let more_up = self.up.run(&self.buyer, &self.target, Direction::Egress, way, cx)?;
-        let way = Way { flow, shared: &self.shared, budget: TURN };
+        let way = Way { flow, shared: &self.shared, budget: TURN, last: self.up.half.shut };
         let more_down = self.down.run(&self.target, &self.buyer, Direction::Ingress, way, cx)?;
         if self.buyer.has_failed() && (self.up.half.eof || self.up.holds()) {
             return Err(Fault::Buyer);
@@ -163,6 +166,8 @@ struct Way<'a> {
     flow: &'a Flow,
     shared: &'a RelayShared,
     budget: usize,
+    /// The other direction is over: the sockets' closing will tell the receiver.
+    last: bool,
 }
 
 impl Lane {
@@ -195,8 +200,10 @@ impl Lane {
             }
             if self.half.eof {
                 self.release(way.shared);
-                // A receiver that is gone needs no telling.
-                let _ = rustix::net::shutdown(to, Shutdown::Write);
+                if !way.last {
+                    // A receiver that is gone needs no telling.
+                    let _ = rustix::net::shutdown(to, Shutdown::Write);
+                }
                 self.half.shut = true;
                 return Ok(false);
             }
@@ -256,9 +263,11 @@ impl Lane {
             }
         };
         let Some(got) = unless_blocked(result, from, READ)? else {
-            self.bulk = false;
+            self.bulk = self.burst as usize >= COPY;
+            self.burst = 0;
             return Ok(0);
         };
+        self.burst = self.burst.saturating_add(u32::try_from(got).unwrap_or(u32::MAX));
         self.half.eof = got == 0;
         if direction == Direction::Ingress && got > 0 {
             way.flow.count(direction, got as u64);
@@ -267,6 +276,7 @@ impl Lane {
             self.bulk = got >= COPY;
             if got < most {
                 from.read_short();
+                self.burst = 0;
             }
             self.send_now(scratch.get(..got).unwrap_or_default(), to, direction, way.flow);
         }

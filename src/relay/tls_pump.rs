@@ -71,8 +71,10 @@ impl TlsTunnel {
                 Sent::Nothing => {}
             }
             if self.up.eof {
-                // A target that is gone needs no telling.
-                let _ = rustix::net::shutdown(&self.target, Shutdown::Write);
+                if !self.down.shut {
+                    // A target that is gone needs no telling.
+                    let _ = rustix::net::shutdown(&self.target, Shutdown::Write);
+                }
                 self.up.shut = true;
             } else if !self.inbox.is_empty() {
                 self.decrypt().map_err(|_| Fault::Buyer)?;
@@ -122,8 +124,8 @@ impl TlsTunnel {
 
     fn decrypt(&mut self) -> io::Result<()> {
         let most = self.inbox.len().min(FEED);
-        feed(&mut self.conn, self.inbox.get(..most).unwrap_or_default())?;
-        self.inbox.drain(..most);
+        let taken = feed(&mut self.conn, self.inbox.get(..most).unwrap_or_default())?;
+        self.inbox.drain(..taken);
         if self.inbox.is_empty() {
             self.inbox = Vec::new();
         }
@@ -152,7 +154,9 @@ impl TlsTunnel {
                 return Ok(false);
             }
             if self.down.eof {
-                let _ = rustix::net::shutdown(&self.buyer, Shutdown::Write);
+                if !self.up.shut {
+                    let _ = rustix::net::shutdown(&self.buyer, Shutdown::Write);
+                }
                 self.down.shut = true;
                 return Ok(false);
             }

@@ -114,7 +114,7 @@ impl TlsStream {
         }
         let fed = {
             let scratch = scratch.borrow();
-            feed(&mut self.conn, scratch.get(..got).unwrap_or_default())
+            feed_all(&mut self.conn, scratch.get(..got).unwrap_or_default())
         };
         if let Err(e) = fed {
             // The alert goes out if it can; the connection is over anyway.
@@ -128,14 +128,29 @@ impl TlsStream {
 /// Bytes of one read while a connection is set up: their plaintext fits into what rustls buffers.
 const SETUP_READ: usize = 8 * 1024;
 
-/// Gives received bytes to rustls. They must be few enough for its plaintext buffer (16 KiB).
+/// Gives received bytes to rustls until there is plaintext to take: with more than 16 KiB of it waiting rustls reads
+/// nothing. Gives how many bytes it took; what follows a close_notify is taken and ignored.
 ///
 /// # Errors
 /// What is wrong with a record, as [`io::ErrorKind::InvalidData`].
-pub fn feed(conn: &mut ServerConnection, mut bytes: &[u8]) -> io::Result<()> {
+pub fn feed(conn: &mut ServerConnection, bytes: &[u8]) -> io::Result<usize> {
+    let mut left = bytes;
+    while !left.is_empty() {
+        if conn.read_tls(&mut left)? == 0 {
+            return Ok(bytes.len());
+        }
+        let state = conn.process_new_packets().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        if state.plaintext_bytes_to_read() > 0 {
+            break;
+        }
+    }
+    Ok(bytes.len() - left.len())
+}
+
+fn feed_all(conn: &mut ServerConnection, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        conn.read_tls(&mut bytes)?;
-        conn.process_new_packets().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        let taken = feed(conn, bytes)?;
+        bytes = bytes.get(taken..).unwrap_or_default();
     }
     Ok(())
 }
@@ -178,5 +193,83 @@ impl Write for Socket<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use std::io::Read;
+
+    fn pair() -> (ClientConnection, ServerConnection) {
+        let made = rcgen::generate_simple_self_signed(["relay.test".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone());
+        let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let server = server.with_single_cert(vec![made.cert.der().clone()], key.into()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider);
+        let client = client.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+        let name = ServerName::try_from("relay.test").unwrap();
+        let mut client = ClientConnection::new(Arc::new(client.with_no_client_auth()), name).unwrap();
+        client.set_buffer_limit(None);
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            feed_all(&mut server, &sent(&mut client)).unwrap();
+            let mut back = Vec::new();
+            server.write_tls(&mut back).unwrap();
+            client.read_tls(&mut back.as_slice()).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        (client, server)
+    }
+
+    fn sent(client: &mut ClientConnection) -> Vec<u8> {
+        let mut out = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut out).unwrap();
+        }
+        out
+    }
+
+    #[test]
+    fn records_of_any_size_arrive_whole_however_they_are_cut() {
+        let (mut client, mut server) = pair();
+        let plain: Vec<u8> = (0..200_000u32).map(|i| i as u8).collect();
+        let mut at = 0;
+        for size in [97, 16_384, 16_384, 11, 16_384, 1, 5000].into_iter().cycle() {
+            let end = plain.len().min(at + size);
+            client.writer().write_all(&plain[at..end]).unwrap();
+            at = end;
+            if at == plain.len() {
+                break;
+            }
+        }
+        let mut received = Vec::new();
+        for mut piece in sent(&mut client).chunks(4096) {
+            while !piece.is_empty() {
+                let taken = feed(&mut server, piece).unwrap();
+                piece = &piece[taken..];
+                let mut buffer = [0; 4096];
+                while let Ok(got @ 1..) = server.reader().read(&mut buffer) {
+                    received.extend_from_slice(&buffer[..got]);
+                }
+            }
+        }
+        assert!(received == plain);
+    }
+
+    #[test]
+    fn what_follows_a_close_notify_is_ignored() {
+        let (mut client, mut server) = pair();
+        client.send_close_notify();
+        let mut bytes = sent(&mut client);
+        bytes.extend_from_slice(b"and on it goes");
+        assert_eq!(feed(&mut server, &bytes).unwrap(), bytes.len());
+        assert_eq!(feed(&mut server, b"and on").unwrap(), 6);
     }
 }

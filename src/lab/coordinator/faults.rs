@@ -52,7 +52,7 @@ impl Faults {
     /// Orders `{kind, times?, path?, …}`; `times` −1 means until cleared. `outage` does nothing but excuse lateness: the test itself cuts the line.
     pub fn order(&mut self, fault: &Json, now: i64) -> Result<(), String> {
         let kind = fault.str("kind").ok_or("a fault needs a kind")?;
-        self.last_ms = Some(now);
+        let real = now - self.clock_offset_ms;
         match kind {
             "clear" => {
                 self.pending.clear();
@@ -68,6 +68,7 @@ impl Faults {
                 .pending
                 .push(Pending { fault: Fault(fault.clone()), left: fault.int("times").unwrap_or(1) }),
         }
+        self.last_ms = Some(real + self.clock_offset_ms);
         Ok(())
     }
 

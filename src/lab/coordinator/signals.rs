@@ -42,6 +42,7 @@ impl Coordinator {
             Some(at) if !forgotten => {
                 if at == 0 && acknowledged > 0 {
                     node.restarts += u64::from(!lost);
+                    node.acknowledged = 0;
                 } else if at < acknowledged {
                     let detail = format!("acknowledged {acknowledged} signals before, now {at}");
                     self.breach(id, None, now, "a request's cursor acknowledges all up to it", detail);
@@ -142,7 +143,7 @@ impl Coordinator {
             return Ok(id.to_owned());
         }
         let registered: Vec<&String> =
-            self.nodes.iter().filter(|(_, node)| node.registered).map(|(id, _)| id).collect();
+            self.nodes.iter().filter(|(_, node)| node.counts.0 > 0).map(|(id, _)| id).collect();
         match registered.as_slice() {
             [one] => Ok((*one).clone()),
             [] => Err("no node has registered yet".to_owned()),
@@ -283,7 +284,7 @@ impl Coordinator {
                 || time("expiresAt") <= time("notBefore");
         [
             (bad_signature(ask), "bad-signature"),
-            (open.str("nodeId").is_some_and(|audience| audience != id), "wrong-node"),
+            (open.str("nodeId") != Some(id), "wrong-node"),
             (issued > now + 65_000 || issued < now - 605_000, "stale"),
             (malformed, "malformed"),
             (time("notBefore").is_some_and(|at| at > now + 65_000), "not-yet-valid"),

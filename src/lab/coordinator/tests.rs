@@ -245,6 +245,7 @@ fn the_cursor_acknowledges_and_an_unknown_one_is_gone() {
     assert_eq!(poll(&mut lab, "nonsense").0, 410);
     assert_eq!(lab.rules(), ["Cursors are opaque"]);
     assert_eq!(poll(&mut lab, "").1.list("signals").len(), 1, "an empty cursor is the beginning");
+    assert_eq!(lab.core.nodes.values().next().unwrap().acknowledged, 0);
 }
 
 #[test]
@@ -364,4 +365,32 @@ fn an_access_log_is_compared_by_window() {
     assert_eq!(lab.attest(&bundle), "accepted");
     assert_eq!(lab.core.check_access_log(&line).member("ok"), Some(&Json::Boolean(true)));
     assert_eq!(lab.core.check_access_log("").member("ok"), Some(&Json::Boolean(false)));
+}
+
+#[test]
+fn a_forgotten_node_is_told_so_and_still_has_its_signals() {
+    let mut lab = Lab::registered();
+    let id = lab.node.node_id();
+    lab.core.forget_node(&id);
+    lab.open("{}");
+    let call = lab.call("GET", "/sessions/control", "cursor=&waitMs=0", b"");
+    let (status, body) = lab.send(&call);
+    assert_eq!((status, body.str("type")), (403, Some("node-unknown")));
+    assert_eq!(lab.post("/nodes/register", &lab.register()).0, 200);
+    let call = lab.call("GET", "/sessions/control", "cursor=&waitMs=0", b"");
+    assert_eq!(lab.send(&call).1.list("signals").len(), 1);
+    assert_eq!(lab.rules(), [""; 0]);
+}
+
+#[test]
+fn an_instant_far_from_the_coordinators_clock_is_a_breach() {
+    let mut lab = Lab::registered();
+    let id = lab.open("{}");
+    let early = lab.now - 200_000;
+    let body = format!(
+        r#"{{"sessionId":"{id}","transition":"refused","at":"{}","reason":"paused"}}"#,
+        instant(early)
+    );
+    lab.post("/sessions/control", &parse(body.as_bytes()).unwrap());
+    assert_eq!(lab.rules(), ["This corrected clock cuts windows and fills every instant"]);
 }

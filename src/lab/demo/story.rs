@@ -163,6 +163,9 @@ fn pause(view: &View, stage: &Stage, session: &mut Session) -> Outcome<bool> {
         }
         sleep(20);
     }
+    // What the origin has but has not acknowledged yet when it is cut off is not counted: let it, up to its delayed
+    // acknowledgement, so that all sums can be compared to the byte.
+    sleep(250);
     let live = matches!(child.try_wait(), Ok(None));
     let order = mono_ms();
     stage.node.control("pause")?;

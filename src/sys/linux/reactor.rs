@@ -130,9 +130,10 @@ impl Reactor {
             }
             bell.asleep.store(true, SeqCst);
             let sleep = !bell.rung.swap(false, SeqCst);
-            let turned = self.turn(&mut events, sleep);
+            let waited = self.wait(&mut events, sleep);
             bell.asleep.store(false, SeqCst);
-            turned?;
+            waited?;
+            self.dispatch(&mut events);
         }
     }
 
@@ -151,25 +152,28 @@ impl Reactor {
             if let Err(e) = source.readable().await {
                 return e;
             }
-            if let Err(e) = self.turn(&mut events, false) {
+            if let Err(e) = self.wait(&mut events, false) {
                 return e;
             }
+            self.dispatch(&mut events);
         }
     }
 
-    fn turn(&self, events: &mut Vec<epoll::Event>, sleep: bool) -> io::Result<()> {
+    fn wait(&self, events: &mut Vec<epoll::Event>, sleep: bool) -> io::Result<()> {
         events.clear();
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let timeout = if sleep { None } else { Some(&zero) };
         match epoll::wait(&self.epoll, spare_capacity(events), timeout) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
         }
+    }
+
+    fn dispatch(&self, events: &mut Vec<epoll::Event>) {
         let mut slots = self.slots.borrow_mut();
         for event in events.drain(..) {
             slots.mark(event.data.u64(), event.flags);
         }
-        Ok(())
     }
 }
 
