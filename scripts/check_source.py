@@ -47,7 +47,7 @@ def check_pure(fail):
         if path is None:
             fail(f"docs/architecture.md lists {name} as pure, and it does not exist")
             continue
-        if path.name == "tests.rs":
+        if is_test_module(path):
             continue
         for at, line in enumerate(code_of(path.read_text()), 1):
             if found := IMPURE.search(line):
@@ -65,7 +65,16 @@ def check_unsafe(path, name, fail):
             fail(f"{name}:{at + 1}: unsafe without a SAFETY comment")
 
 
+def is_test_module(path):
+    """Whether the module beside or above it declares this file for tests alone."""
+    pattern = rf"#\[cfg\(test\)\]\n(#\[.*\]\n)?(pub )?mod {path.stem};"
+    above = [path.parent / "mod.rs", path.parent.with_suffix(".rs"), path.parent / "lib.rs"]
+    return path.stem == "tests" or any(p.exists() and re.search(pattern, p.read_text()) for p in above)
+
+
 def check_lab(path, name, fail):
+    if is_test_module(path):
+        return
     for at, line in enumerate(code_of(path.read_text()), 1):
         if found := re.search(r"\bcrate::(?!lab\b|sys::linux::signals\b)\w+", line):
             fail(f"{name}:{at}: the lab may not use {found[0]}")

@@ -1,4 +1,6 @@
 //! EchoMesh: a daemon that sells a router's idle bandwidth to named, vetted buyers.
+#[cfg(all(test, feature = "lab"))]
+mod agreement;
 pub mod api;
 pub mod cli;
 pub mod clock;

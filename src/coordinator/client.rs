@@ -163,11 +163,11 @@ impl Client {
     async fn registration(&self, node: &dyn Node) {
         loop {
             self.ready(Lane::Register).await;
-            let body = node.registration();
+            let (asked_us, body) = (self.clock.now().mono_us, node.registration());
             let ask = Ask::post("/nodes/register", &body);
             match self.request(node, Lane::Register, &ask, |_, b| wire::registered(b)).await {
                 Outcome::Done(answer) => {
-                    self.take_time(node, answer.server_time);
+                    self.take_time(node, answer.server_time, asked_us);
                     self.link.borrow_mut().registered(answer.heartbeat_interval_ms);
                     node.alert(node::REGISTER_REFUSED, None);
                     node.registered(answer);
@@ -183,11 +183,11 @@ impl Client {
     async fn heartbeats(&self, node: &dyn Node) {
         loop {
             self.ready(Lane::Heartbeat).await;
-            let body = node.heartbeat();
+            let (asked_us, body) = (self.clock.now().mono_us, node.heartbeat());
             let ask = Ask::post("/nodes/heartbeat", &body);
             let outcome = self.request(node, Lane::Heartbeat, &ask, |_, b| wire::heartbeat_answer(b)).await;
             if let Outcome::Done(answer) = outcome {
-                self.take_time(node, answer.server_time);
+                self.take_time(node, answer.server_time, asked_us);
                 node.heartbeat_answered(answer);
             }
         }
@@ -373,8 +373,11 @@ impl Client {
         }
     }
 
-    fn take_time(&self, node: &dyn Node, server: Unix) {
-        if let Some(unix_ms) = correction(server, self.clock.now()) {
+    /// Takes the time from an answer to a request that was begun at `asked_us`.
+    fn take_time(&self, node: &dyn Node, server: Unix, asked_us: u64) {
+        let now = self.clock.now();
+        let took_ms = now.mono_us.saturating_sub(asked_us) / 1000;
+        if let Some(unix_ms) = correction(server, took_ms, now) {
             node.correct_clock(unix_ms);
         }
     }

@@ -7,5 +7,8 @@ pub mod node;
 pub mod orders;
 mod outbox;
 mod probing;
+pub mod profile;
 pub mod signatures;
+#[cfg(test)]
+mod testing;
 pub mod wire;

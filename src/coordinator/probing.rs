@@ -99,3 +99,7 @@ impl Client {
         None
     }
 }
+
+#[cfg(test)]
+#[path = "probing_tests.rs"]
+mod tests;

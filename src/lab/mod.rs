@@ -4,29 +4,27 @@
 //! ed25519-compact, SHA-256 by sha2, JSON by tinyjson and a writer of its own, HTTP by hyper, DNS by hickory-proto, BLAKE3
 //! and base64 by hand), so that a mistake in a contract cannot cancel itself out. It records every breach of the contract
 //! instead of forgiving it. Built with feature `lab`, never packaged; `echomesh-lab --help` lists its flags.
-#[cfg(test)]
-mod agreement;
 mod api;
 mod args;
 mod bell;
-mod blake3;
+pub(crate) mod blake3;
 mod buyer;
 mod client;
-mod clock;
-mod coordinator;
+pub(crate) mod clock;
+pub(crate) mod coordinator;
 mod demo;
 mod doh;
 mod endpoint;
 mod http;
-mod httpsig;
-mod json;
-mod keys;
+pub(crate) mod httpsig;
+pub(crate) mod json;
+pub(crate) mod keys;
 mod origin;
 mod pki;
 mod shape;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 mod up;
 
 use args::Command;

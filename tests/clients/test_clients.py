@@ -3,7 +3,6 @@ import json
 import os
 import pathlib
 import shutil
-import ssl
 import subprocess
 
 from harness.netns import NODE_WAN
@@ -21,10 +20,6 @@ class Clients(World):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        # What buyers do with the pin if their library cannot pin: they check it once, and trust that certificate alone.
-        der = cls.proxy.dial().tls.getpeercert(True)
-        cls.proxy_pem = cls.directory / "node.pem"
-        cls.proxy_pem.write_text(ssl.DER_cert_to_PEM_cert(der), encoding="ascii")
         hosts = pathlib.Path("/etc/netns") / cls.topology.buyer.name
         hosts.mkdir(parents=True)
         cls.addClassCleanup(shutil.rmtree, hosts)
@@ -41,7 +36,6 @@ class Clients(World):
             "PROXY_PASSWORD": self.session.token,
             "PROXY_AUTH_URL": f"https://{self.session.id}:{self.session.token}@node.lab.test:{PORT}",
             "PROXY_PEM": str(self.proxy_pem),
-            "PROXY_PIN": self.proxy.pin,
             "CA": str(self.lab.ca_file),
             "URL": "https://origin.lab.test",
             "SIZE": str(SIZE),
@@ -66,8 +60,8 @@ class Clients(World):
         def curl(path):
             return self.run_client(
                 "sh", "-c",
-                'curl -q -sS -o /dev/null -w "%{http_code} %{http_connect} %{size_download}" --proxy "$PROXY" --proxy-insecure '
-                '--proxy-pinnedpubkey "$PROXY_PIN" --proxy-user "$PROXY_USER:$PROXY_PASSWORD" --cacert "$CA" "$0" || true', path,
+                'curl -q -sS -o /dev/null -w "%{http_code} %{http_connect} %{size_download}" --proxy "$PROXY" --proxy-cacert "$PROXY_PEM" '
+                '--proxy-user "$PROXY_USER:$PROXY_PASSWORD" --cacert "$CA" "$0" || true', path,
             ).split()
 
         self.assertEqual(curl("https://origin.lab.test/")[:2], ["200", "200"])

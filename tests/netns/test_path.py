@@ -11,11 +11,12 @@ from harness.world import World
 
 
 class Path(World):
-    def curl(self, session, *words):
+    def curl(self, session, *words, trusted=None):
+        address, port = self.proxy.address
         command = self.topology.buyer.command(
-            "curl", "-q", "-sS", "--max-time", "60", "--proxy", f"https://{self.proxy.address[0]}:{self.proxy.address[1]}",
-            "--proxy-insecure", "--proxy-pinnedpubkey", self.proxy.pin, "--proxy-user", f"{session.id}:{session.token}",
-            "--cacert", str(self.lab.ca_file), *words,
+            "curl", "-q", "-sS", "--max-time", "60", "--proxy", f"https://node.lab.test:{port}",
+            "--resolve", f"node.lab.test:{port}:{address}", "--proxy-cacert", str(trusted or self.proxy_pem),
+            "--proxy-user", f"{session.id}:{session.token}", "--cacert", str(self.lab.ca_file), *words,
         )
         return subprocess.run(command, capture_output=True, check=False)
 
@@ -31,12 +32,16 @@ class Path(World):
         self.settle(session)
         self.clean(session)
 
-    def test_curl_refuses_another_key_than_the_registered_one(self):
+    def test_curl_refuses_another_certificate_than_the_one_with_the_registered_key(self):
         session = self.lab.open()
-        pin = self.proxy.pin
-        self.proxy.pin = "sha256//" + "A" * 43 + "="
-        self.addCleanup(setattr, self.proxy, "pin", pin)
-        self.assertEqual(self.curl(session, "https://origin.lab.test/").returncode, 90)
+        other = self.directory / "other.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "/dev/null",
+             "-out", str(other), "-subj", "/CN=echomesh", "-addext", "subjectAltName=DNS:node.lab.test"],
+            check=True, capture_output=True,
+        )
+        done = self.curl(session, "https://origin.lab.test/", trusted=other)
+        self.assertEqual((done.returncode, done.stdout), (60, b""))
 
     def test_origin_node_bundles_and_totals_count_the_same_bytes(self):
         session = self.lab.open()

@@ -1,8 +1,10 @@
 //! curl as the buyer: each fetch is one run of it, its counts are taken from its own report.
 use super::Outcome;
 use super::children::program;
+use super::setup::NODE;
 use crate::lab::clock::mono_ms;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -14,15 +16,15 @@ pub struct Curl {
 
 /// What a buyer needs to know.
 pub struct Access<'a> {
-    /// `https://address:port` of the node.
-    pub proxy: &'a str,
+    /// The node's listener.
+    pub proxy: SocketAddr,
     /// `sha256//…` of the node's TLS key, vouched for by its registration.
     pub pin: &'a str,
     /// The session.
     pub session: &'a str,
     /// Its token.
     pub token: &'a str,
-    /// The CA that signs for the lab's origin.
+    /// The CA that signs for the node and for the lab's origin.
     pub ca: &'a Path,
 }
 
@@ -48,14 +50,13 @@ pub struct Fetched {
 impl Curl {
     /// Writes the file.
     pub fn new(file: PathBuf, access: &Access) -> Outcome<Curl> {
-        // A self-signed certificate tells nothing; the pinned key, checked by curl besides, is what is trusted.
+        let (proxy, port) = (access.proxy, access.proxy.port());
+        let (pin, session, token, ca) = (access.pin, access.session, access.token, access.ca.display());
+        // The certificate is checked besides the pinned key: curl 7.88 takes --proxy-pinnedpubkey and ignores it.
         let text = format!(
-            "proxy = \"{}\"\nproxy-insecure\nproxy-pinnedpubkey = \"{}\"\nproxy-user = \"{}:{}\"\ncacert = \"{}\"\n",
-            access.proxy,
-            access.pin,
-            access.session,
-            access.token,
-            access.ca.display()
+            "proxy = \"https://{NODE}:{port}\"\nresolve = \"{NODE}:{port}:{}\"\nproxy-cacert = \"{ca}\"\n\
+             proxy-pinnedpubkey = \"{pin}\"\nproxy-user = \"{session}:{token}\"\ncacert = \"{ca}\"\n",
+            proxy.ip()
         );
         std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
         let scratch = file.with_extension("headers");

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Names the story uses, beside those of the lab's roles.
 pub const BLOCKED: &str = "ads.demo.test";
+/// The node's own name, in the certificate that the coordinator issues for it.
+pub const NODE: &str = "node.demo.test";
 /// A name whose owner points it at the inside of somebody's home.
 pub const REBOUND: &str = "rebind.demo.test";
 const LAN_ADDRESS: &str = "192.168.1.1";
@@ -38,7 +40,7 @@ impl Stage {
         let home = directory.join("lab");
         let own = std::env::current_exe().map_err(|e| e.to_string())?;
         let mut command = program(own);
-        command.arg("up").arg("--dir").arg(&home);
+        command.arg("up").arg("--dir").arg(&home).arg("--issue-certificates");
         for zone in [format!("{BLOCKED}=127.0.0.1"), format!("{REBOUND}={LAN_ADDRESS}")] {
             command.arg("--zone").arg(zone);
         }
@@ -116,7 +118,7 @@ coordinator:
   caFile: \"{ca}\"
 relay:
   listen: \"{relay}\"
-  names: [\"node.demo.test\"]
+  names: [\"{NODE}\"]
 probes:
   approvedHosts: [\"endpoint.lab.test\"]
   caFile: \"{ca}\"

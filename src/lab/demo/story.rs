@@ -64,7 +64,8 @@ fn registered(view: &View, stage: &Stage) -> Outcome<String> {
         Ok(known.and_then(|node| node.member("register")).cloned())
     })?;
     let spki = register.member("tls").and_then(|tls| tls.str("spki")).ok_or("register has no tls.spki")?;
-    view.step("register", &format!("{} signs for its TLS key", need(&register, "nodeId")?));
+    let id = need(&register, "nodeId")?;
+    view.step("register", &format!("{id} signs for its TLS key, the coordinator certifies it"));
     Ok(spki.to_owned())
 }
 
@@ -80,9 +81,8 @@ fn open(view: &View, stage: &Stage, pin: &str, name: &str) -> Outcome<Session> {
         ));
     }
     let file = stage.directory.join(name);
-    let proxy = format!("https://{}", stage.relay);
     let ca = PathBuf::from(need(&stage.facts, "caFile")?);
-    let curl = Curl::new(file.clone(), &Access { proxy: &proxy, pin, session: id, token, ca: &ca })?;
+    let curl = Curl::new(file.clone(), &Access { proxy: stage.relay, pin, session: id, token, ca: &ca })?;
     let order = opened.member("open");
     let buyer = order.and_then(|o| o.str("buyer")).unwrap_or("somebody");
     let until = order.and_then(|o| o.str("expiresAt")).unwrap_or("its end");

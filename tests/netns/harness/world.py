@@ -2,6 +2,7 @@
 import os
 import pathlib
 import shutil
+import ssl
 import tempfile
 import unittest
 
@@ -71,6 +72,11 @@ class World(unittest.TestCase):
         wait_for("registration", lambda: cls.lab.nodes() and cls.node.status()["state"] in ("idle", "active"), 20)
         spki = cls.lab.nodes()[0]["register"]["tls"]["spki"]
         cls.proxy = Proxy(cls.topology.buyer, (NODE_WAN, PORT), pin=spki, ca_file=str(cls.lab.ca_file))
+        # What buyers do whose library cannot pin a key: they check the pin once, and trust that certificate alone.
+        # (curl 7.88 has --proxy-pinnedpubkey and ignores it.)
+        der = cls.proxy.dial().tls.getpeercert(True)
+        cls.proxy_pem = cls.directory / "node.pem"
+        cls.proxy_pem.write_text(ssl.DER_cert_to_PEM_cert(der), encoding="ascii")
 
     # ---- what tests say
 

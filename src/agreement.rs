@@ -1,11 +1,11 @@
 //! The daemon's primitives against the lab's: two implementations of one contract must say the same.
-use super::coordinator::Coordinator;
-use super::json::{self, Json, Members, object, text};
-use super::keys::{self, Key};
-use super::{clock, httpsig};
 use crate::coordinator::orders::{Judgement, OpenContext, judge_open};
 use crate::coordinator::signatures::sign_request;
 use crate::json::Value;
+use crate::lab::coordinator::Coordinator;
+use crate::lab::json::{self, Json, Members, object, text};
+use crate::lab::keys::{self, Key};
+use crate::lab::{clock, httpsig};
 use crate::signed::{Kind, NodeKey, PublicKey, sign, signed_bytes, verify};
 use crate::time::Unix;
 use proptest::prelude::*;
@@ -60,7 +60,7 @@ proptest! {
 
     #[test]
     fn hashes_of_any_length_are_the_same(bytes in proptest::collection::vec(any::<u8>(), 0..9000)) {
-        prop_assert_eq!(super::blake3::hash(&bytes), *blake3::hash(&bytes).as_bytes());
+        prop_assert_eq!(crate::lab::blake3::hash(&bytes), *blake3::hash(&bytes).as_bytes());
     }
 }
 
@@ -93,7 +93,7 @@ fn a_request_the_daemon_signs_is_taken() {
         ("https://coordinator.lab.test:8443/sessions/control", "coordinator.lab.test:8443", ""),
     ] {
         let url = crate::http::url::Url::parse(url).unwrap();
-        let nonce = super::text::base64(&[1; 16]);
+        let nonce = crate::lab::text::base64(&[1; 16]);
         let fields = sign_request("POST", &url, b"{}", Unix(NOW), &nonce, &node);
         let headers = fields.map(|(name, value)| (name.to_ascii_lowercase(), value));
         let message = httpsig::Message {
