@@ -129,7 +129,8 @@ pub fn unacknowledged(fd: BorrowedFd<'_>) -> u64 {
     if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
-/// The addresses of all interfaces with their prefix lengths: the connected routes.
+/// The addresses of all interfaces with their prefix lengths, and the other ends of point-to-point lines: the connected
+/// routes.
 ///
 /// # Errors
 /// The kernel's.
@@ -149,6 +150,10 @@ pub fn interfaces() -> io::Result<Vec<(IpAddr, u8)>> {
             let full = if address.is_ipv4() { 32 } else { 128 };
             prefixes.push((address, mask.map_or(full, prefix_length)));
         }
+        let point_to_point = entry.ifa_flags & libc::IFF_POINTOPOINT.cast_unsigned() != 0;
+        // SAFETY: of a point-to-point interface it is null or the other end's socket address.
+        let other_end = if point_to_point { unsafe { ip_of(entry.ifa_ifu) } } else { None };
+        prefixes.extend(other_end.map(|a| (a, if a.is_ipv4() { 32 } else { 128 })));
         next = entry.ifa_next;
     }
     // SAFETY: `list` came from getifaddrs, and nothing refers to it any more.
