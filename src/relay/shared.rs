@@ -4,7 +4,7 @@ use super::watch::{Deadline, MAX_STRANGERS, Watch};
 use crate::dns::Resolver;
 use crate::policy::addresses::AddressGuard;
 use crate::session::Gate;
-use crate::sys::linux::{net, reactor::Reactor};
+use crate::sys::linux::{net, reactor::Reactor, routes::own_networks};
 use async_executor::LocalExecutor;
 use std::cell::RefCell;
 use std::io;
@@ -69,13 +69,14 @@ impl RelayShared {
         *self.addresses.borrow_mut() = addresses;
     }
 
-    /// Reads the interfaces' addresses anew if what is known is old. If the kernel will not tell, the old ones stand.
+    /// Reads the owner's networks anew if what is known is old. If the kernel will not tell, the old ones stand; as
+    /// long as there are none, every address is denied.
     pub(super) fn refresh_addresses(&self) {
         let now = self.gate.now().mono_ms();
         if self.addresses.borrow().is_stale(now)
-            && let Ok(interfaces) = net::interfaces()
+            && let Ok(networks) = own_networks()
         {
-            self.addresses.borrow_mut().refresh(interfaces, now);
+            self.addresses.borrow_mut().refresh(networks, now);
         }
     }
 
