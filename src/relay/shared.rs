@@ -5,7 +5,7 @@ use crate::dns::Resolver;
 use crate::policy::addresses::AddressGuard;
 use crate::policy::refusal::Refusal;
 use crate::session::Gate;
-use crate::sys::linux::{net, reactor::Reactor};
+use crate::sys::linux::{net, reactor::Reactor, routes::own_networks};
 use async_executor::LocalExecutor;
 use std::cell::RefCell;
 use std::io;
@@ -69,15 +69,15 @@ impl RelayShared {
         *self.addresses.borrow_mut() = addresses;
     }
 
-    /// Reads the interfaces' addresses anew if what is known is old.
+    /// Reads the owner's networks anew if what is known is old.
     ///
     /// # Errors
     /// [`Refusal::AddressDenied`] if the kernel will not tell: without them the router's own networks are not known.
     pub(super) fn refresh_addresses(&self) -> Result<(), Refusal> {
         let now = self.gate.now().mono_ms();
         if self.addresses.borrow().is_stale(now) {
-            let interfaces = net::interfaces().map_err(|_| Refusal::AddressDenied)?;
-            self.addresses.borrow_mut().refresh(interfaces, now);
+            let networks = own_networks().map_err(|_| Refusal::AddressDenied)?;
+            self.addresses.borrow_mut().refresh(networks, now);
         }
         Ok(())
     }

@@ -106,12 +106,13 @@ fn a_refused_hello_gets_its_alert_and_the_target_nothing() {
 #[test]
 fn a_hello_that_does_not_come_is_told_when_the_node_says() {
     let relay = Relay::start(Setup::default());
-    let (mut buyer, _target) = relay.open();
+    let (mut buyer, mut target) = relay.open();
     buyer.write_all(&hello("origin.test")[..100]).unwrap();
     assert_eq!(relay.phase(), Phase::Hello);
     relay.end(Ending::HelloTimeout);
     assert_eq!(rest(&mut buyer), alert(49));
     assert_eq!(relay.ended().outcome, Outcome::Refused(Refusal::HelloTimeout));
+    assert!(is_reset(&mut target), "it is let go although the buyer lingers");
 }
 
 #[test]
@@ -286,6 +287,25 @@ fn bytes_that_a_killed_target_never_took_are_not_counted() {
     }
     assert_eq!(ended.egress - hello("origin.test").len() as u64, taken);
     assert!(ended.uncounted > 0, "the target's window was full, so some was on its way");
+}
+
+#[test]
+fn a_fin_on_its_way_to_a_killed_target_is_no_byte() {
+    let relay = Relay::start(Setup::default());
+    let (mut buyer, mut target) = relay.open_through();
+    buyer.write_all(&pattern(400_000, 8)).unwrap();
+    buyer.finish();
+    pause(100);
+    assert_eq!(relay.phase(), Phase::HalfClosed, "all of it is with the kernel, the FIN behind it");
+    relay.end(Ending::Reset);
+    let ended = relay.ended();
+    let mut taken = 0;
+    let mut piece = vec![0; 1 << 16];
+    while let Ok(n @ 1..) = target.read(&mut piece) {
+        taken += n as u64;
+    }
+    assert!(ended.uncounted > 0, "the target's window was full, so some was on its way");
+    assert_eq!(ended.egress - hello("origin.test").len() as u64, taken);
 }
 
 #[test]

@@ -117,6 +117,8 @@ async fn carry(mut buyer: Buyer, shared: Rc<RelayShared>, flow: Flow, target: Ta
         }
         Ok(Err(Stop::Gone)) => net::reset(io.as_fd()),
         Err(Ending::HelloTimeout) => {
+            net::reset(io.as_fd());
+            drop(io);
             flow.finish(Outcome::Refused(Refusal::HelloTimeout));
             alert(buyer, &shared, Refusal::HelloTimeout).await;
         }

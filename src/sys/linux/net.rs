@@ -121,12 +121,13 @@ pub fn handshake_rtt_us(fd: BorrowedFd<'_>) -> Option<u64> {
     (result == 0 && length as usize == TCP_INFO_BYTES && rtt > 0).then_some(rtt)
 }
 
-/// Bytes written that the peer has not acknowledged.
-pub fn unacknowledged(fd: BorrowedFd<'_>) -> u64 {
+/// Bytes written that the peer has not acknowledged. The kernel counts a FIN behind them as one more.
+pub fn unacknowledged(fd: BorrowedFd<'_>, fin_sent: bool) -> u64 {
     let mut bytes: libc::c_int = 0;
     // SAFETY: TIOCOUTQ (SIOCOUTQ) writes one int to the address it is given.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+    let bytes = if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 };
+    bytes.saturating_sub(u64::from(fin_sent))
 }
 
 /// The addresses of all interfaces with their prefix lengths, and the other ends of point-to-point lines: the connected
@@ -229,7 +230,7 @@ mod tests {
         client.write_all(b"abc").unwrap();
         let mut got = [0; 3];
         server.read_exact(&mut got).unwrap();
-        assert_eq!(unacknowledged(client.as_fd()), 0);
+        assert_eq!(unacknowledged(client.as_fd(), false), 0);
         reset(client.as_fd());
         assert_eq!(server.read(&mut got).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
