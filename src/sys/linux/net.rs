@@ -102,7 +102,24 @@ pub fn unacknowledged(fd: BorrowedFd<'_>) -> u64 {
     let mut bytes: libc::c_int = 0;
     // SAFETY: TIOCOUTQ (SIOCOUTQ) writes one int to the address it is given.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+    let bytes = if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 };
+    // The kernel counts sequence numbers, and a FIN has one.
+    if bytes > 0 && fin_is_unacknowledged(fd) { bytes - 1 } else { bytes }
+}
+
+/// Whether a FIN was sent, or waits to be, and the peer has not acknowledged it.
+fn fin_is_unacknowledged(fd: BorrowedFd<'_>) -> bool {
+    // Of linux/tcp_states.h; the first byte of `tcp_info` (linux/tcp.h) is the state.
+    const FIN_WAIT1: u8 = 4;
+    const LAST_ACK: u8 = 9;
+    const CLOSING: u8 = 11;
+    let mut state = 0u8;
+    let mut length: libc::socklen_t = 1;
+    let into = (&raw mut state).cast();
+    // SAFETY: TCP_INFO writes at most `length` bytes to the address it is given, and there is that one.
+    let result =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut length) };
+    result == 0 && [FIN_WAIT1, LAST_ACK, CLOSING].contains(&state)
 }
 
 /// The addresses of all interfaces with their prefix lengths: the connected routes.
@@ -203,6 +220,26 @@ mod tests {
         assert_eq!(unacknowledged(client.as_fd()), 0);
         reset(client.as_fd());
         assert_eq!(server.read(&mut got).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn a_fin_is_no_byte_that_was_not_acknowledged() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut client: std::net::TcpStream = connect(listener.local_addr().unwrap()).unwrap().into();
+        let (server, _) = listener.accept().unwrap();
+        let mut written = 0;
+        while let Ok(n) = client.write(&[0; 65536]) {
+            written += n as u64;
+        }
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let all = || unacknowledged(client.as_fd()) + rustix::io::ioctl_fionread(&server).unwrap();
+        for _ in 0..200 {
+            if all() == written {
+                return;
+            }
+            async_io::block_on(async_io::Timer::after(std::time::Duration::from_millis(10)));
+        }
+        assert_eq!(all(), written);
     }
 
     #[test]
