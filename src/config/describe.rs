@@ -62,6 +62,10 @@ pub fn example(platform: Platform) -> String {
         sections_opened(&mut open, &names, &mut out);
         let indent = "  ".repeat(names.len());
         out.push_str(&format!("{indent}# {}\n", comment(option)));
+        if option.path == "security.sandboxMode" {
+            out.push_str(&format!("{indent}# strict refuses to start until this version has a sandbox.\n{indent}{name}: standard\n"));
+            continue;
+        }
         match option.default_value(&given, platform) {
             Some(value) => {
                 let line = emit::yaml(&object([(name, value)]));

@@ -145,8 +145,12 @@ impl Supervisor {
             let file = file.as_deref().and_then(real_path);
             Rc::new(ClientTls::new(Roots::from(file), self.time.clone()))
         };
-        let http = Http::new(names.clone(), trust(&config.coordinator.ca_file), self.clock());
-        let fetcher = Fetcher { resolver: names, tls: trust(&config.probes.ca_file), clock: self.clock() };
+        let coordinator_tls = trust(&config.coordinator.ca_file);
+        // The system's bundle costs 125 kB each time it is loaded.
+        let same = config.probes.ca_file == config.coordinator.ca_file;
+        let probes_tls = if same { coordinator_tls.clone() } else { trust(&config.probes.ca_file) };
+        let http = Http::new(names.clone(), coordinator_tls, self.clock());
+        let fetcher = Fetcher { resolver: names, tls: probes_tls, clock: self.clock() };
         let client = Rc::new(Client::new(settings, self.node.key.clone(), self.clock(), http, fetcher));
         let (running, node) = (client.clone(), self.node.clone());
         let task = self.executor.spawn(async move { running.run(&*node).await });

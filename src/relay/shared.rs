@@ -5,7 +5,7 @@ use crate::dns::Resolver;
 use crate::policy::addresses::AddressGuard;
 use crate::policy::refusal::Refusal;
 use crate::session::Gate;
-use crate::sys::linux::{net, reactor::Reactor, routes::own_networks};
+use crate::sys::linux::{reactor::Reactor, routes::own_networks};
 use async_executor::LocalExecutor;
 use std::cell::RefCell;
 use std::io;
@@ -40,8 +40,6 @@ impl RelayShared {
         addresses: AddressGuard,
         executor: Rc<LocalExecutor<'static>>,
     ) -> io::Result<Rc<RelayShared>> {
-        // Fewer tunnels fit without it, no more than that.
-        let _ = net::raise_descriptor_limit();
         let reactor = Reactor::local()?;
         let driver = reactor.clone();
         executor.spawn(async move { driver.drive().await }).detach();
