@@ -38,7 +38,7 @@ pub(super) async fn dial(shared: &Rc<RelayShared>, flow: &Flow, target: &Target)
     let answer =
         resolver.resolve(&target.host, shared.gate.now()).await.map_err(|_| Refusal::ResolveFailed)?;
     answer.aliases.iter().try_for_each(|alias| flow.judge_alias(alias))?;
-    shared.refresh_addresses();
+    shared.refresh_addresses()?;
     shared.addresses.borrow().judge_all(&answer.addresses)?;
 
     let deadline = shared.deadline();

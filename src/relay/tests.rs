@@ -1,4 +1,5 @@
 //! The relay on loopback sockets, with a gate that the test holds.
+mod peer;
 mod support;
 
 use super::connect;
@@ -6,6 +7,7 @@ use super::pump::PlainTunnel;
 use super::tls_pump::TlsTunnel;
 use crate::policy::refusal::Refusal;
 use crate::session::{Denied, Ending, Outcome, Phase};
+use peer::*;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;

@@ -13,17 +13,30 @@ const BACKLOG: i32 = 1024;
 const TCPI_RTT: usize = 68;
 const TCP_INFO_BYTES: usize = TCPI_RTT + 4;
 
-/// A listening TCP socket; what it accepts has `TCP_NODELAY` from it, which saves a call for each connection.
+/// A listening TCP socket.
 ///
 /// # Errors
 /// The kernel's: the address is not ours, or in use.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let fd = tcp_socket(address)?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
-    sockopt::set_tcp_nodelay(&fd, true)?;
     rustix::net::bind(&fd, &address)?;
     rustix::net::listen(&fd, BACKLOG)?;
     Ok(fd.into())
+}
+
+/// Makes a listener fit for the relay, whoever opened it. What it accepts inherits `TCP_NODELAY`: without it a small
+/// record waits 40 ms for the acknowledgement of the one before, and to set it on each connection costs a call.
+///
+/// # Errors
+/// The kernel's.
+pub fn prepare_listener(listener: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::io::ioctl_fionbio(listener, true)?;
+    rustix::net::listen(listener, BACKLOG)?;
+    if rustix::net::getsockname(listener).is_ok_and(|a| SocketAddr::try_from(a).is_ok()) {
+        sockopt::set_tcp_nodelay(listener, true)?;
+    }
+    Ok(())
 }
 
 /// Raises the process's soft limit of descriptors to the hard one: each tunnel has two, and the usual 1024 is meant for
@@ -117,7 +130,8 @@ pub fn unacknowledged(fd: BorrowedFd<'_>, fin_sent: bool) -> u64 {
     bytes.saturating_sub(u64::from(fin_sent))
 }
 
-/// The addresses of all interfaces with their prefix lengths: the connected routes.
+/// The addresses of all interfaces with their prefix lengths, and the other ends of point-to-point lines: the connected
+/// routes.
 ///
 /// # Errors
 /// The kernel's.
@@ -137,6 +151,10 @@ pub fn interfaces() -> io::Result<Vec<(IpAddr, u8)>> {
             let full = if address.is_ipv4() { 32 } else { 128 };
             prefixes.push((address, mask.map_or(full, prefix_length)));
         }
+        let point_to_point = entry.ifa_flags & libc::IFF_POINTOPOINT.cast_unsigned() != 0;
+        // SAFETY: of a point-to-point interface it is null or the other end's socket address.
+        let other_end = if point_to_point { unsafe { ip_of(entry.ifa_ifu) } } else { None };
+        prefixes.extend(other_end.map(|a| (a, if a.is_ipv4() { 32 } else { 128 })));
         next = entry.ifa_next;
     }
     // SAFETY: `list` came from getifaddrs, and nothing refers to it any more.
@@ -215,6 +233,16 @@ mod tests {
         assert_eq!(unacknowledged(client.as_fd(), false), 0);
         reset(client.as_fd());
         assert_eq!(server.read(&mut got).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn what_a_prepared_listener_accepts_sends_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        prepare_listener(listener.as_fd()).unwrap();
+        let _client = connect(listener.local_addr().unwrap()).unwrap();
+        let accepted =
+            std::iter::from_fn(|| Some(accept(listener.as_fd()).unwrap())).flatten().next().unwrap();
+        assert!(sockopt::tcp_nodelay(accepted).unwrap());
     }
 
     #[test]
