@@ -10,6 +10,7 @@ use crate::http::url::Url;
 use crate::policy::addresses::AddressGuard;
 use crate::probe::fetch::Fetcher;
 use crate::relay::{RelayShared, serve_plain, serve_tls};
+use crate::sys::linux::net;
 use crate::time::Now;
 use crate::tls::client::{CertificateTime, ClientTls, Roots};
 use crate::tls::server::Acceptor;
@@ -19,7 +20,6 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -279,15 +279,7 @@ fn bind_plain(text: &str) -> Result<OwnedFd, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return TcpListener::bind(address).map(OwnedFd::from).map_err(named);
     }
-    // A socket that a killed node left is replaced; one that answers is another node's.
-    if std::os::unix::net::UnixStream::connect(text).is_ok() {
-        return Err(format!("relay.listenPlain {text}: another program listens there"));
-    }
-    match std::fs::remove_file(text) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(named(e)),
-        _ => {}
-    }
-    UnixListener::bind(text).map(OwnedFd::from).map_err(named)
+    net::listen_unix(text.as_ref()).map_err(named)
 }
 
 fn ended(result: io::Result<()>) {

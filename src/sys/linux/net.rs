@@ -1,9 +1,13 @@
 //! Sockets: what the relay needs beyond reading and writing.
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 /// Connections that wait for `accept`.
@@ -23,6 +27,26 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     rustix::net::bind(&fd, &address)?;
     rustix::net::listen(&fd, BACKLOG)?;
     Ok(fd.into())
+}
+
+/// A listening Unix socket. One that a killed program left there is replaced; one that answers is another program's, and
+/// what is no socket is somebody's file.
+///
+/// # Errors
+/// [`io::ErrorKind::AddrInUse`], or the kernel's.
+pub fn listen_unix(path: &Path) -> io::Result<OwnedFd> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "there is a file that is no socket"));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens there"));
+        }
+        Ok(_) => fs::remove_file(path)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    Ok(UnixListener::bind(path)?.into())
 }
 
 /// Makes a listener fit for the relay, whoever opened it. What it accepts inherits `TCP_NODELAY`: without it a small
@@ -203,6 +227,20 @@ pub fn is_local(listener: impl AsFd) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unix_listener_replaces_a_dead_socket_and_nothing_else() {
+        let path = std::env::temp_dir().join(format!("echomesh-listen-{}", std::process::id()));
+        fs::write(&path, "the owner's").unwrap();
+        assert_eq!(listen_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "the owner's");
+        fs::remove_file(&path).unwrap();
+        let first = listen_unix(&path).unwrap();
+        assert_eq!(listen_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        drop(listen_unix(&path).unwrap());
+        fs::remove_file(&path).unwrap();
+    }
     use std::io::{Read, Write};
 
     #[test]
