@@ -72,6 +72,7 @@ impl Resolver for Fixed {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    net::raise_descriptor_limit()?;
     let args: Vec<String> = std::env::args().collect();
     let [_, kind, listen, key, origin] = &args[..] else { return Err("usage: see the source".into()) };
     let (name, address) = origin.split_once('=').ok_or("NAME=ADDRESS")?;

@@ -30,6 +30,8 @@ impl Node {
                 records.extend(sealed.iter().map(|s| self.bundle_record(session, s)));
             }
             Action::Forget => {
+                let (hash, until) = (&session.order.token_hash, session.order.expires_at);
+                self.closed.borrow_mut().remember(id, hash, until, self.ledger.now().unix());
                 self.sessions.borrow_mut().remove(id);
             }
         }

@@ -21,8 +21,9 @@ impl Gate for Node {
         target: Result<&Target, Refusal>,
     ) -> Result<Flow, Denied> {
         let Some(session) = self.authenticate(credentials) else {
-            self.ledger.refused(Refusal::AuthRequired);
-            return Err(Refusal::AuthRequired.into());
+            let refusal = self.stranger(credentials);
+            self.ledger.refused(refusal);
+            return Err(refusal.into());
         };
         let now = self.ledger.now();
         let flow = admit(target, &At(&session, now)).and_then(|()| {
@@ -43,11 +44,28 @@ impl Node {
     /// either case, and hashes are compared in constant time.
     fn authenticate(&self, credentials: Option<&Credentials>) -> Option<Rc<Session>> {
         let credentials = credentials?;
-        let given = blake3::hash(&credentials.token);
         let session = self.sessions.borrow().get(&credentials.session_id).cloned();
-        let hash = session.as_ref().and_then(|s| s.order.token_hash.strip_prefix("b3:"));
-        let wanted = hash.and_then(|h| blake3::Hash::from_hex(h).ok());
-        // `blake3::Hash` compares in constant time.
-        if wanted? == given { session } else { None }
+        let hash = session.as_ref().map(|s| s.order.token_hash.as_str());
+        if is_token(credentials, hash) { session } else { None }
     }
+
+    /// What is said to the buyer of a session that is over, and to everybody else.
+    fn stranger(&self, credentials: Option<&Credentials>) -> Refusal {
+        let closed = self.closed.borrow();
+        let now = self.ledger.now().unix();
+        let was_buyer = credentials.is_some_and(|c| is_token(c, closed.token_hash(&c.session_id, now)));
+        if was_buyer {
+            self.shared().refusal.get().unwrap_or(Refusal::SessionClosed)
+        } else {
+            Refusal::AuthRequired
+        }
+    }
+}
+
+/// Whether the token's hash is the one wanted. It is hashed in any case.
+fn is_token(credentials: &Credentials, wanted: Option<&str>) -> bool {
+    let given = blake3::hash(&credentials.token);
+    let wanted = wanted.and_then(|h| h.strip_prefix("b3:")).and_then(|h| blake3::Hash::from_hex(h).ok());
+    // `blake3::Hash` compares in constant time.
+    wanted.is_some_and(|wanted| wanted == given)
 }

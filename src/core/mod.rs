@@ -1,6 +1,7 @@
 //! The node as a whole: its state, and the wiring of all parts.
 pub mod alerts;
 pub mod backend;
+pub mod closed;
 pub mod closing;
 pub mod durable;
 pub mod gate;

@@ -1,5 +1,6 @@
 //! The node: its sessions, its state, and what it remembers. All parts meet here; the only I/O is the journal's.
 use super::alerts::Alerts;
+use super::closed::Closed;
 use super::durable::{Durable, record};
 use super::ledger::{AccessLog, Ledger, LocalClock};
 use super::lifecycle::{NodeEvent, NodeMachine};
@@ -33,6 +34,7 @@ pub struct Node {
     /// Alerts in force.
     pub alerts: RefCell<Alerts>,
     pub(super) sessions: RefCell<BTreeMap<String, Rc<Session>>>,
+    pub(super) closed: RefCell<Closed>,
     pub(super) machine: RefCell<NodeMachine>,
     pub(super) durable: RefCell<Durable>,
     pub(super) region: RefCell<Region>,
@@ -94,6 +96,7 @@ impl Node {
             key,
             alerts: RefCell::default(),
             sessions: RefCell::default(),
+            closed: RefCell::default(),
             machine: RefCell::new(restored(durable.node.as_ref(), ledger.now().unix())),
             durable: RefCell::new(durable),
             region: RefCell::default(),
@@ -181,9 +184,13 @@ impl Node {
         self.owner.borrow().clone()
     }
 
-    /// The lower of the owner's and the coordinator's limits.
+    /// The lower of the owner's and the coordinator's limits. No session is faster than all together may be.
     pub(super) fn effective(&self, coordinator: &SessionLimits) -> SessionLimits {
-        effective(&self.config().network.per_session, coordinator)
+        let config = self.config();
+        let most = config.network.max_mbps;
+        let mut owner = config.network.per_session.clone();
+        owner.max_mbps = Some(owner.max_mbps.map_or(most, |own| own.min(most)));
+        effective(&owner, coordinator)
     }
 
     /// What sessions share.

@@ -12,8 +12,8 @@ use crate::clock::Clock;
 use crate::config::{Config, Platform, SandboxMode, Store, real_path};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
-use crate::sys::linux::reactor;
 use crate::sys::linux::signals::{Signal, Signals};
+use crate::sys::linux::{net, reactor};
 use crate::tls::client::CertificateTime;
 use crate::tls::server::{Acceptor, ServerKey};
 use crate::vault::Vault;
@@ -69,7 +69,9 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     // Before anything starts a thread: threads inherit which signals are blocked.
     let signals = Signals::take().map_err(failed)?;
     reload_time_zone();
-    raise_descriptor_limit();
+    if let Err(e) = net::raise_descriptor_limit() {
+        crate::warn!("the limit of open files stays low: {e}");
+    }
     let platform = Platform::detect();
     let store = Store::open(config_path(options.config.as_deref())?, platform);
     let config = store.load().map_err(invalid)?;
@@ -264,14 +266,4 @@ fn check_sandbox(config: &Config) -> Result<(), Failed> {
         ));
     }
     Ok(())
-}
-
-/// A tunnel has two descriptors: takes what the system allows.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(e) = setrlimit(Resource::Nofile, limit) {
-        crate::warn!("the limit of open files stays low: {e}");
-    }
 }

@@ -10,6 +10,7 @@ use crate::http::url::Url;
 use crate::policy::addresses::AddressGuard;
 use crate::probe::fetch::Fetcher;
 use crate::relay::{RelayShared, serve_plain, serve_tls};
+use crate::sys::linux::net;
 use crate::time::Now;
 use crate::tls::client::{CertificateTime, ClientTls, Roots};
 use crate::tls::server::Acceptor;
@@ -19,7 +20,6 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -145,8 +145,12 @@ impl Supervisor {
             let file = file.as_deref().and_then(real_path);
             Rc::new(ClientTls::new(Roots::from(file), self.time.clone()))
         };
-        let http = Http::new(names.clone(), trust(&config.coordinator.ca_file), self.clock());
-        let fetcher = Fetcher { resolver: names, tls: trust(&config.probes.ca_file), clock: self.clock() };
+        let coordinator_tls = trust(&config.coordinator.ca_file);
+        // The system's bundle costs 125 kB each time it is loaded.
+        let same = config.probes.ca_file == config.coordinator.ca_file;
+        let probes_tls = if same { coordinator_tls.clone() } else { trust(&config.probes.ca_file) };
+        let http = Http::new(names.clone(), coordinator_tls, self.clock());
+        let fetcher = Fetcher { resolver: names, tls: probes_tls, clock: self.clock() };
         let client = Rc::new(Client::new(settings, self.node.key.clone(), self.clock(), http, fetcher));
         let (running, node) = (client.clone(), self.node.clone());
         let task = self.executor.spawn(async move { running.run(&*node).await });
@@ -275,15 +279,7 @@ fn bind_plain(text: &str) -> Result<OwnedFd, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return TcpListener::bind(address).map(OwnedFd::from).map_err(named);
     }
-    // A socket that a killed node left is replaced; one that answers is another node's.
-    if std::os::unix::net::UnixStream::connect(text).is_ok() {
-        return Err(format!("relay.listenPlain {text}: another program listens there"));
-    }
-    match std::fs::remove_file(text) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(named(e)),
-        _ => {}
-    }
-    UnixListener::bind(text).map(OwnedFd::from).map_err(named)
+    net::listen_unix(text.as_ref()).map_err(named)
 }
 
 fn ended(result: io::Result<()>) {

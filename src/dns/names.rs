@@ -22,6 +22,7 @@ pub struct Names {
     source: Source,
     cache: RefCell<Cache>,
     asking: RefCell<HashMap<String, Vec<Waker>>>,
+    patience: Duration,
 }
 
 enum Source {
@@ -41,17 +42,31 @@ impl Names {
     }
 
     fn new(source: Source) -> Names {
-        Names { source, cache: RefCell::default(), asking: RefCell::default() }
+        let patience = Duration::from_millis(TIMEOUT_MS);
+        Names { source, cache: RefCell::default(), asking: RefCell::default(), patience }
     }
 
     async fn find(&self, host: &str, now: Now) -> Result<Rc<Answer>, ResolveError> {
+        let mut patience = None;
         loop {
             if let Some(kept) = self.cache.borrow().find(host, now.mono_ms()) {
                 return kept;
             }
+            // One for all of it: who has waited for others in vain does not wait as long again.
+            let patience = patience.get_or_insert_with(|| Timer::after(self.patience));
             let Some(asking) = Asking::begin(self, host)? else {
-                self.wait(host).await;
-                continue;
+                let answered = async {
+                    self.wait(host).await;
+                    true
+                };
+                let late = async {
+                    patience.await;
+                    false
+                };
+                if future::or(answered, late).await {
+                    continue;
+                }
+                return Err(ResolveError::TimedOut);
             };
             let asked = async {
                 match &self.source {
@@ -60,7 +75,7 @@ impl Names {
                 }
             };
             let late = async {
-                Timer::after(Duration::from_millis(TIMEOUT_MS)).await;
+                patience.await;
                 (Err(ResolveError::TimedOut), 0)
             };
             let (found, ttl_s) = future::or(asked, late).await;
@@ -160,6 +175,19 @@ mod tests {
             drop(first);
             assert!(second.await.is_ok());
         });
+    }
+
+    #[test]
+    fn who_waits_for_anothers_question_waits_no_longer_than_for_its_own() {
+        let names = Names { patience: Duration::from_millis(20), ..Names::system() };
+        let _held = Asking::begin(&names, "localhost").unwrap().unwrap();
+        let waited = async { Some(names.resolve("localhost", NOW).await) };
+        let for_ever = async {
+            Timer::after(Duration::from_secs(2)).await;
+            None
+        };
+        let found = async_io::block_on(future::or(waited, for_ever));
+        assert_eq!(found, Some(Err(ResolveError::TimedOut)));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// An address and the length of its prefix.
 pub type Prefix = (IpAddr, u8);
 
-/// Age in milliseconds at which the interfaces' addresses are to be read again.
-pub const STALE_MS: u64 = 60_000;
+/// Age in milliseconds at which the live set is to be read again: a line that was just redialled has another address.
+pub const STALE_MS: u64 = 5_000;
 
 /// IANA IPv4 special-purpose registry (RFC 6890), globally reachable entries included: nobody's web site is there;
 /// and multicast.
@@ -61,9 +61,10 @@ impl AddressGuard {
         AddressGuard { allow, live: Vec::new(), refreshed_ms: None }
     }
 
-    /// Replaces the live set: the interfaces' addresses with their prefixes, that is the connected routes.
-    pub fn refresh(&mut self, interfaces: Vec<Prefix>, mono_ms: u64) {
-        self.live = interfaces;
+    /// Replaces the live set: the interfaces' addresses with their prefixes, what lies behind other routers of the
+    /// owner's, gateways and name servers.
+    pub fn refresh(&mut self, networks: Vec<Prefix>, mono_ms: u64) {
+        self.live = networks;
         self.refreshed_ms = Some(mono_ms);
     }
 
@@ -72,7 +73,7 @@ impl AddressGuard {
         self.refreshed_ms.is_none_or(|at| mono_ms.saturating_sub(at) >= STALE_MS)
     }
 
-    /// Whether `address` may be dialled.
+    /// Whether `address` may be dialled. Before the live set is known, none may.
     ///
     /// # Errors
     /// [`Refusal::AddressDenied`].
@@ -82,7 +83,8 @@ impl AddressGuard {
             return Ok(());
         }
         let embedded = embedded_v4(address).map(IpAddr::V4);
-        let own = within(&self.live, address) || embedded.is_some_and(|v4| within(&self.live, v4));
+        let unknown = self.refreshed_ms.is_none();
+        let own = unknown || within(&self.live, address) || embedded.is_some_and(|v4| within(&self.live, v4));
         if own || is_special(address) { Err(Refusal::AddressDenied) } else { Ok(()) }
     }
 
@@ -140,8 +142,24 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// A guard of a machine without addresses.
+    fn alone() -> AddressGuard {
+        let mut guard = AddressGuard::default();
+        guard.refresh(Vec::new(), 0);
+        guard
+    }
+
     fn denied(text: &str) -> bool {
-        AddressGuard::default().judge(ip(text)) == Err(Refusal::AddressDenied)
+        alone().judge(ip(text)) == Err(Refusal::AddressDenied)
+    }
+
+    #[test]
+    fn as_long_as_the_own_networks_are_not_known_every_address_is_denied() {
+        let mut guard = AddressGuard::new(vec![(ip("127.0.0.0"), 8)]);
+        assert_eq!(guard.judge(ip("8.8.8.8")), Err(Refusal::AddressDenied));
+        assert_eq!(guard.judge(ip("127.0.0.1")), Ok(()));
+        guard.refresh(Vec::new(), 0);
+        assert_eq!(guard.judge(ip("8.8.8.8")), Ok(()));
     }
 
     #[test]
@@ -175,7 +193,7 @@ mod tests {
 
     #[test]
     fn own_addresses_and_connected_networks_are_denied() {
-        let mut guard = AddressGuard::default();
+        let mut guard = alone();
         assert_eq!(guard.judge(ip("93.184.216.9")), Ok(()));
         guard.refresh(vec![(ip("93.184.216.34"), 24), (ip("2606:2800:220::1"), 64), (ip("8.8.4.4"), 32)], 5);
         for own in ["93.184.216.34", "93.184.216.9", "2606:2800:220::99", "8.8.4.4", "64:ff9b::8.8.4.4"] {
@@ -197,7 +215,7 @@ mod tests {
 
     #[test]
     fn one_denied_address_refuses_the_name() {
-        let guard = AddressGuard::default();
+        let guard = alone();
         assert_eq!(guard.judge_all(&[ip("8.8.8.8"), ip("192.168.0.1")]), Err(Refusal::AddressDenied));
         assert_eq!(guard.judge_all(&[ip("8.8.8.8"), ip("2606:4700::1111")]), Ok(()));
     }
@@ -207,22 +225,22 @@ mod tests {
         let mut guard = AddressGuard::default();
         assert!(guard.is_stale(0));
         guard.refresh(Vec::new(), 1000);
-        assert!(!guard.is_stale(60_999));
-        assert!(guard.is_stale(61_000));
+        assert!(!guard.is_stale(5_999));
+        assert!(guard.is_stale(6_000));
     }
 
     proptest! {
         #[test]
         fn nothing_outside_global_unicast_and_nat64_is_allowed(bits in any::<u128>()) {
             let a = Ipv6Addr::from_bits(bits);
-            if AddressGuard::default().judge(a.into()).is_ok() {
+            if alone().judge(a.into()).is_ok() {
                 prop_assert!(a.segments()[0] >> 13 == 1 || a.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0]);
             }
         }
 
         #[test]
         fn nat64_is_judged_as_the_address_it_stands_for(bits in any::<u32>()) {
-            let guard = AddressGuard::default();
+            let guard = alone();
             let v4 = Ipv4Addr::from_bits(bits);
             let v6 = Ipv6Addr::from_bits((0x64_ff9b << 96) | u128::from(bits));
             prop_assert_eq!(guard.judge(v6.into()), guard.judge(v4.into()));

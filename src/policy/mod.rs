@@ -3,4 +3,5 @@ pub mod addresses;
 pub mod decision;
 pub mod hosts;
 pub mod refusal;
+pub mod routes;
 pub mod schedule;

@@ -40,7 +40,31 @@ pub enum BadHead {
     TooLarge,
 }
 
-/// Reads a head from what has arrived; `None` while it is incomplete.
+/// When to look for a head in bytes that keep arriving. A stranger may send them one at a time, and to look through all
+/// of them each time would cost the square of their number.
+#[derive(Debug, Default)]
+pub struct Lookout {
+    seen: usize,
+    parsed: usize,
+}
+
+impl Lookout {
+    /// Whether [`parse`] may have something new to say of the bytes so far: an empty line has come, the limit is reached,
+    /// or there are twice as many as last time (what is no HTTP at all is told early).
+    pub fn is_due(&mut self, bytes: &[u8]) -> bool {
+        let fresh = bytes.get(self.seen.saturating_sub(2)..).unwrap_or_default();
+        self.seen = bytes.len();
+        let empty_line = fresh.windows(2).any(|w| w == b"\n\n") || fresh.windows(3).any(|w| w == b"\n\r\n");
+        let due = empty_line || bytes.len() >= MAX_HEAD || bytes.len() >= 2 * self.parsed;
+        if due {
+            self.parsed = bytes.len();
+        }
+        due
+    }
+}
+
+/// Reads a head from what has arrived; `None` while it is incomplete. One empty line before it is passed over (RFC 9112
+/// section 2.2).
 ///
 /// # Errors
 /// The head is none, or too large.
@@ -48,6 +72,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Request>, BadHead> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut fields);
     let window = bytes.get(..MAX_HEAD).unwrap_or(bytes);
+    if window.starts_with(b"\n\n") || window.starts_with(b"\r\n\r\n") || window.starts_with(b"\n\r\n") {
+        return Err(BadHead::Malformed);
+    }
     let head = match request.parse(window) {
         Ok(httparse::Status::Complete(head)) => head,
         Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
@@ -209,6 +236,39 @@ mod tests {
 
     fn name(host: &str, port: u16) -> Result<Target, Refusal> {
         Ok(Target { host: host.into(), port, literal: None })
+    }
+
+    /// The length at which a head that comes byte by byte is read, and how often it was looked for.
+    fn byte_by_byte(all: &[u8]) -> (Result<usize, BadHead>, usize) {
+        let (mut lookout, mut looks) = (Lookout::default(), 0);
+        for end in 1..=all.len() {
+            if lookout.is_due(&all[..end]) {
+                looks += 1;
+                match parse(&all[..end]) {
+                    Ok(None) => {}
+                    Ok(Some(request)) => return (Ok(request.head), looks),
+                    Err(bad) => return (Err(bad), looks),
+                }
+            }
+        }
+        panic!("no end was found")
+    }
+
+    #[test]
+    fn a_head_in_single_bytes_is_found_at_its_end_with_few_looks() {
+        for end in ["\r\n\r\n", "\n\n", "\n\r\n", "\r\n\n"] {
+            let head = format!("CONNECT a.test:443 HTTP/1.1\r\nA: {}{end}", "x".repeat(7000));
+            let (found, looks) = byte_by_byte(head.as_bytes());
+            assert_eq!(found, Ok(head.len()), "{end:?}");
+            assert!(looks < 20, "{looks}");
+        }
+        assert_eq!(byte_by_byte(&[b'\n'; 2 * MAX_HEAD]).0, Err(BadHead::Malformed));
+        assert_eq!(byte_by_byte(&b"\r\n".repeat(MAX_HEAD)).0, Err(BadHead::Malformed));
+        let (found, looks) = byte_by_byte(&[b'A'; 2 * MAX_HEAD]);
+        assert_eq!(found, Err(BadHead::TooLarge));
+        assert!(looks < 20, "{looks}");
+        assert!(byte_by_byte(b"\r\nCONNECT a.test:443 HTTP/1.1\r\n\r\n").0.is_ok());
+        assert_eq!(byte_by_byte(b"\x16\x03\x01"), (Err(BadHead::Malformed), 1));
     }
 
     #[test]

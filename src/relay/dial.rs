@@ -12,6 +12,9 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// Addresses of each family that one request tries: a name may have thousands, and every one costs a stranger a SYN.
+const MAX_TRIED: usize = 3;
+
 /// Why there is no connection.
 pub(super) struct Failure {
     /// The refusal.
@@ -35,7 +38,7 @@ pub(super) async fn dial(shared: &Rc<RelayShared>, flow: &Flow, target: &Target)
     let answer =
         resolver.resolve(&target.host, shared.gate.now()).await.map_err(|_| Refusal::ResolveFailed)?;
     answer.aliases.iter().try_for_each(|alias| flow.judge_alias(alias))?;
-    shared.refresh_addresses();
+    shared.refresh_addresses()?;
     shared.addresses.borrow().judge_all(&answer.addresses)?;
 
     let deadline = shared.deadline();
@@ -43,7 +46,13 @@ pub(super) async fn dial(shared: &Rc<RelayShared>, flow: &Flow, target: &Target)
         deadline.over().await;
         Err(Refusal::ConnectTimeout.into())
     };
-    future::or(try_all(shared, flow, &answer.addresses, target.port), late).await
+    future::or(try_all(shared, flow, &worth_trying(&answer.addresses), target.port), late).await
+}
+
+/// The first few of each family, in their order; all of them were judged.
+fn worth_trying(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let few = |v6| addresses.iter().filter(move |a| a.is_ipv6() == v6).take(MAX_TRIED);
+    few(false).chain(few(true)).copied().collect()
 }
 
 async fn try_all(
@@ -92,5 +101,19 @@ fn failure_of(error: &io::Error) -> Failure {
         io::ErrorKind::TimedOut => Refusal::ConnectTimeout.into(),
         io::ErrorKind::ConnectionRefused => Refusal::ConnectFailed.into(),
         _ => Failure { refusal: Refusal::ConnectFailed, error: "destination_unavailable" },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_addresses_of_each_family_are_tried() {
+        let v4 = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(n));
+        let v6 = |n: u128| IpAddr::from(std::net::Ipv6Addr::from_bits(n));
+        let many: Vec<IpAddr> = (0..1000).map(v4).chain((0..1000).map(v6)).collect();
+        assert_eq!(worth_trying(&many), [v4(0), v4(1), v4(2), v6(0), v6(1), v6(2)]);
+        assert_eq!(worth_trying(&[v6(7)]), [v6(7)]);
     }
 }

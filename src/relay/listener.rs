@@ -69,7 +69,7 @@ async fn accept_all(
     shared: Rc<RelayShared>,
     start: impl Fn(Io, &Rc<RelayShared>, Deadline),
 ) -> io::Result<()> {
-    rustix::io::ioctl_fionbio(&listener, true)?;
+    net::prepare_listener(listener.as_fd())?;
     let listener = Io::new(&shared.reactor, listener, READ)?;
     loop {
         listener.ready(READ).await;

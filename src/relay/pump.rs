@@ -100,7 +100,7 @@ impl Future for PlainTunnel {
                 Err(fault) => End::Fault(fault),
             },
         };
-        finish(end, this.flow.take(), &this.buyer, &this.target);
+        finish(end, this.flow.take(), &this.up.half, &this.buyer, &this.target);
         Poll::Ready(())
     }
 }
@@ -142,8 +142,8 @@ pub(super) enum End {
     Fault(Fault),
 }
 
-/// Closes both sockets as the end demands, and the flow with its outcome.
-pub(super) fn finish(end: End, flow: Option<Flow>, buyer: &Io, target: &Io) {
+/// Closes both sockets as the end demands, and the flow with its outcome. `up` tells whether the target was sent a FIN.
+pub(super) fn finish(end: End, flow: Option<Flow>, up: &Half, buyer: &Io, target: &Io) {
     let Some(flow) = flow else { return };
     let no_answer = flow.state().bytes().0 == 0;
     let outcome = match end {
@@ -152,7 +152,7 @@ pub(super) fn finish(end: End, flow: Option<Flow>, buyer: &Io, target: &Io) {
         End::Fault(Fault::Target) if no_answer => Outcome::TargetReset,
         End::Fault(_) => Outcome::Aborted,
     };
-    let lost = net::unacknowledged(target.as_fd());
+    let lost = net::unacknowledged(target.as_fd(), up.shut);
     net::reset(target.as_fd());
     net::reset(buyer.as_fd());
     if lost > 0 {

@@ -3,8 +3,9 @@ use super::pools::Pipes;
 use super::watch::{Deadline, MAX_STRANGERS, Watch};
 use crate::dns::Resolver;
 use crate::policy::addresses::AddressGuard;
+use crate::policy::refusal::Refusal;
 use crate::session::Gate;
-use crate::sys::linux::{net, reactor::Reactor};
+use crate::sys::linux::{reactor::Reactor, routes::own_networks};
 use async_executor::LocalExecutor;
 use std::cell::RefCell;
 use std::io;
@@ -57,8 +58,7 @@ impl RelayShared {
 
     /// Whether an address is public and not this machine's own, or allowed in the lab.
     pub fn is_allowed(&self, address: std::net::IpAddr) -> bool {
-        self.refresh_addresses();
-        self.addresses.borrow().judge(address).is_ok()
+        self.refresh_addresses().is_ok() && self.addresses.borrow().judge(address).is_ok()
     }
 
     /// Replaces the resolver and the address guard, after a change of the configuration.
@@ -67,14 +67,17 @@ impl RelayShared {
         *self.addresses.borrow_mut() = addresses;
     }
 
-    /// Reads the interfaces' addresses anew if what is known is old. If the kernel will not tell, the old ones stand.
-    pub(super) fn refresh_addresses(&self) {
+    /// Reads the owner's networks anew if what is known is old.
+    ///
+    /// # Errors
+    /// [`Refusal::AddressDenied`] if the kernel will not tell: without them the router's own networks are not known.
+    pub(super) fn refresh_addresses(&self) -> Result<(), Refusal> {
         let now = self.gate.now().mono_ms();
-        if self.addresses.borrow().is_stale(now)
-            && let Ok(interfaces) = net::interfaces()
-        {
-            self.addresses.borrow_mut().refresh(interfaces, now);
+        if self.addresses.borrow().is_stale(now) {
+            let networks = own_networks().map_err(|_| Refusal::AddressDenied)?;
+            self.addresses.borrow_mut().refresh(networks, now);
         }
+        Ok(())
     }
 
     /// A deadline for a step of an admitted connection.

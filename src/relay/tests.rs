@@ -1,4 +1,5 @@
 //! The relay on loopback sockets, with a gate that the test holds.
+mod peer;
 mod support;
 
 use super::connect;
@@ -6,6 +7,7 @@ use super::pump::PlainTunnel;
 use super::tls_pump::TlsTunnel;
 use crate::policy::refusal::Refusal;
 use crate::session::{Denied, Ending, Outcome, Phase};
+use peer::*;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
@@ -104,12 +106,13 @@ fn a_refused_hello_gets_its_alert_and_the_target_nothing() {
 #[test]
 fn a_hello_that_does_not_come_is_told_when_the_node_says() {
     let relay = Relay::start(Setup::default());
-    let (mut buyer, _target) = relay.open();
+    let (mut buyer, mut target) = relay.open();
     buyer.write_all(&hello("origin.test")[..100]).unwrap();
     assert_eq!(relay.phase(), Phase::Hello);
     relay.end(Ending::HelloTimeout);
     assert_eq!(rest(&mut buyer), alert(49));
     assert_eq!(relay.ended().outcome, Outcome::Refused(Refusal::HelloTimeout));
+    assert!(is_reset(&mut target), "it is let go although the buyer lingers");
 }
 
 #[test]
@@ -287,6 +290,25 @@ fn bytes_that_a_killed_target_never_took_are_not_counted() {
 }
 
 #[test]
+fn a_fin_on_its_way_to_a_killed_target_is_no_byte() {
+    let relay = Relay::start(Setup::default());
+    let (mut buyer, mut target) = relay.open_through();
+    buyer.write_all(&pattern(400_000, 8)).unwrap();
+    buyer.finish();
+    pause(100);
+    assert_eq!(relay.phase(), Phase::HalfClosed, "all of it is with the kernel, the FIN behind it");
+    relay.end(Ending::Reset);
+    let ended = relay.ended();
+    let mut taken = 0;
+    let mut piece = vec![0; 1 << 16];
+    while let Ok(n @ 1..) = target.read(&mut piece) {
+        taken += n as u64;
+    }
+    assert!(ended.uncounted > 0, "the target's window was full, so some was on its way");
+    assert_eq!(ended.egress - hello("origin.test").len() as u64, taken);
+}
+
+#[test]
 fn a_buyer_that_does_not_read_holds_the_target_back() {
     for over_tls in [false, true] {
         let relay = Relay::start(Setup { tls: over_tls, ..Setup::default() });
@@ -339,6 +361,47 @@ fn silent_strangers_make_room_for_the_next() {
         assert!(silent[3].read(&mut [0]).is_err_and(|e| e.kind() == ErrorKind::WouldBlock));
         buyer.finish();
     }
+}
+
+#[test]
+fn a_buyer_may_come_over_a_unix_socket() {
+    let path = std::env::temp_dir().join(format!("echomesh-relay-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let relay = Relay::start_on(listener.into(), "127.0.0.1:0".parse().unwrap(), Setup::default());
+    let mut buyer = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let early = [hello("origin.test"), pattern(300_000, 8)].concat();
+    buyer.write_all(&connect_to_port("origin.test", relay.target_port())).unwrap();
+    let mut target = relay.accept();
+    buyer.write_all(&early).unwrap();
+    let mut got = vec![0; early.len()];
+    target.read_exact(&mut got).unwrap();
+    assert!(got == early);
+    target.write_all(&early).unwrap();
+    drop(target);
+    let mut all = Vec::new();
+    buyer.read_to_end(&mut all).unwrap();
+    assert!(all.ends_with(&early));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn without_tls_only_this_machine_is_served() {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let shared = lone_shared();
+    let refused = async_io::block_on(super::serve_plain(listener, shared)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn the_next_address_is_tried_when_one_refuses() {
+    let relay = Relay::start(Setup::default());
+    let mut buyer = relay.connect();
+    buyer.write_all(&connect_to_port("several.test", relay.target_port())).unwrap();
+    relay.accept();
+    let mut answer = vec![0; connect::ESTABLISHED.len()];
+    buyer.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, connect::ESTABLISHED);
 }
 
 #[test]

@@ -245,7 +245,7 @@ impl Future for TlsTunnel {
                 Err(fault) => End::Fault(fault),
             },
         };
-        finish(end, this.flow.take(), &this.buyer, &this.target);
+        finish(end, this.flow.take(), &this.up, &this.buyer, &this.target);
         Poll::Ready(())
     }
 }

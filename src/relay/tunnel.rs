@@ -1,6 +1,6 @@
 //! One connection of a buyer, from its first byte to the verdict on its ClientHello; then the pump has it.
 use super::buyer::Buyer;
-use super::connect::{self, Ask, MAX_HEAD, Request};
+use super::connect::{self, Ask, Lookout, MAX_HEAD, Request};
 use super::dial::dial;
 use super::pump::PlainTunnel;
 use super::shared::RelayShared;
@@ -44,10 +44,14 @@ pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, deadline: D
 type Head = Result<Request, connect::BadHead>;
 
 async fn read_head(buyer: &mut Buyer, shared: &RelayShared, bytes: &mut Vec<u8>) -> io::Result<Head> {
+    let mut lookout = Lookout::default();
     loop {
         let most = (MAX_HEAD + MAX_HELLO).saturating_sub(bytes.len());
         if buyer.read(bytes, most, &shared.scratch).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !lookout.is_due(bytes) {
+            continue;
         }
         match connect::parse(bytes) {
             Ok(None) => {}
@@ -117,6 +121,8 @@ async fn carry(mut buyer: Buyer, shared: Rc<RelayShared>, flow: Flow, target: Ta
         }
         Ok(Err(Stop::Gone)) => net::reset(io.as_fd()),
         Err(Ending::HelloTimeout) => {
+            net::reset(io.as_fd());
+            drop(io);
             flow.finish(Outcome::Refused(Refusal::HelloTimeout));
             alert(buyer, &shared, Refusal::HelloTimeout).await;
         }

@@ -41,6 +41,12 @@ class Told(unittest.TextTestResult):
         self._line("FAIL", test)
         print(self.failures[-1][1], flush=True)
 
+    def addSubTest(self, test, subtest, err):
+        unittest.TestResult.addSubTest(self, test, subtest, err)
+        if err:
+            self._line("FAIL", subtest)
+            print((self.failures or self.errors)[-1][1] if issubclass(err[0], test.failureException) else self.errors[-1][1], flush=True)
+
     def addSkip(self, test, reason):
         unittest.TestResult.addSkip(self, test, reason)
         print(f"skipped {test}: {reason}", flush=True)

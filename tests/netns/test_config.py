@@ -1,7 +1,6 @@
 """PUT /config: whole or not at all, kept, live. And what a release binary refuses."""
 import json
 
-from harness.hello import client_hello
 from harness.netns import NODE_WAN
 from harness.node import merged
 from harness.process import Process
@@ -67,7 +66,7 @@ class Config(World):
         path = self.directory / "bad.json"
         path.write_text(json.dumps(merged(self.node.config, changes)), encoding="utf-8")
         words = [NODE_BINARY, "run", "--config", str(path), "--run-dir", str(self.directory / "bad-run"), "--state-dir", str(self.directory / "bad-state")]
-        child = Process(self.topology.node.command(*words), self.directory / "bad.log")
+        child = Process(self.topology.node.command(*words), self.directory / f"bad-{self.id()}.log")
         self.addCleanup(child.kill)
         self.assertEqual(child.wait(10), 78, child.text())
         return child.text()
@@ -88,9 +87,9 @@ class Config(World):
         node = Node(self.topology.node, self.directory / "bare", NODE_BINARY, self.lab, coordinator={"url": None, "publicKey": None, "caFile": None})
         node.config["coordinator"] = {}
         node.config["relay"]["listen"] = f"{NODE_WAN}:9443"
+        node.options = ["--api", "off"]
         before = [n["nodeId"] for n in self.lab.get("/nodes")]
         status = node.start().status()
         self.addCleanup(node.stop)
         self.assertEqual(status["state"], "unconfigured")
         self.assertEqual([n["nodeId"] for n in self.lab.get("/nodes")], before)
-        _ = client_hello

@@ -3,7 +3,6 @@ import statistics
 import time
 
 from harness.control import wait_for
-from harness.hello import client_hello
 from harness.stream import RESET, ending
 from harness.world import World
 
@@ -83,4 +82,3 @@ class Figures(World):
         before = sizes()
         time.sleep(12)
         self.assertEqual(sizes(), before)
-        _ = client_hello

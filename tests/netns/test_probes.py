@@ -11,12 +11,8 @@ def ago(seconds):
 
 
 class Probes(World):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.session = cls.lab.open()
-
     def setUp(self):
+        self.session = self.lab.open()
         self.addCleanup(self.lab.fault, "clear")
 
     def tearDown(self):
@@ -43,11 +39,11 @@ class Probes(World):
 
     def test_the_smallest_and_the_greatest_size_pass(self):
         for size in [1 << 20, 64 << 20]:
-            self.assertEqual(self.probe(60, size=size)["verdict"], "passed")
+            self.assertEqual(self.probe(60, size=size).get("verdict"), "passed")
 
     def test_follow_ups_in_a_row_are_answered(self):
         before = self.served()
-        self.assertEqual(self.probe(followUps=3)["verdict"], "passed")
+        self.assertEqual(self.probe(followUps=3).get("verdict"), "passed")
         end = time.monotonic() + 20
         while self.served() < before + 4 and time.monotonic() < end:
             time.sleep(0.1)
@@ -84,30 +80,33 @@ class Probes(World):
         self.assertEqual(len(self.target.connections), connections)
 
     def test_an_approved_name_that_points_inside_is_not_fetched(self):
+        self.addCleanup(time.sleep, 1.5)
         self.addCleanup(self.lab.post, "/zone", {"name": "endpoint.lab.test", "addresses": ["44.10.0.90"], "ttl": 1})
         self.lab.post("/zone", {"name": "endpoint.lab.test", "addresses": ["192.168.1.10"], "ttl": 1})
         self.node.stop()
         self.node.start()
-        self.node.wait_state("idle", "active")
+        self.session = self.lab.open()
         done = self.probe(30)
         self.assertEqual(done["verdict"], "refused", done)
         self.assertIn(done["refused"], ("endpoint-denied", "fetch-failed"))
 
     def test_a_nonce_is_answered_once_over_a_restart_too(self):
         nonce = base64.b64encode(os.urandom(18)).decode()
-        self.assertEqual(self.probe(overrides={"nonce": nonce})["verdict"], "passed")
+        self.assertEqual(self.probe(overrides={"nonce": nonce}).get("verdict"), "passed")
         self.node.kill()
         self.node.start()
-        self.node.wait_state("idle", "active")
+        self.session = self.lab.open()
         before = self.served()
         self.probe(8, overrides={"nonce": nonce})
+        time.sleep(1.5)
         self.assertEqual(self.served(), before)
+        # The lab takes `nonce-reused` for a second answer.
         self.lab.post("/violations")
 
     def test_what_the_endpoint_gets_wrong(self):
         for fault, slug in [
             ("probe-signature", "endpoint-untrusted"), ("probe-hash", "endpoint-untrusted"), ("probe-nonce", "endpoint-untrusted"),
-            ("probe-trailer", "endpoint-untrusted"), ("probe-short", "fetch-failed"), ("probe-status", "fetch-failed"),
+            ("probe-trailer", "fetch-failed"), ("probe-short", "fetch-failed"), ("probe-status", "fetch-failed"),
         ]:
             with self.subTest(fault):
                 self.lab.fault(fault)

@@ -1,5 +1,6 @@
 //! A relay in a thread of its own, its gate, and both of its peers.
 use super::super::{RelayShared, serve_plain, serve_tls};
+use super::peer::{PATIENCE, Peer, client_config, connect_to_port, dial, hello, pause};
 use crate::clock::Clock;
 use crate::dns::{Answer, Lookup, ResolveError, Resolver};
 use crate::policy::addresses::AddressGuard;
@@ -13,20 +14,17 @@ use crate::time::Now;
 use crate::tls::server::{Acceptor, ServerKey};
 use async_executor::LocalExecutor;
 use async_io::Timer;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::cell::RefCell;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a test wants of the relay.
 pub struct Setup {
@@ -143,6 +141,7 @@ impl Resolver for TestNames {
         };
         let found = match host {
             "origin.test" => answer(vec![ip("127.0.0.1")], &["cdn.test"]),
+            "several.test" => answer(vec![ip("127.0.0.9"), ip("127.0.0.1")], &[]),
             "private.test" => answer(vec![ip("192.168.0.1")], &[]),
             "mixed.test" => answer(vec![ip("127.0.0.1"), ip("fd00::1")], &[]),
             "alias.test" => answer(vec![ip("127.0.0.1")], &["blocked.test"]),
@@ -166,6 +165,10 @@ impl Relay {
     pub fn start(setup: Setup) -> Relay {
         let listener = crate::sys::linux::net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
+        Relay::start_on(listener.into(), address, setup)
+    }
+
+    pub fn start_on(listener: OwnedFd, address: SocketAddr, setup: Setup) -> Relay {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (sender, ended) = channel();
         let (tls, thread_seen) = (setup.tls.then(client_config), seen.clone());
@@ -255,7 +258,7 @@ impl Relay {
     }
 }
 
-fn run(listener: TcpListener, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<Ended>) {
+fn run(listener: OwnedFd, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<Ended>) {
     let executor = Rc::new(LocalExecutor::new());
     let account = Rc::new(TestAccount {
         clock: Clock::new(),
@@ -273,12 +276,27 @@ fn run(listener: TcpListener, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sende
     let served = crate::sys::linux::reactor::block_on(executor.run(async {
         if setup.tls {
             let acceptor = Acceptor::new(ServerKey::generate().unwrap(), &["relay.test".to_owned()]).unwrap();
-            serve_tls(listener, Rc::new(acceptor), shared).await.unwrap();
+            serve_tls(listener.into(), Rc::new(acceptor), shared).await.unwrap();
         } else {
             serve_plain(listener, shared).await.unwrap();
         }
     }));
     served.unwrap();
+}
+
+/// What a listener needs, with nobody behind it.
+pub fn lone_shared() -> Rc<RelayShared> {
+    let account = Rc::new(TestAccount {
+        clock: Clock::new(),
+        tokens: RefCell::default(),
+        waiting: RefCell::default(),
+        flows: RefCell::default(),
+        seen: Arc::default(),
+        ended: channel().0,
+    });
+    let gate = Rc::new(TestGate { account, denied: None });
+    RelayShared::new(gate, Rc::new(TestNames), AddressGuard::default(), Rc::new(LocalExecutor::new()))
+        .unwrap()
 }
 
 /// Carries the test's orders to the flows, and gives tokens.
@@ -299,189 +317,5 @@ async fn tick(account: Rc<TestAccount>, bytes_per_ms: Option<usize>, shared: Rc<
             account.tokens.borrow_mut().iter_mut().for_each(|t| *t = (*t + rate).min(10 * rate));
             account.waiting.borrow_mut().drain(..).for_each(Waker::wake);
         }
-    }
-}
-
-/// A buyer's end of a tunnel.
-pub enum Peer {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
-}
-
-impl Peer {
-    pub fn socket(&mut self) -> &mut TcpStream {
-        match self {
-            Peer::Plain(s) => s,
-            Peer::Tls(t) => &mut t.sock,
-        }
-    }
-
-    pub fn into_socket(self) -> TcpStream {
-        match self {
-            Peer::Plain(s) => s,
-            Peer::Tls(t) => t.sock,
-        }
-    }
-
-    pub fn plain(&self) -> &TcpStream {
-        match self {
-            Peer::Plain(s) => s,
-            Peer::Tls(_) => panic!("not plain"),
-        }
-    }
-
-    /// Ends this half: a FIN, over TLS a close_notify before it.
-    pub fn finish(&mut self) {
-        if let Peer::Tls(t) = self {
-            t.conn.send_close_notify();
-            t.flush().unwrap();
-        }
-        self.socket().shutdown(Shutdown::Write).unwrap();
-    }
-
-    /// Sends all of it and ends this half while it reads everything.
-    pub fn exchange(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut got = Vec::new();
-        match self {
-            Peer::Plain(stream) => {
-                let (mut out, bytes) = (stream.try_clone().unwrap(), bytes.to_vec());
-                let sender = std::thread::spawn(move || {
-                    out.write_all(&bytes).unwrap();
-                    out.shutdown(Shutdown::Write).unwrap();
-                });
-                stream.read_to_end(&mut got).unwrap();
-                sender.join().unwrap();
-            }
-            Peer::Tls(stream) => {
-                // One thread for both: small steps, so that neither side fills up.
-                let mut piece = vec![0; 1 << 16];
-                for chunk in bytes.chunks(1 << 14) {
-                    stream.write_all(chunk).unwrap();
-                    stream.sock.set_nonblocking(true).unwrap();
-                    while let Ok(n @ 1..) = stream.read(&mut piece) {
-                        got.extend_from_slice(&piece[..n]);
-                    }
-                    stream.sock.set_nonblocking(false).unwrap();
-                }
-                self.finish();
-                self.read_to_end(&mut got).unwrap();
-            }
-        }
-        got
-    }
-}
-
-impl Read for Peer {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Peer::Plain(s) => s.read(buffer),
-            Peer::Tls(t) => t.read(buffer),
-        }
-    }
-}
-
-impl Write for Peer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Peer::Plain(s) => s.write(bytes),
-            Peer::Tls(t) => t.write(bytes),
-        }
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Peer::Plain(s) => s.flush(),
-            Peer::Tls(t) => t.flush(),
-        }
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test's peer blocks in its own thread")]
-fn dial(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test's thread waits")]
-pub fn pause(ms: u64) {
-    std::thread::sleep(Duration::from_millis(ms));
-}
-
-/// Closes a connection by a reset.
-pub fn reset(stream: TcpStream) {
-    use std::os::fd::AsFd;
-    crate::sys::linux::net::reset(stream.as_fd());
-}
-
-pub fn connect_to(host: &str) -> Vec<u8> {
-    connect_to_port(host, 443)
-}
-
-pub fn connect_to_port(host: &str, port: u16) -> Vec<u8> {
-    format!("CONNECT {host}:{port} HTTP/1.1\r\nProxy-Authorization: Basic YTpi\r\n\r\n").into_bytes()
-}
-
-/// A small TLS 1.2 hello; without a server name if it is empty.
-pub fn hello(name: &str) -> Vec<u8> {
-    let vec16 = |b: &[u8]| [&u16::try_from(b.len()).unwrap().to_be_bytes()[..], b].concat();
-    let mut body = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1], &[1, 0]].concat();
-    let mut extensions = [&[0, 23][..], &vec16(&[])].concat();
-    if !name.is_empty() {
-        let list = vec16(&[&[0][..], &vec16(name.as_bytes())].concat());
-        extensions.extend([&[0, 0][..], &vec16(&list)].concat());
-    }
-    extensions.extend([&[0, 21][..], &vec16(&[0; 100])].concat());
-    body.extend(vec16(&extensions));
-    [&[22, 3, 1][..], &vec16(&[&[1, 0][..], &vec16(&body)].concat())].concat()
-}
-
-pub fn pattern(length: usize, seed: u32) -> Vec<u8> {
-    (0..length as u32).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13) as u8).collect()
-}
-
-fn client_config() -> Arc<ClientConfig> {
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-        .with_no_client_auth();
-    Arc::new(config)
-}
-
-/// The test knows whom it talks to.
-#[derive(Debug)]
-struct AnyCertificate;
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        default_provider().signature_verification_algorithms.supported_schemes()
     }
 }

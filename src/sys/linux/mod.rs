@@ -4,4 +4,5 @@ pub mod local_time;
 pub mod net;
 pub mod pipe;
 pub mod reactor;
+pub mod routes;
 pub mod signals;

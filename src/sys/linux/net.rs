@@ -1,9 +1,13 @@
 //! Sockets: what the relay needs beyond reading and writing.
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 /// Connections that wait for `accept`.
@@ -13,17 +17,61 @@ const BACKLOG: i32 = 1024;
 const TCPI_RTT: usize = 68;
 const TCP_INFO_BYTES: usize = TCPI_RTT + 4;
 
-/// A listening TCP socket; what it accepts has `TCP_NODELAY` from it, which saves a call for each connection.
+/// A listening TCP socket.
 ///
 /// # Errors
 /// The kernel's: the address is not ours, or in use.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let fd = tcp_socket(address)?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
-    sockopt::set_tcp_nodelay(&fd, true)?;
     rustix::net::bind(&fd, &address)?;
     rustix::net::listen(&fd, BACKLOG)?;
     Ok(fd.into())
+}
+
+/// A listening Unix socket. One that a killed program left there is replaced; one that answers is another program's, and
+/// what is no socket is somebody's file.
+///
+/// # Errors
+/// [`io::ErrorKind::AddrInUse`], or the kernel's.
+pub fn listen_unix(path: &Path) -> io::Result<OwnedFd> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "there is a file that is no socket"));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens there"));
+        }
+        Ok(_) => fs::remove_file(path)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    Ok(UnixListener::bind(path)?.into())
+}
+
+/// Makes a listener fit for the relay, whoever opened it. What it accepts inherits `TCP_NODELAY`: without it a small
+/// record waits 40 ms for the acknowledgement of the one before, and to set it on each connection costs a call.
+///
+/// # Errors
+/// The kernel's.
+pub fn prepare_listener(listener: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::io::ioctl_fionbio(listener, true)?;
+    rustix::net::listen(listener, BACKLOG)?;
+    if rustix::net::getsockname(listener).is_ok_and(|a| SocketAddr::try_from(a).is_ok()) {
+        sockopt::set_tcp_nodelay(listener, true)?;
+    }
+    Ok(())
+}
+
+/// Raises the process's soft limit of descriptors to the hard one: each tunnel has two, and the usual 1024 is meant for
+/// programs that use select(2).
+///
+/// # Errors
+/// The kernel's; the limit then stays.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
 /// Starts to connect. The socket becomes writable when that has succeeded or failed; [`connected`] tells which.
@@ -97,15 +145,17 @@ pub fn handshake_rtt_us(fd: BorrowedFd<'_>) -> Option<u64> {
     (result == 0 && length as usize == TCP_INFO_BYTES && rtt > 0).then_some(rtt)
 }
 
-/// Bytes written that the peer has not acknowledged.
-pub fn unacknowledged(fd: BorrowedFd<'_>) -> u64 {
+/// Bytes written that the peer has not acknowledged. The kernel counts a FIN behind them as one more.
+pub fn unacknowledged(fd: BorrowedFd<'_>, fin_sent: bool) -> u64 {
     let mut bytes: libc::c_int = 0;
     // SAFETY: TIOCOUTQ (SIOCOUTQ) writes one int to the address it is given.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+    let bytes = if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 };
+    bytes.saturating_sub(u64::from(fin_sent))
 }
 
-/// The addresses of all interfaces with their prefix lengths: the connected routes.
+/// The addresses of all interfaces with their prefix lengths, and the other ends of point-to-point lines: the connected
+/// routes.
 ///
 /// # Errors
 /// The kernel's.
@@ -125,6 +175,10 @@ pub fn interfaces() -> io::Result<Vec<(IpAddr, u8)>> {
             let full = if address.is_ipv4() { 32 } else { 128 };
             prefixes.push((address, mask.map_or(full, prefix_length)));
         }
+        let point_to_point = entry.ifa_flags & libc::IFF_POINTOPOINT.cast_unsigned() != 0;
+        // SAFETY: of a point-to-point interface it is null or the other end's socket address.
+        let other_end = if point_to_point { unsafe { ip_of(entry.ifa_ifu) } } else { None };
+        prefixes.extend(other_end.map(|a| (a, if a.is_ipv4() { 32 } else { 128 })));
         next = entry.ifa_next;
     }
     // SAFETY: `list` came from getifaddrs, and nothing refers to it any more.
@@ -173,6 +227,20 @@ pub fn is_local(listener: impl AsFd) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unix_listener_replaces_a_dead_socket_and_nothing_else() {
+        let path = std::env::temp_dir().join(format!("echomesh-listen-{}", std::process::id()));
+        fs::write(&path, "the owner's").unwrap();
+        assert_eq!(listen_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "the owner's");
+        fs::remove_file(&path).unwrap();
+        let first = listen_unix(&path).unwrap();
+        assert_eq!(listen_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        drop(listen_unix(&path).unwrap());
+        fs::remove_file(&path).unwrap();
+    }
     use std::io::{Read, Write};
 
     #[test]
@@ -200,9 +268,27 @@ mod tests {
         client.write_all(b"abc").unwrap();
         let mut got = [0; 3];
         server.read_exact(&mut got).unwrap();
-        assert_eq!(unacknowledged(client.as_fd()), 0);
+        assert_eq!(unacknowledged(client.as_fd(), false), 0);
         reset(client.as_fd());
         assert_eq!(server.read(&mut got).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn what_a_prepared_listener_accepts_sends_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        prepare_listener(listener.as_fd()).unwrap();
+        let _client = connect(listener.local_addr().unwrap()).unwrap();
+        let accepted =
+            std::iter::from_fn(|| Some(accept(listener.as_fd()).unwrap())).flatten().next().unwrap();
+        assert!(sockopt::tcp_nodelay(accepted).unwrap());
+    }
+
+    #[test]
+    fn the_descriptor_limit_rises_to_the_hard_one() {
+        use rustix::process::{Resource, getrlimit};
+        raise_descriptor_limit().unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
     }
 
     #[test]

@@ -101,7 +101,8 @@ class Lab:
 
     def answer(self, seconds=10, **overrides):
         """Queues an `open`; gives what the node answers: `accepted` or the refusal's reason."""
-        return self.post("/open", {**overrides, "waitMs": int(seconds * 1000)})["answer"]
+        made = self.post("/open", overrides)["sessionId"]
+        return wait_for("an answer", lambda: self.session(made)["opens"][-1]["answer"], seconds)
 
     def origin(self):
         """Bytes at the origin's socket so far: received, sent."""
@@ -123,7 +124,8 @@ class Lab:
 
         def reached():
             found.update(self.session(session_id) or {})
-            return found.get("state") == state
+            passed = [t["transition"] for t in found.get("transitions", [])]
+            return found.get("state") == state or state in passed
 
         try:
             wait_for(f"session {state}", reached, seconds)
@@ -133,6 +135,11 @@ class Lab:
 
     def verdict(self, session):
         return self.get("/verdict", sessionId=session.id)
+
+    def resync(self):
+        """Waits until the node has the coordinator's time: two heartbeats from now on were answered."""
+        before = self.get("/nodes")[0]["heartbeats"]
+        wait_for("two heartbeats", lambda: self.get("/nodes")[0]["heartbeats"] >= before + 2, 60)
 
     def violations(self):
         return self.get("/violations")

@@ -21,7 +21,7 @@ class Node:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config_file = self.directory / "config.json"
         self.run_dir, self.state_dir = self.directory / "run", self.directory / "state"
-        self.process, self.ready_ms = None, None
+        self.process, self.ready_ms, self.options = None, None, []
         self.config = merged(base_config(self.directory, lab), changes)
 
     # ---- life
@@ -29,7 +29,7 @@ class Node:
     def start(self, wait=True):
         self.config_file.write_text(json.dumps(self.config, indent=1), encoding="utf-8")
         os.chmod(self.config_file, 0o600)
-        words = [self.binary, "run", "--config", self.config_file, "--run-dir", self.run_dir, "--state-dir", self.state_dir]
+        words = [self.binary, "run", "--config", self.config_file, "--run-dir", self.run_dir, "--state-dir", self.state_dir, *self.options]
         for name in ["api.sock", "api.token"]:
             (self.run_dir / name).unlink(missing_ok=True)
         start = time.monotonic()
