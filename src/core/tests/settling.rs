@@ -187,6 +187,18 @@ fn an_orderly_end_settles_everything_even_if_a_flow_does_not_end() {
 }
 
 #[test]
+fn a_transition_refused_for_good_is_alerted_until_one_is_taken() {
+    use crate::coordinator::node::Posted;
+    let mut bench = Bench::active("", "{}");
+    let Some(Outgoing::Transition(body)) = bench.node.next_outgoing() else { panic!() };
+    bench.node.transition_posted(&body, Posted::Refused(Default::default()));
+    assert_eq!(bench.queued(ID), ["active"], "it is not posted again");
+    assert!(bench.has_alert("transition-refused"));
+    bench.take_all();
+    assert!(!bench.has_alert("transition-refused"));
+}
+
+#[test]
 fn refused_bundles_are_kept_for_seven_days_with_their_alert() {
     let mut bench = Bench::active("", "{}");
     bench.close(ID, "budget");
