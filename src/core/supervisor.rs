@@ -34,6 +34,8 @@ pub struct Supervisor {
     acceptor: Rc<Acceptor>,
     vault: Vault,
     time: Arc<CertificateTime>,
+    /// The configuration that options which need a restart are still in force of.
+    started: Rc<Config>,
     resolver: RefCell<Rc<dyn Resolver>>,
     listeners: RefCell<Listeners>,
     link: RefCell<Option<Link>>,
@@ -71,6 +73,7 @@ impl Supervisor {
             acceptor,
             vault,
             time,
+            started: config,
             resolver: RefCell::new(resolver),
             listeners: RefCell::default(),
             link: RefCell::default(),
@@ -120,6 +123,15 @@ impl Supervisor {
         match done {
             Ok(()) => self.node.clear_alert("listen-failed"),
             Err(e) => self.node.alert("listen-failed", &e),
+        }
+    }
+
+    /// A certificate for other names, and the request for the coordinator's.
+    fn rename(&self, names: &[String]) {
+        let csr = (!names.is_empty()).then(|| self.acceptor.key().csr(names)).transpose();
+        match self.acceptor.set_names(names).and(csr) {
+            Ok(csr) => self.node.identity.borrow_mut().csr = csr,
+            Err(e) => self.node.alert("certificate-refused", &e.to_string()),
         }
     }
 
@@ -188,7 +200,10 @@ impl Services for Supervisor {
 
     fn certificate(&self, pem: &str) {
         match self.acceptor.set_certificate(pem) {
-            Ok(()) => crate::info!("the listener has the certificate that the coordinator returned"),
+            Ok(()) => {
+                crate::info!("the listener has the certificate that the coordinator returned");
+                self.node.clear_alert("certificate-refused");
+            }
             Err(e) => self.node.alert("certificate-refused", &e.to_string()),
         }
     }
@@ -226,10 +241,8 @@ impl Services for Supervisor {
             *self.resolver.borrow_mut() = resolver(new, &self.node, &self.time);
         }
         self.relay.reconfigure(self.resolver(), guard(new));
-        if old.relay.names != new.relay.names
-            && let Err(e) = self.acceptor.set_names(&new.relay.names)
-        {
-            self.node.alert("certificate-refused", &e.to_string());
+        if old.relay.names != new.relay.names {
+            self.rename(&new.relay.names);
         }
         self.listen_again(old, new);
         if changes.needs(Apply::Reconnect) {
@@ -237,9 +250,11 @@ impl Services for Supervisor {
         } else if let Some(client) = self.client() {
             client.register_again();
         }
-        if changes.needs(Apply::Restart) {
+        if diff(&self.started, new).needs(Apply::Restart) {
             self.node
                 .alert("restart-needed", "A changed option takes effect when the node is started again.");
+        } else {
+            self.node.clear_alert("restart-needed");
         }
     }
 }

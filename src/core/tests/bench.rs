@@ -1,11 +1,12 @@
 //! A node on the bench, and a coordinator and buyers that do what a test says.
+use super::services::FakeServices;
 use crate::clock::Clock;
 use crate::config::{self, Config, Face, Platform};
 use crate::coordinator::node::{Node as _, Outgoing, Posted};
 use crate::coordinator::wire::{BundleResult, BundleStatus, Signal};
 use crate::core::ledger::AccessLog;
 use crate::core::node::{Node, Parts};
-use crate::core::services::{Identity, Machine, Services};
+use crate::core::services::Identity;
 use crate::encoding::b3;
 use crate::json::{Value, object, parse};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore, Scratch};
@@ -14,8 +15,6 @@ use crate::policy::schedule::LocalTime;
 use crate::session::{Credentials, Denied, Direction, Ending, Flow, Gate, Target};
 use crate::signed::{Kind, NodeKey, sign};
 use crate::time::{Now, Unix};
-use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -60,45 +59,6 @@ pub fn open_order(id: &str, now: i64) -> Value {
         ("policyProfile", profile("{}")),
         ("limits", object::<&str>([])),
     ])
-}
-
-/// What the node asks for is written down; nothing is done.
-#[derive(Default)]
-pub struct FakeServices {
-    pub calls: RefCell<Vec<&'static str>>,
-    /// Microseconds of processor time that the process is said to have used.
-    pub cpu_us: Cell<u64>,
-}
-
-impl FakeServices {
-    fn note(&self, call: &'static str) {
-        self.calls.borrow_mut().push(call);
-    }
-}
-
-impl Services for FakeServices {
-    fn is_allowed(&self, _: IpAddr) -> bool {
-        true
-    }
-    fn certificate(&self, _: &str) {
-        self.note("certificate");
-    }
-    fn registered(&self) {
-        self.note("registered");
-    }
-    fn outbox_changed(&self) {
-        self.note("outbox");
-    }
-    fn state_changed(&self) {
-        self.note("state");
-    }
-    fn config_changed(&self, _: &Config, _: &Config) {
-        self.note("config");
-    }
-    fn machine(&self) -> Machine {
-        let (board, kernel) = ("test-board".to_owned(), "6.1".to_owned());
-        Machine { board, kernel, rss_kb: 4096, cpu_us: self.cpu_us.get() }
-    }
 }
 
 /// All of it.

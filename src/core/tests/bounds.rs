@@ -154,5 +154,5 @@ fn the_journal_does_not_keep_what_nobody_reads_again() {
     bench.policy(None, profile(&order), "{}", 0);
     assert_eq!(bench.refusal(ID, "name-4999.some.example"), Some(Refusal::DomainBlocked));
     let length = std::fs::metadata(bench.dir.0.join("journal")).unwrap().len();
-    assert!(length < 8192, "{length}");
+    assert!(length < 2000, "{length}");
 }

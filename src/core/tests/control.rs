@@ -118,7 +118,8 @@ fn a_session_whose_time_comes_outside_the_schedule_begins_with_it() {
     bench.open(ID, &format!(r#"{{"notBefore":"{}"}}"#, Unix(START + 310)));
     bench.pass(349);
     assert_eq!(bench.queued(ID), ["accepted"]);
-    bench.pass(1);
+    bench.pass_ms(1000);
+    bench.node.tick();
     assert_eq!(bench.queued(ID), ["accepted", "active"], "in the turn in which the schedule opens");
 }
 

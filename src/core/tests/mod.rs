@@ -10,6 +10,7 @@ mod property;
 mod quotas;
 mod rules;
 mod schema;
+mod services;
 mod settling;
 mod words;
 

@@ -134,6 +134,19 @@ fn a_session_is_remembered_for_a_day_after_its_end() {
 }
 
 #[test]
+fn an_id_is_not_free_while_anything_of_its_session_is_unanswered() {
+    let mut bench = Bench::active("", "{}");
+    bench.jump(90_000);
+    bench.tick();
+    bench.open(ID, "{}");
+    let bundle = bench.node.durable.borrow().bundles.len();
+    assert_eq!((bench.queued(ID).last().unwrap().as_str(), bundle), ("refused duplicate-session", 1));
+    bench.take_all();
+    bench.open(ID, "{}");
+    assert_eq!(bench.queued(ID), ["accepted", "active"]);
+}
+
+#[test]
 fn accepted_carries_the_lower_of_both_sides_limits() {
     let config = "network: { maxMbps: 50, maxGBPerDay: 9, perSession: { maxMbps: 5, maxConnections: 7 } }";
     let mut bench = Bench::with(config);

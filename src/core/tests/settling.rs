@@ -31,7 +31,9 @@ fn a_session_lives_and_settles_with_the_sum_of_its_bundles() {
     }
     assert_eq!((int(&totals, "bytesIngress"), int(&totals, "bytesEgress")), (57_000, 1000));
     assert_eq!(int(&totals, "bundles"), 2);
-    assert_eq!(bench.refusal(ID, "a.test"), Some(Refusal::SessionClosed), "known as closed");
+    assert_eq!(bench.refusal(ID, "a.test"), Some(Refusal::SessionClosed));
+    bench.pass(3600);
+    assert_eq!(bench.refusal(ID, "a.test"), Some(Refusal::AuthRequired), "forgotten at its expiresAt");
 }
 
 #[test]
@@ -182,6 +184,18 @@ fn an_orderly_end_settles_everything_even_if_a_flow_does_not_end() {
     bench.take_all();
     assert_eq!(bench.posted(ID), ["accepted", "active", "closing stopped", "settled"]);
     assert_eq!((bench.bundles.len(), int(&bench.bundles[0], "bytesIngress")), (1, 500));
+}
+
+#[test]
+fn a_transition_refused_for_good_is_alerted_until_one_is_taken() {
+    use crate::coordinator::node::Posted;
+    let mut bench = Bench::active("", "{}");
+    let Some(Outgoing::Transition(body)) = bench.node.next_outgoing() else { panic!() };
+    bench.node.transition_posted(&body, Posted::Refused(Default::default()));
+    assert_eq!(bench.queued(ID), ["active"], "it is not posted again");
+    assert!(bench.has_alert("transition-refused"));
+    bench.take_all();
+    assert!(!bench.has_alert("transition-refused"));
 }
 
 #[test]
