@@ -31,7 +31,7 @@ fn a_session_lives_and_settles_with_the_sum_of_its_bundles() {
     }
     assert_eq!((int(&totals, "bytesIngress"), int(&totals, "bytesEgress")), (57_000, 1000));
     assert_eq!(int(&totals, "bundles"), 2);
-    assert_eq!(bench.refusal(ID, "a.test"), Some(Refusal::AuthRequired), "forgotten");
+    assert_eq!(bench.refusal(ID, "a.test"), Some(Refusal::SessionClosed), "known as closed");
 }
 
 #[test]
