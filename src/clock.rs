@@ -8,33 +8,62 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub struct Clock {
     start: Instant,
     offset_ms: Cell<i64>,
+    #[cfg(test)]
+    given: Cell<Option<Now>>,
 }
 
 impl Clock {
     /// A clock without correction.
     #[allow(clippy::disallowed_methods, reason = "this is the clock file")]
     pub fn new() -> Clock {
-        Clock { start: Instant::now(), offset_ms: Cell::new(0) }
+        Clock {
+            start: Instant::now(),
+            offset_ms: Cell::new(0),
+            #[cfg(test)]
+            given: Cell::new(None),
+        }
     }
 
     /// Both clocks, read together.
-    #[allow(clippy::disallowed_methods, reason = "this is the clock file")]
     pub fn now(&self) -> Now {
-        let mono = Instant::now().saturating_duration_since(self.start);
-        Now {
-            mono_us: u64::try_from(mono.as_micros()).unwrap_or(u64::MAX),
-            unix_ms: system_ms().saturating_add(self.offset_ms.get()),
-        }
+        let read = self.read();
+        Now { unix_ms: read.unix_ms.saturating_add(self.offset_ms.get()), ..read }
     }
 
     /// Corrects the wall clock so that it shows `unix_ms` now.
     pub fn set(&self, unix_ms: i64) {
-        self.offset_ms.set(unix_ms.saturating_sub(system_ms()));
+        self.offset_ms.set(unix_ms.saturating_sub(self.read().unix_ms));
+    }
+
+    /// Both clocks without correction.
+    #[allow(clippy::disallowed_methods, reason = "this is the clock file")]
+    fn read(&self) -> Now {
+        #[cfg(test)]
+        if let Some(given) = self.given.get() {
+            return given;
+        }
+        let mono = Instant::now().saturating_duration_since(self.start);
+        Now { mono_us: u64::try_from(mono.as_micros()).unwrap_or(u64::MAX), unix_ms: system_ms() }
     }
 
     /// Milliseconds added to the system's wall clock.
     pub fn offset_ms(&self) -> i64 {
         self.offset_ms.get()
+    }
+}
+
+#[cfg(test)]
+impl Clock {
+    /// A clock that stands still until it is given another reading.
+    pub fn given(now: Now) -> Clock {
+        let clock = Clock::new();
+        clock.give(now);
+        clock
+    }
+
+    /// The reading of both clocks from now on, before the correction.
+    pub fn give(&self, now: Now) {
+        self.given.set(Some(now));
     }
 }
 

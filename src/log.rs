@@ -3,13 +3,19 @@
 //! A line is at most [`MAX_LINE`] bytes and has no control characters: what a buyer or a coordinator sends cannot forge
 //! a second line. No host names, addresses of buyers, tokens or keys are ever logged.
 use crate::config::Level;
+use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Longest line, in bytes, the line feed not counted.
 pub const MAX_LINE: usize = 512;
 
+/// So many lines are kept for an issue report: at most some 50 kB.
+pub const KEPT: usize = 100;
+
+static RECENT: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
 /// Sets what is logged from now on.
@@ -26,7 +32,22 @@ pub fn enabled(level: Level) -> bool {
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
     if enabled(level) {
         let text = line(level, message);
+        keep(text.trim_end());
         std::io::stderr().write_all(text.as_bytes()).unwrap_or_default();
+    }
+}
+
+/// The last lines that were logged, oldest first.
+pub fn recent() -> Vec<String> {
+    RECENT.lock().map(|lines| lines.iter().cloned().collect()).unwrap_or_default()
+}
+
+fn keep(line: &str) {
+    if let Ok(mut lines) = RECENT.lock() {
+        if lines.len() == KEPT {
+            lines.pop_front();
+        }
+        lines.push_back(line.to_owned());
     }
 }
 
@@ -68,6 +89,14 @@ macro_rules! debug { ($($arg:tt)*) => { $crate::log::write($crate::config::Level
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_lines_are_kept_and_no_more() {
+        (0..=KEPT).for_each(|n| keep(&format!("kept {n}")));
+        let lines = recent();
+        assert_eq!(lines.len(), KEPT);
+        assert!(!lines.iter().any(|l| l == "kept 0"));
+    }
 
     #[test]
     fn a_line_is_bounded_and_stays_one_line() {

@@ -10,7 +10,7 @@
 
 use async_executor::LocalExecutor;
 use echomesh::api::run_dir::RunDir;
-use echomesh::api::{Action, Backend, Health, Problem, listen};
+use echomesh::api::{Action, Archive, Backend, Health, Problem, listen};
 use echomesh::json::{Value, array, object, parse};
 use echomesh::time::Unix;
 use std::cell::RefCell;
@@ -58,7 +58,7 @@ impl Backend for Fake {
     fn close_session(&self, id: &str) -> Result<(), Problem> {
         if id == ID { Ok(()) } else { Err(Problem::session_unknown()) }
     }
-    fn export(&self, since: Option<Unix>) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem> {
+    fn export(&self, _: Archive, since: Option<Unix>) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem> {
         let first = since.map_or(0, |s| s.0);
         Ok(Box::new(
             (first..LINES).map(|n| format!("{{\"t\":{n},\"pad\":\"{}\"}}\n", "x".repeat(80)).into_bytes()),

@@ -61,7 +61,9 @@ def op(name, summary, responses, **more):
 
 def paths():
     since = {"name": "since", "in": "query", "required": False, "schema": ref("Instant"),
-             "description": "Lines from this instant on, inclusive; without it, all that are kept."}
+             "description": "Lines from this instant on, inclusive; of bundles, those whose window had not ended. Without it, all that are kept."}
+    kind = {"name": "kind", "in": "query", "required": False, "schema": {"type": "string", "enum": ["access", "bundles"]},
+            "description": "access (the default), or bundles: metering bundles as they were signed, and settled transitions."}
     if_match = {"name": "If-Match", "in": "header", "required": False, "schema": {"type": "string"},
                 "description": "The ETag of the document that was changed. Without it the document is replaced whatever it was."}
     return {
@@ -77,9 +79,9 @@ def paths():
         "/sessions": {"get": op("sessions", "The open sessions", answers(ok("The sessions.", ref("Sessions"))))},
         "/sessions/{id}": {"delete": op("closeSession", "Close a session", answers(
             {"204": {"description": "Closing has begun; live flows are reset."}}, {404: "No open session has this id."}), parameters=[ID])},
-        "/logs/export": {"get": op("exportLogs", "The access log", answers(
-            ok("JSON lines (one LogLine each), oldest first.", {"type": "string", "description": "Lines of LogLine."}, "application/jsonl"),
-            {422: "since is not an instant.", 500: "The log could not be read."}), parameters=[since])},
+        "/logs/export": {"get": op("exportLogs", "The access log, or what was billed", answers(
+            ok("JSON lines, oldest first: LogLine each, or bundles and settled transitions.", {"type": "string", "description": "Lines of LogLine."}, "application/jsonl"),
+            {422: "since is not an instant, or there is no such kind.", 500: "The log could not be read."}), parameters=[kind, since])},
         "/diagnostics": {"get": op("diagnostics", "What a support case needs, without secrets", answers(ok("The diagnostics.", OBJECT)))},
         "/report": {"post": op("report", "An issue report: version, status, diagnostics, recent log; redacted", answers(
             ok("The report; nothing is sent anywhere.", OBJECT)))},

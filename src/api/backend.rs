@@ -31,6 +31,28 @@ impl Action {
     }
 }
 
+/// What `GET /logs/export` can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Archive {
+    /// The access log: a line for each flow.
+    Access,
+    /// What was billed: bundles as they were signed, and the `settled` body of each session.
+    Bundles,
+}
+
+impl Archive {
+    /// All of them.
+    pub const ALL: [Archive; 2] = [Archive::Access, Archive::Bundles];
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Archive::Access => "access",
+            Archive::Bundles => "bundles",
+        }
+    }
+}
+
 /// The answer to `GET /healthz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -52,8 +74,12 @@ pub trait Backend {
     fn sessions(&self) -> Value;
     /// Closes a session; [`Problem::session_unknown`] if there is none.
     fn close_session(&self, id: &str) -> Result<(), Problem>;
-    /// Pieces of the access log from an instant on, of any size: lines with their line feeds.
-    fn export(&self, since: Option<Unix>) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem>;
+    /// Pieces of an archive from an instant on, of any size: lines with their line feeds.
+    fn export(
+        &self,
+        archive: Archive,
+        since: Option<Unix>,
+    ) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem>;
     /// The body of `GET /diagnostics`.
     fn diagnostics(&self) -> Value;
     /// The last lines of the node's own log, for an issue report.

@@ -11,7 +11,7 @@ pub mod report;
 mod routes;
 pub mod run_dir;
 
-pub use backend::{Action, Backend, Health};
+pub use backend::{Action, Archive, Backend, Health};
 pub use problems::Problem;
 
 use crate::http::request::{Fault, Head};

@@ -1,6 +1,6 @@
 //! What each path and method does.
 use super::problems::{common_fields, json_response};
-use super::{Action, Backend, OPENAPI, Problem, metrics, report};
+use super::{Action, Archive, Backend, OPENAPI, Problem, metrics, report};
 use crate::http::request::Head;
 use crate::http::server::{Body, Response};
 use crate::json::{self, Fields, Value, object};
@@ -148,17 +148,29 @@ fn close_session(node: &dyn Backend, request: &Request<'_>) -> Answer {
 }
 
 fn export(node: &dyn Backend, request: &Request<'_>) -> Answer {
-    let named = request.head.query.split('&').any(|p| p == "since" || p.starts_with("since="));
-    let since = if named {
+    let since = if names(request, "since") {
         let instant = request.head.parameter("since").and_then(|text| Unix::parse(&text));
         let wrong = || Problem::invalid("since must be an instant such as 2025-12-19T14:00:00Z.");
         Some(instant.ok_or_else(wrong)?)
     } else {
         None
     };
+    let archive = if names(request, "kind") {
+        let kind = request.head.parameter("kind").unwrap_or_default();
+        let known = Archive::ALL.map(Archive::name).join(", ");
+        let found = Archive::ALL.into_iter().find(|a| a.name() == kind);
+        found.ok_or_else(|| Problem::invalid(format!("There is no kind \"{kind}\"; there are {known}.")))?
+    } else {
+        Archive::Access
+    };
     let mut response = text("application/jsonl", "");
-    response.body = Body::Stream(node.export(since)?);
+    response.body = Body::Stream(node.export(archive, since)?);
     Ok(response)
+}
+
+/// Whether the query has a parameter, with or without a value.
+fn names(request: &Request<'_>, name: &str) -> bool {
+    request.head.query.split('&').any(|p| p.split('=').next() == Some(name))
 }
 
 fn metrics_response(node: &dyn Backend) -> Response {

@@ -47,8 +47,12 @@ impl Backend for Fake {
     fn close_session(&self, id: &str) -> Result<(), Problem> {
         if id == ID { Ok(()) } else { Err(Problem::session_unknown()) }
     }
-    fn export(&self, since: Option<Unix>) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem> {
-        let first = since.map_or(0, |s| s.0);
+    fn export(
+        &self,
+        archive: Archive,
+        since: Option<Unix>,
+    ) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem> {
+        let first = since.map_or(0, |s| s.0) + if archive == Archive::Bundles { 100 } else { 0 };
         Ok(Box::new((first..first + 3).map(|n| format!("{{\"n\":{n}}}\n").into_bytes())))
     }
     fn diagnostics(&self) -> Value {
@@ -174,6 +178,20 @@ fn the_export_is_streamed_from_an_instant_on() {
         );
         let answer = api.raw(old).await;
         assert!(!answer.contains("chunked") && answer.ends_with("\r\n\r\n{\"n\":0}\n{\"n\":1}\n{\"n\":2}\n"));
+    });
+}
+
+#[test]
+fn the_export_has_two_kinds() {
+    with_api(slow(), |api| async move {
+        let (_, answer) = api.ask("GET /logs/export?kind=bundles", "", "").await;
+        assert!(answer.ends_with("{\"n\":102}\n\r\n0\r\n\r\n"), "{answer}");
+        let (_, answer) = api.ask("GET /logs/export?kind=access&since=1970-01-01T00:00:01Z", "", "").await;
+        assert!(answer.ends_with("{\"n\":3}\n\r\n0\r\n\r\n"), "{answer}");
+        for bad in ["kind", "kind=", "kind=all", "kind=%zz"] {
+            let (status, answer) = api.ask(&format!("GET /logs/export?{bad}"), "", "").await;
+            assert_eq!((status, slug(&answer).as_str()), (422, "invalid"), "{bad}");
+        }
     });
 }
 

@@ -1,8 +1,7 @@
 //! Commands that work on files, without a running node.
 use super::args::Arguments;
-use super::run::config_path;
 use super::{Done, Exit, Failure, out};
-use crate::config::{Face, Platform, commands};
+use crate::config::{Face, Platform, commands, usual_path};
 use crate::meter;
 use std::fs;
 use std::io::Read as _;
@@ -54,7 +53,10 @@ pub fn verify(arguments: &Arguments) -> Done {
 }
 
 fn config_file(arguments: &Arguments) -> PathBuf {
-    arguments.operands.first().map_or_else(|| config_path(arguments), PathBuf::from)
+    arguments
+        .operands
+        .first()
+        .map_or_else(|| usual_path(arguments.value("config").map(Path::new)), PathBuf::from)
 }
 
 fn face(arguments: &Arguments) -> Result<Option<Face>, Failure> {

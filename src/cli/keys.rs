@@ -1,12 +1,11 @@
 //! `keys …`: the node's key, in the file that the configuration names.
 use super::args::Arguments;
 use super::files::{config_failure, read};
-use super::run::config_path;
 use super::{Done, Exit, Failure, out};
 use crate::clock::Clock;
 use crate::config::{self, Platform, Store};
 use crate::vault::{Vault, VaultError, commands};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Any of them.
@@ -32,7 +31,7 @@ pub fn command(arguments: &Arguments) -> Done {
 }
 
 fn vault(arguments: &Arguments) -> Result<Vault, Failure> {
-    let store = Store::open(config_path(arguments), Platform::detect());
+    let store = Store::open(config::usual_path(arguments.value("config").map(Path::new)), Platform::detect());
     let config = store.load().map_err(|e| config_failure(e.into()))?;
     let homeless =
         || Failure::new(Exit::Failed, "HOME is not set; give node.idPath without ~/ in the configuration");

@@ -65,13 +65,14 @@ pub fn control(arguments: &Arguments, action: &str) -> Done {
 
 /// `logs export`
 pub fn export(arguments: &Arguments) -> Done {
+    let kind = if arguments.has("bundles") { "bundles" } else { "access" };
     let path = match arguments.text("since")? {
-        Some(text) if Unix::parse(text).is_some() => format!("/logs/export?since={text}"),
+        Some(text) if Unix::parse(text).is_some() => format!("/logs/export?kind={kind}&since={text}"),
         Some(text) => {
             let message = format!("--since {text}: write an instant such as 2025-12-19T14:00:00Z");
             return Err(Failure::new(Exit::Usage, message));
         }
-        None => "/logs/export".to_owned(),
+        None => format!("/logs/export?kind={kind}"),
     };
     let client = client(arguments)?;
     client.copy(&path, &mut *out::open(arguments.value("out"))?.0)

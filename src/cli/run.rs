@@ -2,7 +2,7 @@
 use super::args::Arguments;
 use super::{Exit, Failure};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Where the node finds its files and listens.
@@ -31,17 +31,6 @@ pub fn options(arguments: &Arguments) -> Result<RunOptions, Failure> {
         None => Some(SocketAddr::from(([127, 0, 0, 1], 7878))),
     };
     Ok(RunOptions { config: path("config"), run_dir: path("run-dir"), state_dir: path("state-dir"), api })
-}
-
-/// The configuration's file: the owner's choice, else the first of the usual places where there is one.
-pub fn config_path(arguments: &Arguments) -> PathBuf {
-    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".echomesh/config.yaml"));
-    let system = PathBuf::from("/etc/echomesh/config.yaml");
-    match (arguments.value("config"), home) {
-        (Some(chosen), _) => PathBuf::from(chosen),
-        (None, Some(own)) if own.exists() || !system.exists() => own,
-        (None, _) => system,
-    }
 }
 
 /// Runs the node until it is told to end.

@@ -30,6 +30,17 @@ pub fn real_path(path: &Path) -> Option<PathBuf> {
     expand_home(path, home.as_deref())
 }
 
+/// The configuration's file: the owner's choice, else `~/.echomesh/config.yaml` or the system's, whichever there is.
+pub fn usual_path(chosen: Option<&Path>) -> PathBuf {
+    let own = real_path(Path::new("~/.echomesh/config.yaml"));
+    let system = PathBuf::from("/etc/echomesh/config.yaml");
+    match (chosen, own) {
+        (Some(chosen), _) => chosen.to_owned(),
+        (None, Some(own)) if own.exists() || !system.exists() => own,
+        (None, _) => system,
+    }
+}
+
 /// Why the file could not be read or written.
 #[derive(Debug)]
 pub enum StoreError {

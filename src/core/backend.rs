@@ -1,7 +1,8 @@
 //! The node as the local API sees it.
-use super::lifecycle::{CloseReason, NodeEvent};
+use super::lifecycle::{CloseReason, NodeEvent, State};
 use super::node::Node;
-use crate::api::{Action, Backend, Health, Problem};
+use super::session::Session;
+use crate::api::{Action, Archive, Backend, Health, Problem};
 use crate::config::{self, Platform, Store};
 use crate::json::Value;
 use crate::time::Unix;
@@ -55,7 +56,9 @@ impl Backend for Control {
     }
 
     fn close_session(&self, id: &str) -> Result<(), Problem> {
-        let session = self.node.sessions.borrow().get(id).cloned().ok_or_else(Problem::session_unknown)?;
+        let settled = |s: &Rc<Session>| s.machine.borrow().state() == State::Settled;
+        let session = self.node.sessions.borrow().get(id).cloned().filter(|s| !settled(s));
+        let session = session.ok_or_else(Problem::session_unknown)?;
         let mut records = Vec::new();
         self.node.close(&session, CloseReason::Stopped, &mut records);
         self.node.note(records);
@@ -63,10 +66,24 @@ impl Backend for Control {
         Ok(())
     }
 
-    fn export(&self, since: Option<Unix>) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem> {
-        let lines = self.node.ledger.log.borrow().export(since);
+    fn export(
+        &self,
+        archive: Archive,
+        since: Option<Unix>,
+    ) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem> {
+        let lines = match archive {
+            Archive::Access => self.node.ledger.log.borrow().export(since),
+            Archive::Bundles => {
+                let all = self.node.ledger.bundles.borrow().export(None);
+                all.map(|lines| billed_since(&lines, since))
+            }
+        };
         let lines = lines.map_err(|e| Problem::internal(e.to_string()))?;
         Ok(Box::new(std::iter::once(lines)))
+    }
+
+    fn recent_log(&self) -> Vec<String> {
+        crate::log::recent()
     }
 
     fn diagnostics(&self) -> Value {
@@ -79,4 +96,15 @@ impl Backend for Control {
             checks: vec![("journal", writable), ("accessLog", self.node.ledger.log.borrow().dropped() == 0)],
         }
     }
+}
+
+/// The lines of the archive whose window had not ended at `since`, or that were written then or later.
+fn billed_since(lines: &[u8], since: Option<Unix>) -> Vec<u8> {
+    let Some(since) = since else { return lines.to_vec() };
+    let kept = lines.split_inclusive(|b| *b == b'\n').filter(|line| {
+        let body = crate::json::parse(line).unwrap_or(Value::Null);
+        let at = |name: &str| body.member(name).and_then(Value::as_str).and_then(Unix::parse);
+        at("windowEnd").is_some_and(|end| end > since) || at("at").is_some_and(|at| at >= since)
+    });
+    kept.flatten().copied().collect()
 }

@@ -79,8 +79,13 @@ impl Node {
 
     /// Goes on with a closing session once no flow is left.
     pub(super) fn drained(&self, session: &Rc<Session>, records: &mut Vec<Value>) {
-        let closing = session.machine.borrow().state() == State::Closing;
-        if closing && session.connections() == 0 {
+        if session.connections() == 0 {
+            self.settle(session, records);
+        }
+    }
+
+    fn settle(&self, session: &Rc<Session>, records: &mut Vec<Value>) {
+        if session.machine.borrow().state() == State::Closing {
             self.fire(session, Event::Drained, records);
             // All that is left to do is in the queue of transitions and bundles.
             records.push(record("gone", [("id", session.order.session_id.as_str().into())]));
@@ -88,17 +93,23 @@ impl Node {
     }
 
     /// Closes all sessions for a reason of the node's own.
-    pub fn close_all(&self, reason: CloseReason) {
-        let sessions: Vec<Rc<Session>> = self.sessions.borrow().values().cloned().collect();
-        let mut records = Vec::new();
-        for session in &sessions {
+    pub(super) fn close_all(&self, reason: CloseReason, records: &mut Vec<Value>) {
+        for session in self.all_sessions() {
             if reason == CloseReason::Quarantined {
-                self.fire(session, Event::Violation, &mut records);
+                self.fire(&session, Event::Violation, records);
             }
-            self.close(session, reason, &mut records);
+            self.close(&session, reason, records);
+        }
+        self.ledger.ring();
+    }
+
+    /// The end: settles what is closing, although a flow may not have ended. Its process ends with it.
+    pub fn finish(&self) {
+        let mut records = Vec::new();
+        for session in self.all_sessions() {
+            self.settle(&session, &mut records);
         }
         self.note(records);
-        self.ledger.ring();
     }
 
     /// Sessions none of whose regions the owner serves any more.
@@ -109,10 +120,10 @@ impl Node {
         let legal = |s: &Session| {
             current.as_ref().is_some_and(|c| allowed.contains(c) && s.order.regions.contains(c))
         };
-        let sessions: Vec<Rc<Session>> =
-            self.sessions.borrow().values().filter(|s| !legal(s)).cloned().collect();
         let mut records = Vec::new();
-        sessions.iter().for_each(|s| self.close(s, CloseReason::Stopped, &mut records));
+        for session in self.all_sessions().iter().filter(|s| !legal(s)) {
+            self.close(session, CloseReason::Stopped, &mut records);
+        }
         self.note(records);
     }
 
@@ -140,9 +151,11 @@ impl Node {
         let mut records = Vec::new();
         for (id, open) in open {
             crate::warn!("session {id} was open when the node died; it is closed");
-            let mut closing = self.transition(&id, Transition::Closing);
-            closing.reason = Some(CloseReason::Stopped.as_str().to_owned());
-            records.push(record("transition", [("body", closing.to_value())]));
+            if !open.closing {
+                let mut closing = self.transition(&id, Transition::Closing);
+                closing.reason = Some(CloseReason::Stopped.as_str().to_owned());
+                records.push(record("transition", [("body", closing.to_value())]));
+            }
             self.settle_lost(&id, open.chain.as_ref(), &mut records);
             records.push(record("gone", [("id", id.into())]));
         }

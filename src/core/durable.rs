@@ -5,8 +5,13 @@
 use crate::json::{Value, array, object};
 use std::collections::BTreeMap;
 
-/// Most bundles that are kept for a coordinator that is away; beyond it sessions are closed, and none is lost.
+/// Most bundles that are kept, the unanswered and the refused ones together: with less room than there are sessions all
+/// of these are closed, and none is lost.
 pub const MAX_BUNDLES: usize = 4096;
+/// So many transitions may wait; with more of them unanswered no signals are taken.
+pub const MAX_TRANSITIONS: usize = 1024;
+/// How long a refused bundle is kept, seconds.
+pub const REFUSED_KEPT_S: i64 = 7 * crate::time::DAY;
 /// Most probe nonces that are remembered; each lives as long as its probe could.
 pub const MAX_NONCES: usize = 4096;
 /// Most session ids that are remembered.
@@ -15,12 +20,10 @@ pub const MAX_KNOWN: usize = 16_384;
 /// An open session as the journal has it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Open {
-    /// The coordinator's `open`, as received.
-    pub order: Option<Value>,
-    /// The newest `policy` for it, as received.
-    pub policy: Option<Value>,
     /// State of its bundle chain, as of the last sealed bundle.
     pub chain: Option<Value>,
+    /// Whether its `closing` has been queued.
+    pub closing: bool,
 }
 
 /// A session id that is never opened again.
@@ -80,18 +83,13 @@ impl Durable {
                 self.known.insert(id, Known { hash: text("hash"), until: int("until") });
             }
             "open" => {
-                let order = value("order");
-                self.open.insert(id, Open { order, policy: value("policy"), chain: value("chain") });
-            }
-            "policy" => {
-                if let Some(open) = self.open.get_mut(&id) {
-                    open.policy = value("policy");
-                }
+                let closing = record.member("closing").and_then(Value::as_bool).unwrap_or_default();
+                self.open.insert(id, Open { chain: value("chain"), closing });
             }
             "gone" => {
                 self.open.remove(&id);
             }
-            "transition" => self.transitions.extend(value("body")),
+            "transition" => self.add_transition(value("body")),
             "answered" => self.forget_transition(&id, &text("transition")),
             "bundle" => {
                 self.bundles.extend(value("bundle"));
@@ -119,7 +117,12 @@ impl Durable {
     pub fn expire(&mut self, now: i64) {
         self.known.retain(|_, k| k.until > now);
         self.nonces.retain(|_, until| *until > now);
-        self.refused.retain(|(at, _)| at + 7 * crate::time::DAY > now);
+        self.refused.retain(|(at, _)| at + REFUSED_KEPT_S > now);
+    }
+
+    /// When the oldest refused bundle may be forgotten, Unix seconds.
+    pub fn refused_until(&self) -> Option<i64> {
+        self.refused.iter().map(|(at, _)| at + REFUSED_KEPT_S).min()
     }
 
     /// The fewest records that give this state.
@@ -148,9 +151,30 @@ impl Durable {
         records
     }
 
-    fn forget_transition(&mut self, id: &str, transition: &str) {
+    /// Whether a transition of a session waits to be answered.
+    pub fn waits(&self, id: &str, transition: &str) -> bool {
+        self.transitions.iter().any(|t| is_transition(t, id, transition))
+    }
+
+    /// Whether anything of a session that was open waits to be answered.
+    pub fn is_unanswered(&self, id: &str) -> bool {
         let is = |v: &Value, name: &str, text: &str| v.member(name).and_then(Value::as_str) == Some(text);
-        self.transitions.retain(|t| !(is(t, "sessionId", id) && is(t, "transition", transition)));
+        let of = |v: &&Value| is(v, "sessionId", id);
+        let refused = |t: &Value| is(t, "transition", "refused");
+        self.bundles.iter().any(|b| of(&b)) || self.transitions.iter().filter(of).any(|t| !refused(t))
+    }
+
+    fn add_transition(&mut self, body: Option<Value>) {
+        let Some(body) = body else { return };
+        let text = |name: &str| body.member(name).and_then(Value::as_str).unwrap_or_default();
+        if let Some(open) = self.open.get_mut(text("sessionId")).filter(|_| text("transition") == "closing") {
+            open.closing = true;
+        }
+        self.transitions.push(body);
+    }
+
+    fn forget_transition(&mut self, id: &str, transition: &str) {
+        self.transitions.retain(|t| !is_transition(t, id, transition));
     }
 
     fn take_bundle(&mut self, id: &str, seq: i64) -> Option<Value> {
@@ -160,6 +184,12 @@ impl Durable {
         })?;
         Some(self.bundles.remove(at))
     }
+}
+
+/// Whether the body of a transition is of this session and this kind.
+pub fn is_transition(body: &Value, id: &str, transition: &str) -> bool {
+    let is = |name: &str, text: &str| body.member(name).and_then(Value::as_str) == Some(text);
+    is("sessionId", id) && is("transition", transition)
 }
 
 /// A record of kind `k`.
@@ -174,13 +204,8 @@ pub fn known(id: &str, known: &Known) -> Value {
 
 /// The record of an open session.
 pub fn open(id: &str, open: &Open) -> Value {
-    let members = [
-        ("id", id.into()),
-        ("order", open.order.clone().into()),
-        ("policy", open.policy.clone().into()),
-        ("chain", open.chain.clone().into()),
-    ];
-    record("open", members)
+    let (chain, closing) = (open.chain.clone().into(), open.closing.into());
+    record("open", [("id", id.into()), ("chain", chain), ("closing", closing)])
 }
 
 /// The `sessionId`s of a list of messages, for `/diagnostics`.
@@ -200,7 +225,7 @@ mod tests {
         let s = |t: &str| Value::from(t);
         vec![
             known("a", &Known { hash: "h".into(), until: 100 }),
-            open("a", &Open { order: Some(object([("x", 1.into())])), policy: None, chain: None }),
+            open("a", &Open::default()),
             record("transition", [("body", object([("sessionId", s("a")), ("transition", s("accepted"))]))]),
             record("cursor", [("cursor", s("c1"))]),
             record(
@@ -246,6 +271,17 @@ mod tests {
         assert_eq!((state.known.len(), state.nonces.len()), (1, 0));
         state.expire(100);
         assert_eq!(state.known.len(), 0);
+    }
+
+    #[test]
+    fn a_closing_session_is_known_as_such_after_its_transition_was_answered() {
+        let mut state = Durable::replay(&lived());
+        let closing = object([("sessionId", "a".into()), ("transition", "closing".into())]);
+        state.apply(&record("transition", [("body", closing)]));
+        assert!(state.waits("a", "closing") && !state.waits("a", "settled"));
+        state.apply(&record("answered", [("id", "a".into()), ("transition", "closing".into())]));
+        assert!(!state.waits("a", "closing"));
+        assert!(Durable::replay(&state.snapshot()).open["a"].closing);
     }
 
     #[test]

@@ -29,21 +29,12 @@ pub const MAX_FLOWS: usize = 8192;
 /// A live flow and the session it belongs to.
 type Live = (Rc<FlowState>, Rc<str>);
 
-/// Something the core must see to at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// A session's `maxGB` is used up.
-    SessionSpent(String),
-    /// A session that is being closed has lost its last flow.
-    Drained(String),
-    /// A quota of the owner, or of the day of a session, is used up: its flows end.
-    QuotaReached,
-}
-
-/// Where the access log goes, and the first day's key for its host names.
+/// Where the access log and the archive of bundles go, and the first day's key for host names.
 pub struct AccessLog {
-    /// The files.
+    /// The access log's files.
     pub store: LogStore,
+    /// What was billed: sealed bundles and `settled` bodies, a line each.
+    pub bundles: LogStore,
     /// A fresh random key.
     pub key: [u8; 32],
 }
@@ -69,12 +60,14 @@ pub struct Ledger {
     pub qos: RefCell<Qos>,
     /// The access log.
     pub log: RefCell<LogStore>,
+    /// What was billed.
+    pub bundles: RefCell<LogStore>,
     hasher: RefCell<HostHasher>,
     flows: RefCell<HashMap<u64, Live>>,
     next_flow: Cell<u64>,
     reset_day: Cell<u8>,
-    periods: Cell<(u64, Periods)>,
-    notices: RefCell<Vec<Notice>>,
+    /// And the second they were asked for.
+    periods: Cell<Option<(Unix, Periods)>>,
     bell: RefCell<Option<Waker>>,
     rung: Cell<bool>,
 }
@@ -93,12 +86,12 @@ impl Ledger {
             today: Cell::new((periods.day, 0, 0)),
             qos: RefCell::new(Qos::new(now)),
             log: RefCell::new(log.store),
+            bundles: RefCell::new(log.bundles),
             hasher: RefCell::new(HostHasher::new(now.unix().0.div_euclid(DAY), log.key)),
             flows: RefCell::default(),
             next_flow: Cell::new(0),
             reset_day: Cell::new(config.network.month_reset_day),
-            periods: Cell::new((0, periods)),
-            notices: RefCell::default(),
+            periods: Cell::new(None),
             bell: RefCell::default(),
             rung: Cell::new(false),
         }
@@ -133,7 +126,7 @@ impl Ledger {
     /// Takes the owner's new caps.
     pub fn apply(&self, config: &Config) {
         self.reset_day.set(config.network.month_reset_day);
-        self.periods.set((0, self.periods.get().1));
+        self.periods.set(None);
         self.allowance.borrow_mut().apply(caps(config), self.now().mono_us);
     }
 
@@ -142,15 +135,16 @@ impl Ledger {
         self.clock.now()
     }
 
-    /// The local day and the owner's month. Local time is asked at most once a second: this is on the path of every
+    /// The local day and the owner's month. Local time is asked once for each second: this is on the path of every
     /// chunk.
     pub fn periods(&self, now: Now) -> Periods {
-        let (asked_us, periods) = self.periods.get();
-        if asked_us != 0 && now.mono_us.saturating_sub(asked_us) < 1_000_000 {
+        if let Some((second, periods)) = self.periods.get()
+            && second == now.unix()
+        {
             return periods;
         }
         let periods = periods_at(now.unix(), self.local, self.reset_day.get());
-        self.periods.set((now.mono_us.max(1), periods));
+        self.periods.set(Some((now.unix(), periods)));
         periods
     }
 
@@ -174,12 +168,21 @@ impl Ledger {
     pub fn count(&self, now: Now, ingress: u64, egress: u64) -> bool {
         let periods = self.periods(now);
         self.qos.borrow_mut().add(now, ingress, egress);
-        let (day, i, e) = self.today.get();
-        let (i, e) = if day == periods.day { (i, e) } else { (0, 0) };
-        self.today.set((periods.day, i + ingress, e + egress));
+        self.allowance.borrow_mut().take(ingress + egress, periods);
+        let (i, e) = self.bytes_today(now);
+        let day = self.allowance.borrow().day.day;
+        self.today.set((day, i + ingress, e + egress));
+        self.allowance.borrow_mut().spent(periods).is_some()
+    }
+
+    /// Ingress and egress of the day that the quota counts.
+    pub fn bytes_today(&self, now: Now) -> (u64, u64) {
+        let periods = self.periods(now);
         let mut allowance = self.allowance.borrow_mut();
-        allowance.take(ingress + egress, periods);
-        allowance.spent(periods).is_some()
+        // The quota decides which day it is, also while the clock is a day back.
+        allowance.day.remaining(periods.day);
+        let (day, ingress, egress) = self.today.get();
+        if day == allowance.day.day { (ingress, egress) } else { (0, 0) }
     }
 
     /// The keyed hash of a host's name, with the key of the day (UTC).
@@ -198,6 +201,24 @@ impl Ledger {
     pub fn log_line(&self, line: &str) {
         if let Err(e) = self.log.borrow_mut().append(line.as_bytes()) {
             crate::warn!("the access log cannot be written: {e}");
+        }
+    }
+
+    /// Archives the bundles and the `settled` bodies among records of the journal.
+    pub fn archive(&self, records: &[Value]) {
+        let billed = records.iter().filter_map(|r| {
+            let settled = |b: &&Value| b.member("transition").and_then(Value::as_str) == Some("settled");
+            r.member("bundle")
+                .filter(|b| b.member("windowStart").is_some())
+                .or(r.member("body").filter(settled))
+        });
+        let mut archive = self.bundles.borrow_mut();
+        let mut kept = Ok(());
+        for line in billed.map(|b| b.canonical() + "\n") {
+            kept = kept.and(archive.append(line.as_bytes())).and_then(|()| archive.flush());
+        }
+        if let Err(e) = kept {
+            crate::warn!("{e}");
         }
     }
 
@@ -244,6 +265,14 @@ impl Ledger {
             .for_each(|(flow, _)| flow.end(Ending::Reset));
     }
 
+    /// Resets the newest flows of a session, but for the first `keep`.
+    pub fn reset_newest(&self, session: &str, keep: usize) {
+        let mut flows = self.copy_flows();
+        flows.retain(|(_, of)| **of == *session);
+        flows.sort_unstable_by_key(|(flow, _)| flow.id);
+        flows.iter().skip(keep).for_each(|(flow, _)| flow.end(Ending::Reset));
+    }
+
     /// Ends flows whose time is over. To be called once a second while there are flows.
     pub fn sweep(&self, now: Now) {
         for (flow, _) in self.copy_flows() {
@@ -255,21 +284,6 @@ impl Ledger {
 
     fn copy_flows(&self) -> Vec<Live> {
         self.flows.borrow().values().cloned().collect()
-    }
-
-    /// Leaves a notice for the core and wakes it.
-    pub fn notify(&self, notice: Notice) {
-        let mut notices = self.notices.borrow_mut();
-        if !notices.contains(&notice) {
-            notices.push(notice);
-        }
-        drop(notices);
-        self.ring();
-    }
-
-    /// Takes the notices.
-    pub fn take_notices(&self) -> Vec<Notice> {
-        std::mem::take(&mut *self.notices.borrow_mut())
     }
 
     /// Wakes the core's ticker: something changed that may need it earlier.

@@ -11,6 +11,7 @@ use crate::coordinator::wire::{
 };
 use crate::json::{Value, array, object};
 use crate::probe::plan::{NONCE_KEPT_S, ProbeRefusal};
+use crate::time::Now;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -56,18 +57,17 @@ impl client::Node for Node {
     fn heartbeat(&self) -> Value {
         let now = self.ledger.now();
         let mut qos = self.ledger.qos.borrow_mut();
-        let (ingress, egress) = qos.throughput(now);
-        let mut summary = qos.summary(now).to_value();
-        if summary.member("throughputMbps").is_none() {
-            summary.set("throughputMbps", ingress + egress);
-        }
-        object([
+        let mut body = object([
             ("state", self.machine.borrow().state().as_str().into()),
-            ("sessions", self.sessions.borrow().len().into()),
-            ("qos", summary),
+            ("sessions", self.session_count().into()),
+            ("qos", qos.summary(now).to_value()),
             ("alerts", self.alerts.borrow().to_value()),
             ("caps", self.caps()),
-        ])
+        ]);
+        if let Some(telemetry) = self.telemetry(now) {
+            body.set("telemetry", telemetry);
+        }
+        body
     }
 
     fn heartbeat_answered(&self, answer: HeartbeatAnswer) {
@@ -95,6 +95,10 @@ impl client::Node for Node {
     }
 
     fn next_outgoing(&self) -> Option<Outgoing> {
+        // What the coordinator has heard must survive a crash, or it would hear another story afterwards.
+        if self.behind.get() {
+            return None;
+        }
         let durable = self.durable.borrow();
         let id = |v: &Value| v.member("sessionId").cloned();
         let is_settled = |t: &Value| transition_of(t) == Transition::Settled.as_str();
@@ -110,7 +114,9 @@ impl client::Node for Node {
     fn transition_posted(&self, body: &Value, posted: Posted) {
         let id = body.member("sessionId").and_then(Value::as_str).unwrap_or_default();
         let transition = transition_of(body);
-        if let Posted::Refused(problem) = posted {
+        if posted == Posted::Taken {
+            self.clear_alert("transition-refused");
+        } else if let Posted::Refused(problem) = posted {
             crate::error!("the coordinator refused {transition} of session {id}: {}", problem.slug);
             self.alert(
                 "transition-refused",
@@ -138,17 +144,19 @@ impl client::Node for Node {
             match result.status {
                 BundleStatus::Accepted | BundleStatus::Duplicate => records.push(record("acked", members)),
                 BundleStatus::Refused(reason) => {
-                    crate::error!("the coordinator refused bundle {} of {}", result.seq, result.session_id);
-
+                    crate::debug!("the coordinator refused bundle {} of {}", result.seq, result.session_id);
                     self.alert("bundle-refused", &format!("The coordinator refused a bundle: {reason}."));
                     records.push(record("refused", members));
                 }
             }
         }
-        if let Some(account) = &mut self.remote.borrow_mut().account {
+        if let Some(account) = &mut self.remote.borrow_mut().account
+            && credits_today != Value::Null
+        {
             account.set("creditsToday", credits_today);
         }
         self.note(records);
+        self.ledger.ring();
     }
 
     fn probe_hosts(&self) -> Vec<ProbeHost> {
@@ -158,18 +166,22 @@ impl client::Node for Node {
     }
 
     fn is_active(&self, session_id: &str) -> bool {
-        self.sessions.borrow().get(session_id).is_some_and(|s| s.carries(self.ledger.now()))
+        let carried = |s: &Rc<Session>| s.carries(self.ledger.now()) && self.shared.refusal.get().is_none();
+        self.sessions.borrow().get(session_id).is_some_and(carried)
     }
 
     fn nonce_answered(&self, nonce: &str) -> bool {
-        let durable = self.durable.borrow();
-        // With the table full every nonce counts as answered: none is answered twice.
-        durable.nonces.contains_key(nonce) || durable.nonces.len() >= MAX_NONCES
+        self.durable.borrow().nonces.contains_key(nonce)
     }
 
     fn keep_nonce(&self, nonce: &str) -> Result<(), String> {
         let now = self.ledger.now().unix().0;
         self.durable.borrow_mut().expire(now);
+        if self.durable.borrow().nonces.len() >= MAX_NONCES && !self.nonce_answered(nonce) {
+            return Err(format!(
+                "{MAX_NONCES} probes within {NONCE_KEPT_S} s are too many; this one is not answered"
+            ));
+        }
         let until = now.saturating_add(NONCE_KEPT_S);
         self.commit(vec![record("nonce", [("nonce", nonce.into()), ("until", until.into())])])
     }
@@ -223,6 +235,22 @@ impl Node {
             ("maxGBPerDay", config.network.max_gb_per_day.into()),
             ("maxConnections", connections.into()),
         ])
+    }
+
+    /// `telemetry` of a heartbeat, if the owner has opted in: of the machine and of this process, nothing of buyers.
+    fn telemetry(&self, now: Now) -> Option<Value> {
+        let services = self.services.borrow().clone().filter(|_| self.config().ui.telemetry_opt_in)?;
+        let machine = services.machine();
+        let (cpu_us, at_us) = self.worked.replace((machine.cpu_us, now.mono_us));
+        let (worked, passed) = (machine.cpu_us.saturating_sub(cpu_us), now.mono_us.saturating_sub(at_us));
+        let tenths = (worked as f64 * 1000.0 / passed.max(1) as f64).round();
+        Some(object([
+            ("board", machine.board.into()),
+            ("kernel", machine.kernel.into()),
+            ("rssKB", machine.rss_kb.into()),
+            ("cpuPercent", (tenths / 10.0).into()),
+            ("offload", "relay".into()),
+        ]))
     }
 
     fn probe_event(&self, session_id: &str, event: Event) {

@@ -18,3 +18,6 @@ pub mod session;
 pub mod state;
 pub mod status;
 pub mod supervisor;
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use crate::json::Value;
 use crate::meter::Journal;
 use crate::policy::hosts::BadName;
 use crate::policy::schedule::Hours;
+use crate::session::FlowState;
 use crate::session::limits::effective;
 use crate::signed::{NodeKey, PublicKey};
 use crate::time::{Now, Unix};
@@ -24,6 +25,8 @@ use std::rc::Rc;
 
 /// Most sessions at a time.
 pub const MAX_SESSIONS: usize = 64;
+/// Longest sentence of an alert, characters.
+const MAX_DETAIL: usize = 1000;
 
 /// The whole node.
 pub struct Node {
@@ -42,12 +45,18 @@ pub struct Node {
     pub(super) hours: Cell<Option<(Hours, Now)>>,
     pub(super) swept_us: Cell<u64>,
     pub(super) shared: Shared,
+    /// The journal lacks something that holds in memory: nothing leaves the node until it has been written.
+    pub(super) behind: Cell<bool>,
+    /// Monotonic microseconds of the last try to write it.
+    pub(super) tried_us: Cell<u64>,
+    /// Processor time and monotonic time at the last heartbeat, microseconds.
+    pub(super) worked: Cell<(u64, u64)>,
     pub(super) identity: RefCell<Identity>,
     pub(super) services: RefCell<Option<Rc<dyn Services>>>,
     pub(super) config_errors: RefCell<Vec<String>>,
     config: RefCell<Rc<Config>>,
     owner: RefCell<Rc<OwnerRules>>,
-    journal: RefCell<Journal>,
+    pub(super) journal: RefCell<Journal>,
 }
 
 /// What the coordinator last said of the node.
@@ -89,6 +98,10 @@ impl Node {
     pub fn new(parts: Parts) -> Result<Rc<Node>, BadName> {
         let Parts { clock, local, config, key, identity, journal: (journal, records), log } = parts;
         let mut durable = Durable::replay(&records);
+        // A router has no clock at boot: time goes on from where it was, until the coordinator corrects it.
+        if clock.now().unix().0 < durable.time {
+            clock.set(durable.time.saturating_mul(1000));
+        }
         durable.expire(clock.now().unix().0);
         let ledger = Rc::new(Ledger::new(clock, local, log, &config));
         ledger.restore(durable.quota.as_ref());
@@ -103,6 +116,9 @@ impl Node {
             remote: RefCell::default(),
             hours: Cell::new(None),
             swept_us: Cell::new(0),
+            behind: Cell::new(false),
+            tried_us: Cell::new(0),
+            worked: Cell::default(),
             shared: Shared { ledger: ledger.clone(), refusal: Rc::default() },
             identity: RefCell::new(identity),
             services: RefCell::default(),
@@ -114,6 +130,7 @@ impl Node {
         };
         node.close_lost_sessions();
         node.rewrite_journal();
+        node.show_what_stands();
         node.review();
         Ok(Rc::new(node))
     }
@@ -166,17 +183,26 @@ impl Node {
     /// Puts the owner's and the coordinator's rules, as they are now, in force for a session, live flows included.
     pub(super) fn apply_rules(&self, session: &Rc<Session>) {
         let terms = session.terms.borrow().clone();
-        match Rules::new(self.owner_rules(), &terms.profile) {
-            Ok(rules) => *session.rules.borrow_mut() = Rc::new(rules),
+        let rules = match Rules::new(self.owner_rules(), &terms.profile) {
+            Ok(rules) => Rc::new(rules),
             Err(e) => {
                 return crate::error!("rules of session {} are not valid: {e}", session.order.session_id);
             }
-        }
+        };
+        // What a hello offered is not kept, so flows that passed theirs under looser rules have to come again.
+        let stricter = rules.stricter_on_hellos(&session.rules.replace(rules.clone()));
         let now = self.ledger.now();
-        session.allowance.borrow_mut().apply(self.effective(&terms.limits), now.mono_us);
+        let limits = self.effective(&terms.limits);
+        let most = limits.max_connections;
+        session.allowance.borrow_mut().apply(limits, now.mono_us);
         let at = At(session, now);
         let name = session.order.session_id.as_str();
-        self.ledger.reset_flows(|flow, id| id == name && !at.still_allowed(&flow.host, flow.port));
+        let refused =
+            |flow: &FlowState| stricter && flow.passed_hello() || !at.still_allowed(&flow.host, flow.port);
+        self.ledger.reset_flows(|flow, id| id == name && refused(flow));
+        if let Some(most) = most {
+            self.ledger.reset_newest(name, usize::try_from(most).unwrap_or(usize::MAX));
+        }
     }
 
     /// The owner's rules.
@@ -198,9 +224,10 @@ impl Node {
         self.shared.clone()
     }
 
-    /// Raises an alert.
+    /// Raises an alert. A sentence too long for a heartbeat is cut.
     pub fn alert(&self, code: &str, detail: &str) {
-        if self.alerts.borrow_mut().raise(code, self.ledger.now().unix(), detail) {
+        let detail: String = detail.chars().take(MAX_DETAIL).collect();
+        if self.alerts.borrow_mut().raise(code, self.ledger.now().unix(), &detail) {
             crate::warn!("alert {code}: {detail}");
         }
     }
@@ -212,23 +239,29 @@ impl Node {
         }
     }
 
-    /// Makes records durable in one write. They hold in memory in any case; an error means that they might not survive.
+    /// Makes records durable in one write. After an error they hold in memory, but for a cursor: until the journal has
+    /// caught up the node is [`Node::behind`].
     pub(super) fn commit(&self, mut records: Vec<Value>) -> Result<(), String> {
         records.push(record("time", [("at", self.ledger.now().unix().0.into())]));
         records.push(record("quota", [("quota", self.ledger.quota())]));
-        let mut durable = self.durable.borrow_mut();
-        records.iter().for_each(|r| durable.apply(r));
-        drop(durable);
-        let written = self.journal.borrow_mut().append(&records).map_err(|e| e.to_string());
-        match &written {
-            Ok(()) => self.clear_alert("state-unwritable"),
-            Err(e) => self.alert("state-unwritable", e),
-        }
-        if self.journal.borrow().needs_rewrite() {
+        let acknowledged = self.durable.borrow().cursor.clone();
+        records.iter().for_each(|r| self.durable.borrow_mut().apply(r));
+        self.ledger.archive(&records);
+        let appended = !self.behind.get() && self.journal.borrow_mut().append(&records).is_ok();
+        if !appended {
             self.rewrite_journal();
+        } else if self.journal.borrow().needs_rewrite() {
+            // If that fails the records are in the journal all the same; what comes next is written whole.
+            self.rewrite_journal();
+            self.tell(|s| s.outbox_changed());
+            return Ok(());
         }
         self.tell(|s| s.outbox_changed());
-        written
+        if self.behind.get() {
+            self.durable.borrow_mut().cursor = acknowledged;
+            return Err("the state could not be written".into());
+        }
+        Ok(())
     }
 
     /// [`Node::commit`] where nobody waits for it: the alert says if it failed.
@@ -238,14 +271,29 @@ impl Node {
         }
     }
 
-    fn rewrite_journal(&self) {
+    /// Writes the whole state anew.
+    pub(super) fn rewrite_journal(&self) {
         let snapshot = {
             let mut durable = self.durable.borrow_mut();
             durable.expire(self.ledger.now().unix().0);
             durable.snapshot()
         };
-        if let Err(e) = self.journal.borrow_mut().rewrite(&snapshot) {
-            self.alert("state-unwritable", &e.to_string());
+        self.tried_us.set(self.ledger.now().mono_us);
+        let written = self.journal.borrow_mut().rewrite(&snapshot);
+        self.behind.set(written.is_err());
+        match written {
+            Ok(()) => self.clear_alert("state-unwritable"),
+            Err(e) => self.alert("state-unwritable", &e.to_string()),
+        }
+    }
+
+    /// Alerts about what the journal keeps are raised again after a restart.
+    fn show_what_stands(&self) {
+        if !self.durable.borrow().refused.is_empty() {
+            self.alert(
+                "bundle-refused",
+                "The coordinator refused bundles; /diagnostics shows them for 7 days.",
+            );
         }
     }
 }

@@ -19,12 +19,16 @@ impl Node {
     /// that nothing may be acknowledged.
     pub fn apply_signals(&self, signals: &[Signal], cursor: &str) -> Result<(), String> {
         let Some(key) = self.coordinator_key() else { return Err("no coordinator is configured".into()) };
+        if self.durable.borrow().transitions.len() >= durable::MAX_TRANSITIONS {
+            return Err("too many answers to earlier orders wait for the coordinator to take them".into());
+        }
+        self.durable.borrow_mut().expire(self.ledger.now().unix().0);
         let mut records = Vec::new();
         for signal in signals {
             match signal.kind.as_str() {
                 "open" => self.on_open(&signal.body, &key, &mut records),
                 "close" => self.on_close(&signal.body, &key, &mut records),
-                "policy" => self.on_policy(&signal.body, &key, &mut records),
+                "policy" => self.on_policy(&signal.body, &key),
                 other => {
                     crate::warn!("the coordinator sent a signal of unknown type {other:?}; it is ignored")
                 }
@@ -43,10 +47,16 @@ impl Node {
         let state = |slug| refused == Some(slug);
         let judgement = {
             let (durable, region) = (self.durable.borrow(), self.region.borrow());
-            // Records of this batch are not in `durable` yet, but sessions opened by it are in the table.
+            // Records of this batch are not in `durable` yet.
             let known = |id: &str| {
-                let pending = self.sessions.borrow().get(id).map(|s| orders::fingerprint(&s.order.raw));
-                pending.or_else(|| durable.known.get(id).map(|k| k.hash.clone()))
+                let pending = records.iter().find(|r| is_known(r, id));
+                let pending = pending.and_then(|r| r.member("hash")?.as_str()).map(str::to_owned);
+                let kept = || durable.known.get(id).map(|k| k.hash.clone());
+                // Forgotten by its time, but not yet answered for: no object has this fingerprint.
+                let unanswered = || {
+                    (durable.is_unanswered(id) || self.sessions.borrow().contains_key(id)).then(String::new)
+                };
+                pending.or_else(kept).or_else(unanswered)
             };
             let context = OpenContext {
                 node_id: &self.key.node_id(),
@@ -62,9 +72,7 @@ impl Node {
                 outside_schedule: state("outside-schedule"),
                 quarantined: state("quarantined"),
                 guard_down: state("guard-down"),
-                has_capacity: self.sessions.borrow().len() < MAX_SESSIONS
-                    && durable.known.len() < durable::MAX_KNOWN
-                    && durable.bundles.len() < durable::MAX_BUNDLES,
+                has_capacity: self.has_capacity(&durable, records),
             };
             orders::judge_open(body, &context)
         };
@@ -77,20 +85,36 @@ impl Node {
         }
     }
 
-    fn accept(&self, open: Open, records: &mut Vec<Value>) {
+    /// Whether one more session fits, with the bundle that it will have in any case.
+    fn has_capacity(&self, durable: &durable::Durable, records: &[Value]) -> bool {
+        !self.behind.get()
+            && self.sessions.borrow().len() < MAX_SESSIONS
+            && durable.known.len() + records.len() < durable::MAX_KNOWN
+            && self.spool_room(durable) > 1
+    }
+
+    fn accept(&self, mut open: Open, records: &mut Vec<Value>) {
         let id = open.session_id.clone();
         let terms =
             Terms { profile: open.profile.clone(), limits: open.limits.clone(), since: open.issued_at };
         let Ok(rules) = Rules::new(self.owner_rules(), &terms.profile) else {
-            return self.refuse_open(&open.raw, Some(id), OpenRefusal::Malformed, None, records);
+            return self.refuse_open(
+                &open.raw,
+                Some(id),
+                OpenRefusal::Malformed,
+                Some(open.expires_at),
+                records,
+            );
         };
         let limits = self.effective(&terms.limits);
         let meter = SessionMeter::new(&self.key.node_id(), &id);
         let known =
             Known { hash: orders::fingerprint(&open.raw), until: open.expires_at.0.saturating_add(DAY) };
         records.push(durable::known(&id, &known));
-        records
-            .push(durable::open(&id, &durable::Open { order: Some(open.raw.clone()), ..Default::default() }));
+        records.push(durable::open(&id, &durable::Open::default()));
+        // Up to a megabyte, and its fingerprint is all that is asked for again.
+        open.raw = Value::Null;
+        self.clear_order_alerts("open");
         let session = Rc::new(Session::new(open, terms, (Rc::new(rules), limits), meter, self.shared()));
         self.sessions.borrow_mut().insert(id.clone(), session.clone());
         crate::info!("session {id} opened for {}, {}", session.order.buyer, session.order.category);
@@ -115,9 +139,16 @@ impl Node {
             );
         }
         let Some(id) = session_id else { return };
-        if let Some(until) = remember_until {
+        if let Some(until) = remember_until.filter(|_| self.durable.borrow().known.len() < durable::MAX_KNOWN)
+        {
             let known = Known { hash: orders::fingerprint(body), until: until.0 };
             records.push(durable::known(&id, &known));
+        }
+        // Answers are idempotent on the id: a second one would say nothing.
+        let slug_of = Transition::Refused.as_str();
+        let pending = |r: &Value| r.member("body").is_some_and(|b| durable::is_transition(b, &id, slug_of));
+        if self.durable.borrow().waits(&id, slug_of) || records.iter().any(pending) {
+            return;
         }
         let mut refused = self.transition(&id, Transition::Refused);
         refused.reason = Some(slug.to_owned());
@@ -127,8 +158,10 @@ impl Node {
     fn on_close(&self, body: &Value, key: &PublicKey, records: &mut Vec<Value>) {
         let node_id = self.key.node_id();
         let context = OrderContext { node_id: &node_id, coordinator: key, now: self.ledger.now().unix() };
-        match orders::judge_close(body, &context, &|_| None) {
+        let last = |id: &str| self.last_order(id);
+        match orders::judge_close(body, &context, &last) {
             Ok(close) => {
+                self.clear_order_alerts("close");
                 let session = self.sessions.borrow().get(&close.session_id).cloned();
                 let reason = CloseReason::parse(close.reason).unwrap_or(CloseReason::Coordinator);
                 match session {
@@ -140,22 +173,27 @@ impl Node {
         }
     }
 
-    fn on_policy(&self, body: &Value, key: &PublicKey, records: &mut Vec<Value>) {
+    fn on_policy(&self, body: &Value, key: &PublicKey) {
         let node_id = self.key.node_id();
         let context = OrderContext { node_id: &node_id, coordinator: key, now: self.ledger.now().unix() };
-        let last = |id: Option<&str>| {
-            let sessions = self.sessions.borrow();
-            id.and_then(|id| sessions.get(id)).map(|s| s.terms.borrow().since)
-        };
+        let last = |id: Option<&str>| id.and_then(|id| self.last_order(id));
         match orders::judge_policy(body, &context, &last) {
-            Ok(policy) => self.apply_policy(&policy, records),
+            Ok(policy) => {
+                self.clear_order_alerts("policy");
+                self.apply_policy(&policy);
+            }
             Err(fault) => self.order_fault("policy", &fault),
         }
     }
 
-    fn apply_policy(&self, policy: &PolicyOrder, records: &mut Vec<Value>) {
-        let sessions: Vec<Rc<Session>> = self.sessions.borrow().values().cloned().collect();
-        for session in sessions {
+    /// When the coordinator made the last order that was applied to a session.
+    fn last_order(&self, id: &str) -> Option<Unix> {
+        self.sessions.borrow().get(id).map(|s| s.terms.borrow().since)
+    }
+
+    /// Nothing of it has to be durable: a session that was open when the process died is closed.
+    fn apply_policy(&self, policy: &PolicyOrder) {
+        for session in self.all_sessions() {
             let named = policy.session_id.as_ref().is_none_or(|id| *id == session.order.session_id);
             let older = policy.issued_at < session.terms.borrow().since;
             if !named || older || session.machine.borrow().state() == State::Settled {
@@ -167,9 +205,14 @@ impl Node {
                 since: policy.issued_at,
             };
             *session.terms.borrow_mut() = terms;
-            let id = session.order.session_id.as_str();
-            records.push(record("policy", [("id", id.into()), ("policy", policy.raw.clone())]));
             self.apply_rules(&session);
+        }
+    }
+
+    /// A good order of the kind came: what was wrong with an earlier one is over.
+    fn clear_order_alerts(&self, what: &str) {
+        for slug in ["bad-signature", "wrong-node", "stale", "malformed"] {
+            self.clear_alert(&format!("{what}-{slug}"));
         }
     }
 
@@ -183,4 +226,10 @@ impl Node {
             );
         }
     }
+}
+
+/// Whether a record says that a session id is known.
+fn is_known(record: &Value, id: &str) -> bool {
+    let is = |name: &str, text: &str| record.member(name).and_then(Value::as_str) == Some(text);
+    is("k", "known") && is("id", id)
 }

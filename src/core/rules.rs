@@ -34,6 +34,7 @@ pub struct Rules {
     ports: Vec<u16>,
     alpn: Rc<[String]>,
     ech_deny: bool,
+    relay: bool,
 }
 
 impl Rules {
@@ -46,6 +47,7 @@ impl Rules {
             ports: profile.allowed_ports.clone(),
             alpn: profile.alpn.clone().into(),
             ech_deny: profile.ech_deny,
+            relay: profile.transports.iter().any(|t| t == "relay"),
         })
     }
 
@@ -73,6 +75,17 @@ impl Rules {
     /// Application protocols that a ClientHello may offer.
     pub fn alpn(&self) -> Rc<[String]> {
         self.alpn.clone()
+    }
+
+    /// Whether the session may be carried by the relay at all.
+    pub fn by_relay(&self) -> bool {
+        self.relay
+    }
+
+    /// Whether these rules refuse some ClientHello that the others allow.
+    pub fn stricter_on_hellos(&self, others: &Rules) -> bool {
+        let dropped = |protocol: &String| !self.alpn.contains(protocol);
+        others.alpn.iter().any(dropped) || (self.ech_deny && !others.ech_deny)
     }
 
     /// Whether any ECH extension is refused.

@@ -9,7 +9,7 @@ use crate::api::listen::{self, Served};
 use crate::api::run_dir::RunDir;
 use crate::cli::run::RunOptions;
 use crate::clock::Clock;
-use crate::config::{Config, Platform, SandboxMode, Store, real_path};
+use crate::config::{Config, Platform, SandboxMode, Store, real_path, usual_path};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
 use crate::sys::linux::signals::{Signal, Signals};
@@ -28,6 +28,8 @@ use std::time::Duration;
 
 /// Exit code of a configuration that is not valid (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
+/// Bytes of the archive of bundles: some 1,400 of them, five days of one busy session.
+const BUNDLE_CAPACITY: u64 = 1 << 20;
 /// How long live tunnels have to leave their lines.
 const DRAIN: Duration = Duration::from_millis(300);
 /// How long the last bundles and transitions have to be posted.
@@ -73,7 +75,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
         crate::warn!("the limit of open files stays low: {e}");
     }
     let platform = Platform::detect();
-    let store = Store::open(config_path(options.config.as_deref())?, platform);
+    let store = Store::open(usual_path(options.config.as_deref()), platform);
     let config = store.load().map_err(invalid)?;
     crate::log::set_level(config.log.level);
     check_sandbox(&config)?;
@@ -92,6 +94,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     }
     let log = AccessLog {
         store: LogStore::open(&places.log, "access", LOG_CAPACITY).map_err(failed)?,
+        bundles: LogStore::open(&places.log, "bundles", BUNDLE_CAPACITY).map_err(failed)?,
         key: random_key().ok_or_else(|| failed("the system gives no random numbers"))?,
     };
     let names = config.relay.names.clone();
@@ -211,6 +214,7 @@ async fn drain(node: &Node, supervisor: &Supervisor) {
     };
     future::or(empty, pause(DRAIN)).await;
     node.tick();
+    node.finish();
     supervisor.flush(FLUSH).await;
 }
 
@@ -243,18 +247,6 @@ impl Places {
 fn make_private_directory(path: &Path) -> Result<(), String> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|e| format!("{}: the state directory cannot be made: {e}", path.display()))
-}
-
-/// The configuration's path: the one given, else the user's, else the system's.
-fn config_path(chosen: Option<&Path>) -> Result<PathBuf, Failed> {
-    if let Some(path) = chosen {
-        return Ok(path.to_owned());
-    }
-    let user = std::env::var_os("HOME").map(|h| Path::new(&h).join(".echomesh/config.yaml"));
-    let places = user.into_iter().chain([PathBuf::from("/etc/echomesh/config.yaml")]);
-    let missing = "no configuration: write one to ~/.echomesh/config.yaml (`echomesh config init` prints one to \
-                   begin with), or name it with --config FILE";
-    places.into_iter().find(|p| p.exists()).ok_or_else(|| invalid(missing))
 }
 
 /// `strict` promises layers that this version does not have yet.

@@ -15,6 +15,21 @@ pub trait Services {
     fn state_changed(&self);
     /// The configuration has changed.
     fn config_changed(&self, old: &crate::config::Config, new: &crate::config::Config);
+    /// The machine and this process, for an owner who has opted in to telemetry.
+    fn machine(&self) -> Machine;
+}
+
+/// What telemetry says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// The board's name.
+    pub board: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Resident memory of this process, 1000 bytes.
+    pub rss_kb: u64,
+    /// Processor time that this process has used, microseconds.
+    pub cpu_us: u64,
 }
 
 /// What the coordinator is told of the node's identity and listener.

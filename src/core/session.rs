@@ -1,5 +1,5 @@
 //! One session: the coordinator's order, what it may still carry, and what it has carried.
-use super::ledger::{Ledger, Notice};
+use super::ledger::Ledger;
 use super::lifecycle::{SessionMachine, State};
 use super::rules::Rules;
 use crate::config::SessionLimits;
@@ -162,7 +162,9 @@ impl Account for Session {
 
     fn available(&self) -> usize {
         let now = self.shared.ledger.now();
-        if !self.machine.borrow().carries() {
+        // Flows that are being reset in this turn get nothing more.
+        let over = self.shared.refusal.get().is_some() || now.unix() >= self.order.expires_at;
+        if over || !self.machine.borrow().carries() || !self.rules.borrow().by_relay() {
             return 0;
         }
         let node =
@@ -185,11 +187,8 @@ impl Account for Session {
         let node_spent = self.shared.ledger.count(now, ingress, egress);
         let mut own = self.allowance.borrow_mut();
         own.take(bytes, utc_day(now));
-        let spent = own.spent(utc_day(now));
-        if spent == Some(Spent::Session) {
-            self.shared.ledger.notify(Notice::SessionSpent(self.order.session_id.clone()));
-        } else if node_spent || spent.is_some() {
-            self.shared.ledger.notify(Notice::QuotaReached);
+        if node_spent || own.spent(utc_day(now)).is_some() {
+            self.shared.ledger.ring();
         }
     }
 
@@ -223,7 +222,7 @@ impl Account for Session {
         self.shared.ledger.close_flow(flow.id);
         self.connections.set(self.connections.get().saturating_sub(1));
         if self.connections.get() == 0 && self.machine.borrow().state() == State::Closing {
-            self.shared.ledger.notify(Notice::Drained(self.order.session_id.clone()));
+            self.shared.ledger.ring();
         }
         let now = self.shared.ledger.now();
         let (status, slug) = self.settle(flow.outcome(), now);
@@ -241,7 +240,10 @@ pub struct At<'a>(pub &'a Session, pub Now);
 impl At<'_> {
     /// Whether a live flow to the host would still be admitted under the rules in force.
     pub fn still_allowed(&self, host: &str, port: u16) -> bool {
-        self.port_allowed(port) && judge_host(host, self).is_ok() && !self.category_denied()
+        self.0.rules.borrow().by_relay()
+            && self.port_allowed(port)
+            && judge_host(host, self).is_ok()
+            && !self.category_denied()
     }
 }
 
@@ -250,7 +252,7 @@ impl Standing for At<'_> {
         self.0.shared.refusal.get()
     }
     fn session_open(&self) -> bool {
-        self.0.carries(self.1)
+        self.0.carries(self.1) && self.0.rules.borrow().by_relay()
     }
     fn port_allowed(&self, port: u16) -> bool {
         self.0.rules.borrow().port_allowed(port)

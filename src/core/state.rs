@@ -1,18 +1,23 @@
 //! The node's state: what is observed, what the owner wants, and what follows for sessions and flows.
-use super::durable::record;
-use super::ledger::Notice;
+use super::durable::{Durable, MAX_BUNDLES, record};
 use super::lifecycle::{CloseReason, Conditions, Event, NodeAction, NodeEvent, State};
 use super::node::Node;
 use super::session::Session;
 use crate::config::GuardMode;
+use crate::json::Value;
 use crate::policy::schedule::{Hours, hours};
 use crate::session::allowance::Spent;
 use crate::time::{DAY, Now};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Seconds between sweeps of the flows, while there are any.
+/// Microseconds between sweeps of the flows, while there are any.
 const SWEEP_US: u64 = 1_000_000;
+/// Microseconds between tries to write a journal that cannot be written.
+const RETRY_US: u64 = 5_000_000;
+/// Longest sleep in milliseconds while there are sessions: somebody may set the system's clock meanwhile, and a bundle is
+/// to be posted within 30 s of its window's end.
+const WATCH_MS: i64 = 15_000;
 
 impl Node {
     /// Gives the node an event, and does what follows.
@@ -20,10 +25,11 @@ impl Node {
         let actions = self.machine.borrow_mut().on(event, self.ledger.now().unix());
         // Before anything is done: new flows are refused from this moment.
         self.shared.refusal.set(self.machine.borrow().refusal());
+        let mut records = Vec::new();
         for action in actions {
             match action {
                 NodeAction::ResetFlows => self.ledger.reset_flows(|_, _| true),
-                NodeAction::CloseSessions(reason) => self.close_all(reason),
+                NodeAction::CloseSessions(reason) => self.close_all(reason, &mut records),
                 NodeAction::StateChanged => {
                     let machine = self.machine.borrow();
                     crate::info!("state {}: {}", machine.state().as_str(), machine.reason());
@@ -32,23 +38,41 @@ impl Node {
                 }
                 NodeAction::Save => {
                     let state = self.machine.borrow().to_value();
-                    self.note(vec![record("node", [("state", state)])]);
+                    records.push(record("node", [("state", state)]));
                 }
             }
         }
+        // What is wanted and what follows from it for the sessions, in one write.
+        self.note(records);
+    }
+
+    /// The sessions, settled ones that wait for their answers included.
+    pub(super) fn all_sessions(&self) -> Vec<Rc<Session>> {
+        self.sessions.borrow().values().cloned().collect()
+    }
+
+    /// How many are not settled yet: what the contract calls the node's sessions.
+    pub(super) fn session_count(&self) -> usize {
+        let live = |s: &&Rc<Session>| s.machine.borrow().state() != State::Settled;
+        self.sessions.borrow().values().filter(live).count()
+    }
+
+    /// How many bundles the spool has room for, beside one for each session.
+    pub(super) fn spool_room(&self, durable: &Durable) -> usize {
+        let kept = durable.bundles.len() + durable.refused.len();
+        MAX_BUNDLES.saturating_sub(kept + self.session_count())
     }
 
     /// Looks at the conditions and tells the machine.
     pub(super) fn review(&self) {
         let config = self.config();
-        let live = |s: &&Rc<Session>| s.machine.borrow().state() != State::Settled;
         let conditions = Conditions {
-            configured: config.coordinator.url.is_some() && config.coordinator.public_key.is_some(),
+            configured: config.coordinator.url.is_some() && self.coordinator_key().is_some(),
             unlocked: true,
             // There is no guard in this version: where it is required, nothing is carried.
             guard_ok: config.security.guard == GuardMode::Optional,
             schedule_open: self.hours_now(self.ledger.now()).open,
-            sessions: self.sessions.borrow().values().filter(live).count(),
+            sessions: self.session_count(),
         };
         self.on(NodeEvent::Conditions(conditions));
     }
@@ -69,70 +93,91 @@ impl Node {
     /// Does what is due, and says when something will be next.
     pub fn tick(&self) -> Option<Duration> {
         let now = self.ledger.now();
+        // The hours first: a session may begin in the turn in which they open.
+        self.review();
         let mut records = Vec::new();
-        for notice in self.ledger.take_notices() {
-            self.on_notice(&notice, now, &mut records);
+        self.review_quotas(now, &mut records);
+        for session in self.all_sessions() {
+            self.step(&session, now, &mut records);
         }
-        let sessions: Vec<Rc<Session>> = self.sessions.borrow().values().cloned().collect();
-        for session in &sessions {
-            self.step(session, now, &mut records);
-        }
+        self.review_spool(now, &mut records);
         self.note(records);
         self.review();
         if self.ledger.live_flows() > 0 && now.mono_us.saturating_sub(self.swept_us.get()) >= SWEEP_US {
             self.swept_us.set(now.mono_us);
             self.ledger.sweep(now);
         }
+        if self.behind.get() && now.mono_us.saturating_sub(self.tried_us.get()) >= RETRY_US {
+            self.rewrite_journal();
+            self.tell(|s| s.outbox_changed());
+        }
         self.next_tick(now)
     }
 
-    fn on_notice(&self, notice: &Notice, now: Now, records: &mut Vec<crate::json::Value>) {
-        let find = |id: &String| self.sessions.borrow().get(id).cloned();
-        match notice {
-            Notice::SessionSpent(id) => {
-                if let Some(session) = find(id) {
-                    self.close(&session, CloseReason::Quota, records);
-                }
-            }
-            Notice::Drained(id) => {
-                if let Some(session) = find(id) {
-                    self.drained(&session, records);
-                }
-            }
-            Notice::QuotaReached => self.reset_spent(now),
-        }
-    }
-
-    /// Resets the flows of sessions that may carry no more today; the sessions stay.
-    fn reset_spent(&self, now: Now) {
-        let node = self.ledger.allowance.borrow_mut().spent(self.ledger.periods(now)).is_some();
-        if node {
+    /// Closes sessions that have carried their `maxGB`; resets the flows of those that may carry no more today.
+    fn review_quotas(&self, now: Now, records: &mut Vec<Value>) {
+        let spent = self.ledger.allowance.borrow_mut().spent(self.ledger.periods(now)).is_some();
+        if spent {
             self.alert(
                 "quota-reached",
                 "The day's or the month's quota is used up; nothing is carried until it starts anew.",
             );
+            self.ledger.reset_flows(|_, _| true);
+        } else {
+            self.clear_alert("quota-reached");
         }
         let day = now.unix().0.div_euclid(DAY);
-        let spent: Vec<String> = {
-            let sessions = self.sessions.borrow();
-            let over = |s: &&Rc<Session>| s.allowance.borrow_mut().spent(day) == Some(Spent::Day);
-            sessions.values().filter(over).map(|s| s.order.session_id.clone()).collect()
+        for session in self.all_sessions() {
+            let spent = session.allowance.borrow_mut().spent(day);
+            match spent {
+                Some(Spent::Session) => self.close(&session, CloseReason::Quota, records),
+                Some(Spent::Day) if session.connections() > 0 => {
+                    let id = session.order.session_id.as_str();
+                    self.ledger.reset_flows(|_, of| of == id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Closes all sessions while there is still room for their last bundles.
+    fn review_spool(&self, now: Now, records: &mut Vec<Value>) {
+        let kept_until = self.durable.borrow().refused_until();
+        if kept_until.is_some_and(|t| t <= now.unix().0) {
+            self.durable.borrow_mut().expire(now.unix().0);
+        }
+        let (room, refused) = {
+            let durable = self.durable.borrow();
+            (self.spool_room(&durable), !durable.refused.is_empty())
         };
-        self.ledger.reset_flows(|_, id| node || spent.iter().any(|s| s == id));
+        if room > 0 {
+            self.clear_alert("spool-full");
+        } else {
+            self.alert(
+                "spool-full",
+                "Too many bundles wait for the coordinator or were refused by it; no session is carried meanwhile.",
+            );
+            self.close_all(CloseReason::Stopped, records);
+        }
+        if !refused {
+            self.clear_alert("bundle-refused");
+        }
     }
 
     /// One session's turn: begin, seal, expire.
-    fn step(&self, session: &Rc<Session>, now: Now, records: &mut Vec<crate::json::Value>) {
+    fn step(&self, session: &Rc<Session>, now: Now, records: &mut Vec<Value>) {
         let state = session.machine.borrow().state();
         if state == State::Settled {
             return;
         }
         self.seal_due(session, records);
+        self.drained(session, records);
         if now.unix() >= session.order.expires_at {
             self.close(session, CloseReason::Expired, records);
         } else if state == State::Handshake
             && now.unix() >= session.order.not_before
             && self.shared.refusal.get().is_none()
+            && session.rules.borrow().by_relay()
         {
             self.fire(session, Event::Begin, records);
         }
@@ -142,6 +187,12 @@ impl Node {
     fn next_tick(&self, now: Now) -> Option<Duration> {
         let mut next_s: Option<i64> = self.hours.get().and_then(|(h, _)| h.next_change).map(|t| t.0);
         let mut earlier = |t: i64| next_s = Some(next_s.map_or(t, |n| n.min(t)));
+        if self.alerts.borrow().has("quota-reached") {
+            earlier(self.ledger.next_day(now).0);
+        }
+        if let Some(t) = self.durable.borrow().refused_until() {
+            earlier(t);
+        }
         for session in self.sessions.borrow().values() {
             match session.machine.borrow().state() {
                 State::Settled => continue,
@@ -157,7 +208,9 @@ impl Node {
         }
         let by_clock = next_s.map(|s| s.saturating_mul(1000).saturating_sub(now.unix_ms).max(1));
         let sweep = (self.ledger.live_flows() > 0).then_some(1000);
-        let ms = by_clock.into_iter().chain(sweep).min()?;
+        let watch = (self.session_count() > 0).then_some(WATCH_MS);
+        let retry = self.behind.get().then_some(RETRY_US as i64 / 1000);
+        let ms = by_clock.into_iter().chain(sweep).chain(watch).chain(retry).min()?;
         Some(Duration::from_millis(u64::try_from(ms).unwrap_or(1)))
     }
 }

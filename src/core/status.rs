@@ -1,5 +1,6 @@
 //! What `/status`, `/sessions` and `/diagnostics` say.
 use super::durable::session_ids;
+use super::lifecycle::State;
 use super::node::Node;
 use super::session::Session;
 use crate::config::{GuardMode, SandboxMode};
@@ -27,7 +28,7 @@ impl Node {
             ("offload", offload(config.network.offload.name())),
             ("sandbox", sandbox(config.security.sandbox_mode)),
             ("coordinator", self.coordinator_value()),
-            ("sessions", self.sessions.borrow().len().into()),
+            ("sessions", self.session_count().into()),
             ("throughput", qos.throughput_value(now)),
             ("qos", qos.summary(now).to_value()),
             ("today", self.today_value()),
@@ -52,9 +53,7 @@ impl Node {
 
     fn today_value(&self) -> Value {
         let now = self.ledger.now();
-        let day = self.ledger.periods(now).day;
-        let (counted, ingress, egress) = self.ledger.today.get();
-        let (ingress, egress) = if counted == day { (ingress, egress) } else { (0, 0) };
+        let (ingress, egress) = self.ledger.bytes_today(now);
         let quota = self.ledger.allowance.borrow().day.limit_bytes;
         object([
             ("ingressBytes", ingress.into()),
@@ -88,7 +87,9 @@ impl Node {
 
     /// `GET /sessions`.
     pub(super) fn sessions_value(&self) -> Value {
-        array(self.sessions.borrow().values().map(|s| session_value(s)))
+        let all = self.all_sessions();
+        let open = all.iter().filter(|s| s.machine.borrow().state() != State::Settled);
+        array(open.map(|s| session_value(s)))
     }
 
     /// `GET /diagnostics`.
@@ -111,7 +112,7 @@ fn session_value(session: &Session) -> Value {
     let meter = session.meter.borrow();
     let totals = meter.totals().to_value();
     let total = |name: &str| totals.member(name).cloned().unwrap_or(Value::Int(0));
-    let state = format!("{:?}", session.machine.borrow().state()).to_lowercase();
+    let state = session.machine.borrow().state().as_str();
     object([
         ("sessionId", session.order.session_id.as_str().into()),
         ("buyer", session.order.buyer.as_str().into()),

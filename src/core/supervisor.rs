@@ -1,6 +1,6 @@
 //! The parts that do I/O, started and replaced as the configuration says.
 use super::node::Node;
-use super::services::Services;
+use super::services::{Machine, Services};
 use crate::clock::Clock;
 use crate::config::{Apply, Config, diff, real_path};
 use crate::coordinator::client::{Client, Settings, WAIT_MS};
@@ -10,6 +10,7 @@ use crate::http::url::Url;
 use crate::policy::addresses::AddressGuard;
 use crate::probe::fetch::Fetcher;
 use crate::relay::{RelayShared, serve_plain, serve_tls};
+use crate::sys::linux::machine;
 use crate::sys::linux::net;
 use crate::time::Now;
 use crate::tls::client::{CertificateTime, ClientTls, Roots};
@@ -207,6 +208,15 @@ impl Services for Supervisor {
     fn state_changed(&self) {
         if let Some(client) = self.client() {
             client.heartbeat_soon();
+        }
+    }
+
+    fn machine(&self) -> Machine {
+        Machine {
+            board: machine::board(),
+            kernel: machine::kernel(),
+            rss_kb: machine::rss_kb(),
+            cpu_us: machine::cpu_us(),
         }
     }
 

@@ -270,7 +270,7 @@ fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError
 }
 
 #[cfg(test)]
-pub(super) use tests::Scratch;
+pub(crate) use tests::Scratch;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,73 @@
+//! The wall clock is set, forward and back.
+use super::bench::{carry, int, text};
+use super::*;
+use crate::coordinator::node::Node as _;
+use crate::session::Direction;
+
+#[test]
+fn back_keeps_the_window_open_and_forward_seals_it() {
+    let mut bench = Bench::active("", r#"{"expiresAt":"2026-03-03T00:00:00Z"}"#);
+    let flow = bench.tunnel(ID, "a.test");
+    bench.pass(10);
+    carry(&flow, Direction::Ingress, 100);
+    bench.jump(-3600);
+    carry(&flow, Direction::Ingress, 10);
+    bench.tick();
+    assert!(bench.node.durable.borrow().bundles.is_empty());
+    bench.jump(7200);
+    carry(&flow, Direction::Ingress, 1);
+    bench.tick();
+    bench.jump(-7200);
+    carry(&flow, Direction::Ingress, 7);
+    drop(flow);
+    bench.jump(3600);
+    bench.close(ID, "budget");
+    bench.take_all();
+    let seen: Vec<_> =
+        bench.bundles.iter().map(|b| (text(b, "windowStart"), int(b, "bytesIngress"))).collect();
+    assert_eq!(seen, [("2026-03-02T04:00:00Z", 110), ("2026-03-02T05:00:00Z", 8)]);
+}
+
+#[test]
+fn a_corrected_clock_expires_sessions_at_once() {
+    let mut bench = Bench::active("", "{}");
+    bench.node.correct_clock((START + 3600) * 1000);
+    bench.tick();
+    assert_eq!(bench.queued(ID).last().unwrap(), "settled");
+    assert_eq!(text(bench.node.durable.borrow().transitions.last().unwrap(), "at"), "2026-03-02T05:00:00Z");
+    bench.open(&id(1), "{}");
+    assert_eq!(bench.queued(&id(1)), ["accepted", "active"], "judged by the corrected clock");
+}
+
+#[test]
+fn a_clock_that_the_system_sets_is_noticed_within_seconds_while_there_are_sessions() {
+    let mut bench = Bench::active("", "{}");
+    let wake = bench.node.tick().unwrap();
+    assert!(wake.as_secs() <= 15, "{wake:?}");
+    bench.jump(3600);
+    bench.pass(15);
+    assert_eq!(bench.queued(ID).last().unwrap(), "settled");
+}
+
+#[test]
+fn a_day_back_and_forth_gives_nobody_a_second_quota() {
+    let mut bench = Bench::active(
+        "network: { maxMbps: 1000, maxGBPerDay: 0.001 }",
+        r#"{"expiresAt":"2026-03-09T00:00:00Z"}"#,
+    );
+    let flow = bench.tunnel(ID, "a.test");
+    assert_eq!(carry(&flow, Direction::Ingress, 1_000_000), 1_000_000);
+    drop(flow);
+    bench.jump(-86_400);
+    bench.open(&id(1), "{}");
+    bench.tick();
+    assert_eq!(bench.refusal(&id(1), "a.test"), Some(crate::policy::refusal::Refusal::QuotaReached));
+    let today = bench.status().member("today").unwrap().clone();
+    assert_eq!(int(&today, "ingressBytes"), 1_000_000, "what is shown is what is counted against the quota");
+}
+
+#[test]
+fn an_idle_node_is_not_woken() {
+    let bench = Bench::new();
+    assert_eq!(bench.node.tick(), None);
+}

@@ -1,0 +1,16 @@
+//! The node as a whole, without sockets: given clocks, a journal in a directory of its own, orders signed by a test
+//! coordinator, flows through the gate, bytes through the flows.
+mod bench;
+mod bounds;
+mod clocks;
+mod control;
+mod crash;
+mod opening;
+mod property;
+mod quotas;
+mod rules;
+mod schema;
+mod settling;
+mod words;
+
+use bench::{Bench, ID, START, id, open_order, profile};
