@@ -1,4 +1,4 @@
-"""Figures the issue asks for, of the release binary. Times are printed, and asserted with room for a busy machine."""
+"""Figures that the design promises, of the release binary. Times are printed, and asserted with room for a busy machine."""
 import statistics
 import time
 
