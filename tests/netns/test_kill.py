@@ -6,7 +6,7 @@ from harness.hello import client_hello
 from harness.stream import RESET, ending
 from harness.world import World
 
-LIMIT_MS = 250  # of the buyer's side; the figure is 100, printed below
+LIMIT_MS = 250  # of the buyer's side; the design's figure is 100, printed below
 
 
 class Kill(World):
