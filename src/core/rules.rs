@@ -93,3 +93,54 @@ impl Rules {
         self.ech_deny
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(names: &[&str]) -> DomainSet {
+        DomainSet::new(names).unwrap()
+    }
+
+    fn rules(owner: OwnerRules, ports: &[u16], allow: &[&str], block: &[&str]) -> Rules {
+        Rules {
+            owner: Rc::new(owner),
+            allow: set(allow),
+            block: set(block),
+            ports: ports.to_vec(),
+            alpn: Rc::new([]),
+            ech_deny: false,
+            relay: true,
+        }
+    }
+
+    #[test]
+    fn no_port_but_443_is_carried_whatever_a_session_names() {
+        for ports in [&[][..], &[443], &[80, 443, 8443]] {
+            let rules = rules(OwnerRules::default(), ports, &[], &[]);
+            let allowed: Vec<u16> = (0..=u16::MAX).filter(|p| rules.port_allowed(*p)).collect();
+            assert_eq!(allowed, [443], "{ports:?}");
+        }
+        let lab = OwnerRules { lab_ports: vec![8443], ..OwnerRules::default() };
+        assert!(rules(lab, &[], &[], &[]).port_allowed(8443));
+        assert!(!rules(OwnerRules::default(), &[8443], &[], &[]).port_allowed(443));
+    }
+
+    #[test]
+    fn both_sides_lists_hold() {
+        let owner =
+            OwnerRules { allow: set(&["a.test"]), block: set(&["x.a.test"]), ..OwnerRules::default() };
+        let rules = rules(owner, &[], &["b.a.test", "c.test"], &["y.b.a.test"]);
+        assert!(rules.allowed("b.a.test"));
+        assert!(!rules.allowed("a.test"), "the session's list has less");
+        assert!(!rules.allowed("c.test"), "the owner's has it not");
+        assert!(rules.blocked("x.a.test") && rules.blocked("y.b.a.test") && !rules.blocked("b.a.test"));
+    }
+
+    #[test]
+    fn opting_out_is_by_category() {
+        let owner = OwnerRules { opt_out: vec!["qa".into()], ..OwnerRules::default() };
+        let rules = rules(owner, &[], &[], &[]);
+        assert!(rules.opted_out("qa") && !rules.opted_out("ad-verification"));
+    }
+}

@@ -1,23 +1,57 @@
 //! DNS over HTTPS (RFC 8484): one POST for A and one for AAAA, both at once.
 use super::message::{self, Found, Kind};
 use super::{Answer, ResolveError};
-use crate::http::client::{Client, Error, Request};
+use crate::http::client::{Client, Error, MAX_IDLE, Request};
 use crate::http::url::Url;
 use futures_lite::future;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
 
 /// A DNS message is no longer.
 const MAX_MESSAGE: usize = 64 * 1024;
 const TYPE: &str = "application/dns-message";
+/// Questions under way at a time. The others wait: to open a connection for each of a burst would cost a router more than
+/// all the answers.
+const MAX_EXCHANGES: usize = MAX_IDLE;
 
 /// A resolver at a URL.
 pub(super) struct Doh {
     url: Url,
     client: Client,
+    under_way: Cell<usize>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+/// A question under way. The next may go when it is dropped.
+struct Turn<'a>(&'a Doh);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get() - 1);
+        // All of them: the first may have been given up.
+        self.0.waiting.take().into_iter().for_each(Waker::wake);
+    }
 }
 
 impl Doh {
     pub fn new(url: Url, client: Client) -> Doh {
-        Doh { url, client }
+        Doh { url, client, under_way: Cell::new(0), waiting: RefCell::default() }
+    }
+
+    async fn turn(&self) -> Turn<'_> {
+        poll_fn(|cx| {
+            if self.under_way.get() < MAX_EXCHANGES {
+                self.under_way.set(self.under_way.get() + 1);
+                return Poll::Ready(Turn(self));
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|w| w.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// All addresses, and seconds for which they hold. Both questions must be answered: an address that was not seen
@@ -43,6 +77,7 @@ impl Doh {
 
     async fn ask_one(&self, host: &str, kind: Kind) -> Result<Found, ResolveError> {
         let question = message::question(host, kind)?;
+        let _turn = self.turn().await;
         let fields = [("Accept", TYPE.to_owned()), ("Content-Type", TYPE.to_owned())];
         let request = Request {
             headers: &fields,
@@ -165,6 +200,24 @@ mod tests {
             h.starts_with("POST /dns-query HTTP/1.1\r\n")
                 && h.contains("\r\nContent-Type: application/dns-message")
         }));
+    }
+
+    #[test]
+    fn a_burst_of_questions_shares_few_connections() {
+        let server = serve(aliased);
+        let (doh, executor) = (Rc::new(doh(&server)), async_executor::LocalExecutor::new());
+        let ask = |_| {
+            let doh = doh.clone();
+            executor.spawn(async move { doh.ask("a.test").await.0.is_ok() })
+        };
+        let asked: Vec<_> = (0..40).map(ask).collect();
+        async_io::block_on(executor.run(async {
+            for one in asked {
+                assert!(one.await);
+            }
+        }));
+        let accepted = server.accepted.load(Ordering::SeqCst);
+        assert!(accepted <= MAX_EXCHANGES, "{accepted}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Largest body that is taken unless a request says otherwise, in bytes.
 pub const MAX_BODY: usize = 1 << 20;
 /// Most idle connections that are kept, and for how long, in microseconds.
-pub const MAX_IDLE: usize = 4;
+pub const MAX_IDLE: usize = 8;
 const IDLE_US: u64 = 50_000_000;
 
 /// A step of an exchange that has a deadline of its own.

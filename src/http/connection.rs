@@ -67,13 +67,16 @@ enum Stream {
 pub struct Connection {
     stream: Stream,
     buffer: Vec<u8>,
+    /// Bytes at the front of the buffer that a body has used up. They are taken off once for each read: a body may come
+    /// in chunks of one byte.
+    used: usize,
     torn: bool,
 }
 
 impl Connection {
     /// Without TLS.
     pub fn plain(stream: Async<TcpStream>) -> Connection {
-        Connection { stream: Stream::Plain(stream), buffer: Vec::new(), torn: false }
+        Connection { stream: Stream::Plain(stream), buffer: Vec::new(), used: 0, torn: false }
     }
 
     /// After a TLS handshake in which the peer has proved to be `origin`.
@@ -87,7 +90,7 @@ impl Connection {
         let name = ServerName::try_from(origin.host.clone()).map_err(|e| Error::Tls(e.to_string()))?;
         let handshake = async { TlsConnector::from(config).connect(name, stream).await.map_err(tls_error) };
         let stream = within(limit, Phase::Tls, handshake).await?;
-        Ok(Connection { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new(), torn: false })
+        Ok(Connection { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new(), used: 0, torn: false })
     }
 
     /// Whether an idle connection may be used again: nothing has come in on it, not even its end.
@@ -133,25 +136,29 @@ impl Connection {
     pub async fn content(&mut self, reader: &mut BodyReader, out: &mut Vec<u8>) -> Result<bool, Error> {
         out.clear();
         loop {
-            match reader.next(&self.buffer)? {
+            let rest = self.buffer.get(self.used..).unwrap_or_default();
+            match reader.next(rest)? {
                 Piece::Data(range) => {
-                    out.extend_from_slice(self.buffer.get(range.clone()).unwrap_or_default());
-                    self.buffer.drain(..range.end);
+                    out.extend_from_slice(rest.get(range.clone()).unwrap_or_default());
+                    self.used += range.end;
                     return Ok(true);
                 }
                 Piece::End(used) => {
-                    self.buffer.drain(..used);
+                    self.drop_used(used);
                     return Ok(false);
                 }
-                Piece::More(used) => {
-                    self.buffer.drain(..used);
-                }
+                Piece::More(used) => self.drop_used(used),
             }
             if self.fill(BODY_STEP).await? == 0 {
                 reader.end_of_stream()?;
                 return if self.torn { Err(Malformed::Truncated.into()) } else { Ok(false) };
             }
         }
+    }
+
+    fn drop_used(&mut self, more: usize) {
+        let used = std::mem::take(&mut self.used) + more;
+        self.buffer.drain(..used.min(self.buffer.len()));
     }
 
     /// Gives the read buffer's memory back; for an idle connection.

@@ -158,9 +158,7 @@ impl Journal {
             open_private(&temporary, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::APPEND)?;
         let mut length = 0;
         for chunk in records.chunks(64) {
-            let line = batch(chunk)?;
-            length += line.len() as u64;
-            file.write_all(&line).map_err(at("write to", &temporary))?;
+            length += write_apart(&mut file, chunk, &temporary)?;
         }
         if length > MAX_JOURNAL {
             return Err(JournalError::Full);
@@ -180,6 +178,21 @@ impl Journal {
     /// Bytes in the file.
     pub fn length(&self) -> u64 {
         self.length
+    }
+}
+
+/// Writes records as one batch, or as several if they are too large for one; the bytes written.
+fn write_apart(file: &mut File, records: &[Value], path: &Path) -> Result<u64, JournalError> {
+    match batch(records) {
+        Ok(line) => {
+            file.write_all(&line).map_err(at("write to", path))?;
+            Ok(line.len() as u64)
+        }
+        Err(JournalError::BatchTooLarge(_)) if records.len() > 1 => {
+            let (first, rest) = records.split_at(records.len() / 2);
+            Ok(write_apart(file, first, path)? + write_apart(file, rest, path)?)
+        }
+        Err(e) => Err(e),
     }
 }
 

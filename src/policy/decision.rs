@@ -22,8 +22,8 @@ pub trait Standing {
     fn quota_wait(&self) -> Option<u32>;
 }
 
-/// Judges a request of an authenticated buyer, before its name is resolved, in the contract's order. `target` holds
-/// what the request line alone decides.
+/// Judges a request of an authenticated buyer, before its name is resolved, in the contract's order. `target` may
+/// hold what the request line alone refuses: `not-https`, or a port that is none.
 pub fn admit(target: Result<&Target, Refusal>, standing: &dyn Standing) -> Result<(), Denied> {
     if let Some(refusal) = standing.node() {
         return Err(refusal.into());
@@ -31,13 +31,10 @@ pub fn admit(target: Result<&Target, Refusal>, standing: &dyn Standing) -> Resul
     if !standing.session_open() {
         return Err(Refusal::SessionClosed.into());
     }
-    let target = in_order(target, Refusal::NotHttps)?;
-    if let Ok(target) = target
-        && !standing.port_allowed(target.port)
-    {
+    let target = target?;
+    if !standing.port_allowed(target.port) {
         return Err(Refusal::PortDenied.into());
     }
-    let target = target?;
     if target.literal.is_some() {
         return Err(Refusal::AddressDenied.into());
     }
@@ -63,14 +60,6 @@ pub fn judge_host(host: &str, standing: &dyn Standing) -> Result<(), Refusal> {
         return Err(Refusal::DomainNotAllowed);
     }
     Ok(())
-}
-
-/// A refusal by the request line up to `last` in the contract's order is final here; a later one waits for its place.
-fn in_order(target: Result<&Target, Refusal>, last: Refusal) -> Result<Result<&Target, Refusal>, Refusal> {
-    match target {
-        Err(refusal) if refusal <= last => Err(refusal),
-        other => Ok(other),
-    }
 }
 
 #[cfg(test)]

@@ -199,7 +199,7 @@ fn read_trailer(plan: &Plan, measured: &Measured) -> Option<Trailer> {
     let value = json::parse(bytes).ok()?;
     let text = |name: &str| value.member(name).and_then(Value::as_str);
     let same_nonce = text("nonce")? == plan.nonce;
-    let same_size = value.member("size")?.as_int()?.unsigned_abs() == plan.size;
+    let same_size = value.member("size")?.as_int() == i64::try_from(plan.size).ok();
     let content_hash = text("contentHash")?.to_owned();
     let server_time = text("serverTime").filter(|t| Unix::parse(t).is_some())?.to_owned();
     let ours = content_hash == b3(&measured.hash) && same_nonce && same_size;

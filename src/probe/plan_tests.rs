@@ -126,6 +126,13 @@ fn a_trailer_must_fit_the_request_the_content_and_the_key() {
             sign(Kind::ProbeContent, v, &key(3));
         })
     };
+    let size = |to: i64| {
+        fetched(move |v| {
+            v.set("size", to);
+            v.remove("endpointSig");
+            sign(Kind::ProbeContent, v, &key(3));
+        })
+    };
     let unsigned = fetched(|v| v.set("serverTime", "2026-01-02T03:04:06Z"));
     let other_key = fetched(|v| {
         sign(Kind::ProbeContent, v, &key(4));
@@ -135,6 +142,8 @@ fn a_trailer_must_fit_the_request_the_content_and_the_key() {
         resigned("size", "1048576"),
         resigned("contentHash", "b3:00"),
         resigned("serverTime", "now"),
+        size(1_048_577),
+        size(-1_048_576),
         unsigned,
         other_key,
     ];

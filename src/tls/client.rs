@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Where distributions keep their CA bundle; the first that exists is read (`ca-bundle` on OpenWrt has the first).
@@ -31,24 +31,29 @@ pub fn build_time() -> u64 {
 /// passed. A router has no clock at boot, and a clock that is set back must not make an expired certificate valid.
 #[derive(Debug)]
 pub struct CertificateTime {
-    floor_s: AtomicU64,
+    /// 32 bits, which last until 2106: a 32-bit MIPS has no wider atomics.
+    floor_s: AtomicU32,
 }
 
 impl CertificateTime {
     /// Not before the build and the time last stored (seconds since 1970).
     pub fn new(last_stored_s: u64) -> Arc<CertificateTime> {
-        Arc::new(CertificateTime { floor_s: AtomicU64::new(last_stored_s.max(build_time())) })
+        Arc::new(CertificateTime { floor_s: AtomicU32::new(seconds(last_stored_s.max(build_time()))) })
     }
 
     /// A trusted peer has said that it is at least this time (seconds since 1970).
     pub fn raise(&self, unix_s: u64) {
-        self.floor_s.fetch_max(unix_s, Relaxed);
+        self.floor_s.fetch_max(seconds(unix_s), Relaxed);
     }
 
     /// Seconds since 1970.
     pub fn seconds(&self) -> u64 {
-        u64::try_from(system_ms() / 1000).unwrap_or(0).max(self.floor_s.load(Relaxed))
+        u64::try_from(system_ms() / 1000).unwrap_or(0).max(self.floor_s.load(Relaxed).into())
     }
+}
+
+fn seconds(unix_s: u64) -> u32 {
+    u32::try_from(unix_s).unwrap_or(u32::MAX)
 }
 
 impl TimeProvider for CertificateTime {

@@ -80,6 +80,15 @@ class Addresses(World):
         self.denied("own-lan.test")
         self.assertEqual(inner.connections, [])
 
+    def test_a_network_behind_another_router_of_the_house_is_denied(self):
+        for family, network, router, host in [("-4", "44.78.0.0/24", LAN_HOST, "44.78.0.5"), ("-6", "2a10:78::/56", "fe80::77", "2a10:78:0:42::5")]:
+            device = ["dev", "lan0"] if family == "-6" else []
+            self.topology.node.ip(family, "route", "add", network, "via", router, *device)
+            self.addCleanup(self.topology.node.ip, family, "route", "del", network)
+            self.lab.post("/zone", {"name": "routed.test", "addresses": [host], "ttl": 1})
+            time.sleep(6)
+            self.denied("routed.test")
+
     def test_an_address_that_the_node_gets_later_is_denied(self):
         self.topology.node.ip("addr", "add", "44.77.0.1/24", "dev", "lan0")
         self.addCleanup(self.topology.node.ip, "addr", "del", "44.77.0.1/24", "dev", "lan0")

@@ -197,3 +197,14 @@ fn a_journal_that_cannot_be_written_says_so_and_keeps_what_it_had() {
     drop(j);
     assert_eq!(numbers(&Journal::open(&path).unwrap().1), [1, 4, 5]);
 }
+
+#[test]
+fn records_that_are_too_large_together_are_rewritten_apart() {
+    let dir = Scratch::new();
+    let path = dir.0.join("journal");
+    let (mut journal, ..) = Journal::open(&path).unwrap();
+    let large: Vec<Value> = (0..64).map(|_| Value::from("x".repeat(MAX_BATCH / 40))).collect();
+    journal.rewrite(&large).unwrap();
+    drop(journal);
+    assert!(Journal::open(&path).unwrap().1 == large);
+}

@@ -180,6 +180,44 @@ fn a_broken_hello_is_not_tls() {
     assert_eq!(read(&record(&cut)), not_tls);
 }
 
+#[test]
+fn a_hello_that_a_strict_reader_refuses_is_not_tls() {
+    let extensions = vec16(&sni(b"origin.test"));
+    let of = |session: &[u8], suites: &[u8], compression: &[u8], tail: &[u8]| {
+        let body = [
+            &TLS12.to_be_bytes()[..],
+            &[7; 32],
+            &[u8::try_from(session.len()).unwrap()],
+            session,
+            &vec16(suites),
+            &[u8::try_from(compression.len()).unwrap()],
+            compression,
+            &extensions,
+            tail,
+        ];
+        read(&record(&[&[1, 0][..], &vec16(&body.concat())].concat()))
+    };
+    assert!(of(&[9; 32], &[0x13, 1], &[0], &[]).is_ok());
+    let not_tls = Err(Progress::Refused(Refusal::NotTls));
+    assert_eq!(of(&[9; 33], &[0x13, 1], &[0], &[]), not_tls, "a session id of 33 bytes");
+    assert_eq!(of(&[], &[], &[0], &[]), not_tls, "no cipher suite");
+    assert_eq!(of(&[], &[0x13, 1, 0], &[0], &[]), not_tls, "half a cipher suite");
+    assert_eq!(of(&[], &[0x13, 1], &[], &[]), not_tls, "no compression method");
+    assert_eq!(of(&[], &[0x13, 1], &[0], &[0]), not_tls, "a byte after the extensions");
+}
+
+#[test]
+fn an_extension_that_readers_could_take_in_two_ways_allows_nothing() {
+    assert_eq!(hello(&sni(b"127.0.0.1")).sni, Sni::Invalid);
+    assert_eq!(hello(&sni(b"127.0.0.1.")).sni, Sni::Invalid);
+    for bad in [&[0, 3, 2, b'h', b'2', 0][..], &[0, 4, 2, b'h', b'2', 0], &[0, 4, 2, b'h', b'2'], &[0]] {
+        assert_eq!(hello(&extension(ALPN, bad)).alpn, Some(Vec::new()), "{bad:?}");
+    }
+    for bad in [&[3, 3, 4, 3][..], &[2, 3, 4, 0], &[4, 3, 4], &[]] {
+        assert!(!hello(&extension(SUPPORTED_VERSIONS, bad)).modern, "{bad:?}");
+    }
+}
+
 fn padded(raw_length: usize) -> Vec<u8> {
     let base = record(&message(TLS12, &[sni(b"origin.test"), extension(21, &[])].concat())).len();
     record(&message(TLS12, &[sni(b"origin.test"), extension(21, &vec![0; raw_length - base])].concat()))

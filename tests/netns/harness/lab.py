@@ -49,16 +49,17 @@ class Lab:
     endpoint_host = "endpoint.lab.test"
     doh_url = "https://doh.lab.test/dns-query"
 
-    def __init__(self, namespace, directory, binary):
+    def __init__(self, namespace, directory, binary, heartbeat_ms=2000):
         self.namespace, self.directory, self.binary = namespace, pathlib.Path(directory), str(binary)
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.heartbeat_ms = heartbeat_ms
         self.ca_file = self.directory / "ca.pem"
         self.process, self.facts = None, {}
         self._http = Http(lambda: namespace.connect(CONTROL))
 
     def start(self):
         words = [self.binary, "up", "--dir", str(self.directory), "--control", "%s:%d" % CONTROL]
-        words += ["--heartbeat", "2000", "--region", "Test-Region", "--confidence", "0.95"]
+        words += ["--heartbeat", str(self.heartbeat_ms), "--region", "Test-Region", "--confidence", "0.95"]
         for role, address in [("coordinator", COORDINATOR), ("endpoint", ENDPOINT), ("origin", ORIGIN), ("doh", DOH)]:
             words += [f"--{role}", f"{address}:443"]
         for name, addresses in ZONE.items():

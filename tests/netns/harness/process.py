@@ -56,6 +56,15 @@ class Process:
     def rss_kb(self):
         return self._status("VmRSS")[0]
 
+    def rss_parts_kb(self):
+        """Anonymous pages, and those of mapped files."""
+        return self._status("RssAnon", "RssFile")
+
+    def pss_kb(self):
+        """Resident pages, those that several processes share by their share."""
+        with open(f"/proc/{self.pid}/smaps_rollup", encoding="ascii") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("Pss:"))
+
     def wakeups(self):
         """Context switches of all threads so far."""
         total = 0

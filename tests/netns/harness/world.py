@@ -38,6 +38,7 @@ class World(unittest.TestCase):
     """A test class with its own namespaces, lab and node. Each test opens its own session."""
 
     node_config = {}
+    heartbeat_ms = 2000
     target_answer = staticmethod(echo)
 
     @classmethod
@@ -49,7 +50,7 @@ class World(unittest.TestCase):
         cls.addClassCleanup(cls._put_away)
         cls.topology = Topology()
         cls.addClassCleanup(cls.topology.remove)
-        cls.lab = Lab(cls.topology.inet, cls.directory / "lab", LAB_BINARY).start()
+        cls.lab = Lab(cls.topology.inet, cls.directory / "lab", LAB_BINARY, cls.heartbeat_ms).start()
         cls.addClassCleanup(lambda: cls.lab.process.stop())
         cls.target = Target(cls.topology.inet, (TARGET, 443), lambda c, d: cls.target_answer(c, d))
         cls.addClassCleanup(cls.target.close)
