@@ -305,14 +305,8 @@ pub fn lone_shared_on(system: Rc<dyn crate::sys::System>) -> Rc<RelayShared> {
         ended: channel().0,
     });
     let gate = Rc::new(TestGate { account, denied: None });
-    RelayShared::new(
-        gate,
-        Rc::new(TestNames),
-        AddressGuard::default(),
-        Rc::new(LocalExecutor::new()),
-        system,
-    )
-    .unwrap()
+    RelayShared::new(gate, Rc::new(TestNames), AddressGuard::default(), Rc::new(LocalExecutor::new()), system)
+        .unwrap()
 }
 
 /// Carries the test's orders to the flows, and gives tokens.
