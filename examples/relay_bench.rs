@@ -7,8 +7,8 @@ use echomesh::policy::addresses::AddressGuard;
 use echomesh::policy::refusal::Refusal;
 use echomesh::relay::{RelayShared, serve_plain, serve_tls};
 use echomesh::session::{Account, Credentials, Denied, Direction, Flow, FlowState, Gate, HelloRules, Target};
-use echomesh::sys::linux::net;
 use echomesh::sys::linux::reactor;
+use echomesh::sys::linux::{Linux, net};
 use echomesh::time::Now;
 use echomesh::tls::server::{Acceptor, ServerKey};
 use std::cell::Cell;
@@ -91,6 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Rc::new(Fixed(name.to_owned(), answer)),
         AddressGuard::new(vec![(address, full)]),
         executor.clone(),
+        Rc::new(Linux),
     )?;
     let listener = net::listen(listen.parse()?)?;
     reactor::block_on(executor.run(async {

@@ -34,6 +34,8 @@ impl Backend for Control {
             self.node.region.borrow_mut().forgive();
             self.node.clear_alert("geo-mismatch");
         }
+        // The answer shows what came of it, not what is about to come.
+        self.node.tick();
         self.node.ledger.ring();
         Ok(())
     }

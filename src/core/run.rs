@@ -13,7 +13,7 @@ use crate::config::{Config, Platform, SandboxMode, Store, real_path, usual_path}
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
 use crate::sys::linux::signals::{Signal, Signals};
-use crate::sys::linux::{net, reactor};
+use crate::sys::linux::{Linux, net, reactor};
 use crate::tls::client::CertificateTime;
 use crate::tls::server::{Acceptor, ServerKey};
 use crate::vault::Vault;
@@ -135,8 +135,8 @@ struct Running<'a> {
 fn serve(running: Running<'_>) -> Result<(), Failed> {
     let Running { options, signals, platform, store, run_dir, vault, acceptor, node, time } = running;
     let executor = Rc::new(LocalExecutor::new());
-    let supervisor =
-        Supervisor::new(executor.clone(), node.clone(), acceptor, vault, time).map_err(failed)?;
+    let supervisor = Supervisor::new((executor.clone(), Rc::new(Linux)), node.clone(), acceptor, vault, time)
+        .map_err(failed)?;
     supervisor.listen().map_err(failed)?;
     let control = Rc::new(Control { node: node.clone(), store: store.clone(), platform });
     let api: Served = listen::start(&executor, run_dir, options.api, control, Vec::new()).map_err(failed)?;

@@ -10,7 +10,7 @@ use crate::http::url::Url;
 use crate::policy::addresses::AddressGuard;
 use crate::probe::fetch::Fetcher;
 use crate::relay::{RelayShared, serve_plain, serve_tls};
-use crate::sys::linux::machine;
+use crate::sys::System;
 use crate::sys::linux::net;
 use crate::time::Now;
 use crate::tls::client::{CertificateTime, ClientTls, Roots};
@@ -29,6 +29,7 @@ use std::time::Duration;
 /// The running services of a node.
 pub struct Supervisor {
     executor: Rc<LocalExecutor<'static>>,
+    system: Rc<dyn System>,
     node: Rc<Node>,
     relay: Rc<RelayShared>,
     acceptor: Rc<Acceptor>,
@@ -57,7 +58,7 @@ struct Link {
 impl Supervisor {
     /// Nothing listens and nothing connects yet.
     pub fn new(
-        executor: Rc<LocalExecutor<'static>>,
+        (executor, system): (Rc<LocalExecutor<'static>>, Rc<dyn System>),
         node: Rc<Node>,
         acceptor: Rc<Acceptor>,
         vault: Vault,
@@ -65,9 +66,16 @@ impl Supervisor {
     ) -> io::Result<Rc<Supervisor>> {
         let config = node.config();
         let resolver = resolver(&config, &node, &time);
-        let relay = RelayShared::new(node.clone(), resolver.clone(), guard(&config), executor.clone())?;
+        let relay = RelayShared::new(
+            node.clone(),
+            resolver.clone(),
+            guard(&config),
+            executor.clone(),
+            system.clone(),
+        )?;
         Ok(Rc::new(Supervisor {
             executor,
+            system,
             node,
             relay,
             acceptor,
@@ -228,10 +236,10 @@ impl Services for Supervisor {
 
     fn machine(&self) -> Machine {
         Machine {
-            board: machine::board(),
-            kernel: machine::kernel(),
-            rss_kb: machine::rss_kb(),
-            cpu_us: machine::cpu_us(),
+            board: self.system.board(),
+            kernel: self.system.kernel(),
+            rss_kb: self.system.rss_kb(),
+            cpu_us: self.system.cpu_us(),
         }
     }
 

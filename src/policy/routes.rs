@@ -9,8 +9,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const DEFAULT_BITS: u8 = 7;
 /// `RTF_GATEWAY` (linux/route.h).
 const GATEWAY: u32 = 2;
-/// `RTF_REJECT`: leads nowhere. The rest of a delegated prefix has such a route.
-const REJECT: u32 = 0x200;
 
 struct Route<'a> {
     to: Prefix,
@@ -18,14 +16,13 @@ struct Route<'a> {
     from: Option<Prefix>,
     gateway: Option<IpAddr>,
     device: &'a str,
-    rejects: bool,
 }
 
 /// The networks of both tables that must not be dialled. Lines that are none are passed over, the heading first.
 pub fn inside(v4: &str, v6: &str) -> Vec<Prefix> {
     let routes: Vec<Route<'_>> =
         v4.lines().filter_map(line_v4).chain(v6.lines().filter_map(line_v6)).collect();
-    let is_default = |r: &&Route<'_>| r.to.1 <= DEFAULT_BITS && !r.rejects;
+    let is_default = |r: &&Route<'_>| r.to.1 <= DEFAULT_BITS;
     let outward: Vec<&str> = routes.iter().filter(is_default).map(|r| r.device).collect();
     let mut found = Vec::new();
     for route in &routes {
@@ -66,7 +63,6 @@ fn line_v4(line: &str) -> Option<Route<'_>> {
         from: None,
         gateway: (flags & GATEWAY != 0).then(|| address(gateway).into()),
         device,
-        rejects: flags & REJECT != 0,
     })
 }
 
@@ -85,7 +81,6 @@ fn line_v6(line: &str) -> Option<Route<'_>> {
         from: Some(prefix(from, from_bits)?).filter(|f| f.1 > 0),
         gateway: (flags & GATEWAY != 0).then_some(gateway),
         device,
-        rejects: flags & REJECT != 0,
     })
 }
 
@@ -158,8 +153,12 @@ mod tests {
 
     #[test]
     fn a_default_route_in_halves_denies_nothing_but_its_gateway() {
-        let table =
-            [v4("tun0", "0.0.0.0", 1, "10.8.0.1", 3), v4("tun0", "128.0.0.0", 1, "10.8.0.1", 3)].concat();
+        let table = [
+            v4("tun0", "0.0.0.0", 1, "10.8.0.1", 3),
+            v4("tun0", "128.0.0.0", 1, "10.8.0.1", 3),
+            v4("tun0", "84.9.0.0", 16, "10.8.0.1", 3),
+        ]
+        .concat();
         assert_eq!(inside(&table, ""), [("10.8.0.1".parse().unwrap(), 32)]);
         assert_eq!(inside("", &v6("2000::/3", "::/0", "::", 1, "6in4")), []);
     }

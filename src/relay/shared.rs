@@ -5,7 +5,8 @@ use crate::dns::Resolver;
 use crate::policy::addresses::AddressGuard;
 use crate::policy::refusal::Refusal;
 use crate::session::Gate;
-use crate::sys::linux::{reactor::Reactor, routes::own_networks};
+use crate::sys::System;
+use crate::sys::linux::reactor::Reactor;
 use async_executor::LocalExecutor;
 use std::cell::RefCell;
 use std::io;
@@ -20,6 +21,7 @@ pub struct RelayShared {
     pub(super) resolver: RefCell<Rc<dyn Resolver>>,
     pub(super) addresses: RefCell<AddressGuard>,
     pub(super) executor: Rc<LocalExecutor<'static>>,
+    pub(super) system: Rc<dyn System>,
     pub(super) reactor: Rc<Reactor>,
     pub(super) pipes: Pipes,
     /// Borrowed between two awaits only, for bytes that are handed on at once.
@@ -39,6 +41,7 @@ impl RelayShared {
         resolver: Rc<dyn Resolver>,
         addresses: AddressGuard,
         executor: Rc<LocalExecutor<'static>>,
+        system: Rc<dyn System>,
     ) -> io::Result<Rc<RelayShared>> {
         let reactor = Reactor::local()?;
         let driver = reactor.clone();
@@ -48,6 +51,7 @@ impl RelayShared {
             resolver: RefCell::new(resolver),
             addresses: RefCell::new(addresses),
             executor,
+            system,
             reactor,
             pipes: Pipes::default(),
             scratch: RefCell::new(vec![0; CHUNK].into_boxed_slice()),
@@ -74,7 +78,7 @@ impl RelayShared {
     pub(super) fn refresh_addresses(&self) -> Result<(), Refusal> {
         let now = self.gate.now().mono_ms();
         if self.addresses.borrow().is_stale(now) {
-            let networks = own_networks().map_err(|_| Refusal::AddressDenied)?;
+            let networks = self.system.own_networks().map_err(|_| Refusal::AddressDenied)?;
             self.addresses.borrow_mut().refresh(networks, now);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The relay on loopback sockets, with a gate that the test holds.
 mod peer;
 mod support;
+mod system;
 
 use super::connect;
 use super::pump::PlainTunnel;

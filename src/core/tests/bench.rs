@@ -311,6 +311,7 @@ fn start(dir: &Scratch, reading: Now, config: &str) -> (Rc<Node>, Rc<FakeService
         journal: (journal, records),
         log: AccessLog { store: open("access"), bundles: open("bundles"), key: [9; 32] },
     };
+    crate::log::set_level(crate::config::Level::Error);
     let node = Node::new(parts).unwrap();
     let services = Rc::new(FakeServices::default());
     node.serve(services.clone());

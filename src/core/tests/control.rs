@@ -52,6 +52,16 @@ fn a_stop_closes_all_sessions_and_outlives_a_restart() {
 }
 
 #[test]
+fn the_answer_to_a_stop_shows_what_came_of_it() {
+    let bench = Bench::active("", "{}");
+    let store = crate::config::Store::open(bench.dir.0.join("c.yaml"), crate::config::Platform::Other);
+    let platform = crate::config::Platform::Other;
+    let control = crate::core::backend::Control { node: bench.node.clone(), store, platform };
+    crate::api::Backend::control(&control, crate::api::Action::Stop).unwrap();
+    assert_eq!(bench.state(), "paused", "no flow had to end first");
+}
+
+#[test]
 fn a_quarantine_is_a_latch_that_only_the_owner_opens() {
     let bench = Bench::active("", "{}");
     let flow = bench.tunnel(ID, "a.test");

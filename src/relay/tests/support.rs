@@ -270,7 +270,7 @@ fn run(listener: OwnedFd, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<En
     });
     let gate = Rc::new(TestGate { account: account.clone(), denied: setup.denied });
     let guard = AddressGuard::new(vec![("127.0.0.0".parse().unwrap(), 8)]);
-    let mut shared = RelayShared::new(gate, Rc::new(TestNames), guard, executor.clone()).unwrap();
+    let mut shared = RelayShared::new(gate, Rc::new(TestNames), guard, executor.clone(), system()).unwrap();
     Rc::get_mut(&mut shared).unwrap().strangers = Watch::new(Some(setup.strangers));
     executor.spawn(tick(account, setup.bytes_per_ms, shared.clone())).detach();
     let served = crate::sys::linux::reactor::block_on(executor.run(async {
@@ -284,8 +284,18 @@ fn run(listener: OwnedFd, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<En
     served.unwrap();
 }
 
+/// A machine of the test's own, with nothing on it that must not be reached.
+fn system() -> Rc<dyn crate::sys::System> {
+    Rc::new(crate::sys::dummy::Dummy::with(Vec::new()))
+}
+
 /// What a listener needs, with nobody behind it.
 pub fn lone_shared() -> Rc<RelayShared> {
+    lone_shared_on(system())
+}
+
+/// The same on a given machine.
+pub fn lone_shared_on(system: Rc<dyn crate::sys::System>) -> Rc<RelayShared> {
     let account = Rc::new(TestAccount {
         clock: Clock::new(),
         tokens: RefCell::default(),
@@ -295,7 +305,7 @@ pub fn lone_shared() -> Rc<RelayShared> {
         ended: channel().0,
     });
     let gate = Rc::new(TestGate { account, denied: None });
-    RelayShared::new(gate, Rc::new(TestNames), AddressGuard::default(), Rc::new(LocalExecutor::new()))
+    RelayShared::new(gate, Rc::new(TestNames), AddressGuard::default(), Rc::new(LocalExecutor::new()), system)
         .unwrap()
 }
 

@@ -7,3 +7,29 @@ pub mod pipe;
 pub mod reactor;
 pub mod routes;
 pub mod signals;
+
+use super::System;
+use std::io;
+use std::net::IpAddr;
+
+/// The Linux that the process runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct Linux;
+
+impl System for Linux {
+    fn own_networks(&self) -> io::Result<Vec<(IpAddr, u8)>> {
+        routes::own_networks()
+    }
+    fn board(&self) -> String {
+        machine::board()
+    }
+    fn kernel(&self) -> String {
+        machine::kernel()
+    }
+    fn rss_kb(&self) -> u64 {
+        machine::rss_kb()
+    }
+    fn cpu_us(&self) -> u64 {
+        machine::cpu_us()
+    }
+}

@@ -1,0 +1,37 @@
+//! A machine that is made up: the twin for tests, and for whatever runs off a router.
+use super::System;
+use std::cell::RefCell;
+use std::io;
+use std::net::IpAddr;
+
+/// What it says is what it was given.
+#[derive(Debug, Default)]
+pub struct Dummy {
+    /// The owner's networks; `None` is a kernel that will not tell.
+    pub networks: RefCell<Option<Vec<(IpAddr, u8)>>>,
+}
+
+impl Dummy {
+    /// A machine with these networks of the owner's.
+    pub fn with(networks: Vec<(IpAddr, u8)>) -> Dummy {
+        Dummy { networks: RefCell::new(Some(networks)) }
+    }
+}
+
+impl System for Dummy {
+    fn own_networks(&self) -> io::Result<Vec<(IpAddr, u8)>> {
+        self.networks.borrow().clone().ok_or_else(|| io::ErrorKind::PermissionDenied.into())
+    }
+    fn board(&self) -> String {
+        "dummy".to_owned()
+    }
+    fn kernel(&self) -> String {
+        "0".to_owned()
+    }
+    fn rss_kb(&self) -> u64 {
+        0
+    }
+    fn cpu_us(&self) -> u64 {
+        0
+    }
+}
