@@ -26,6 +26,13 @@ need_apt() {
     { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }' sh "${missing[@]}" >&2
 }
 
+# need_toolchain: Rust and a C compiler, without which nothing can be built. Rust is not installed by force.
+need_toolchain() {
+  command -v cc >/dev/null || need_apt gcc libc6-dev || die "Please install a C compiler (Debian: apt install gcc libc6-dev)"
+  command -v cargo >/dev/null || [ ! -x "$HOME/.cargo/bin/cargo" ] || PATH="$HOME/.cargo/bin:$PATH"
+  command -v cargo >/dev/null || die "Please install Rust 1.88 or later: https://rustup.rs, or: apt install cargo (Debian 13 backports)"
+}
+
 # venv NAME PKG...: a Python environment under target/ with exactly these packages; prints its python.
 venv() {
   local name=$1 dir wanted

@@ -7,7 +7,7 @@ if [ "$(id -u)" -ne 0 ]; then
   report
   exit
 fi
-need_apt iproute2 util-linux chromium || die "the browser test needs these packages"
+need_apt iproute2 util-linux procps openssl chromium || die "the browser test needs these packages"
 command -v node >/dev/null && command -v npm >/dev/null || need_apt nodejs npm || die "the browser test needs Node"
 BROWSER_NODE=$(node_packages browser playwright-core@1.56.1) || die "playwright-core does not install"
 ECHOMESH=$(build_node) || die "the node does not build"

@@ -7,7 +7,7 @@ if [ "$(id -u)" -ne 0 ]; then
   report
   exit
 fi
-need_apt iproute2 util-linux curl openssl python3-venv || die "the client tests need these packages"
+need_apt iproute2 util-linux procps openssl curl python3-venv || die "the client tests need these packages"
 command -v node >/dev/null && command -v npm >/dev/null || need_apt nodejs npm || die "the client tests need Node"
 CLIENTS_PYTHON=$(venv clients requests==2.32.5 httpx==0.28.1) || die "requests and httpx do not install"
 CLIENTS_NODE=$(node_packages clients undici@6.21.3 https-proxy-agent@7.0.6) || die "the Node packages do not install"
