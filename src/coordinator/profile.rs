@@ -1,7 +1,7 @@
 //! What a session is bought under: policy profile, limits, category. Pure.
 use crate::config::SessionLimits;
-use crate::http::url::normal_name;
 use crate::json::{FieldError, Fields, MAX_INTEGER};
+use crate::policy::hosts::normal;
 
 /// The one profile of categories, and what is in it.
 pub const COMPLIANT_DEFAULT: [&str; 2] = ["ad-verification", "qa"];
@@ -42,7 +42,7 @@ pub fn profile(f: &Fields<'_>) -> Result<PolicyProfile, FieldError> {
     let names = |member: &str| -> Result<Vec<String>, FieldError> {
         let entries = list(f, member)?;
         let normal = entries.iter().map(|e| {
-            normal_name(e).ok_or_else(|| f.error(member, format!("{e:?} is no host name (A-label form)")))
+            normal(e).ok_or_else(|| f.error(member, format!("{e:?} is no host name (A-label form)")))
         });
         normal.collect()
     };

@@ -1,7 +1,7 @@
 //! The coordinator's answers and the node's messages as values. Pure; whatever comes off the wire is read strictly,
 //! members that this version does not know are ignored.
-use crate::http::url::normal_name;
 use crate::json::{self, FieldError, Fields, MAX_INTEGER, Value, object};
+use crate::policy::hosts::normal;
 use crate::signed::PublicKey;
 use crate::time::Unix;
 use std::fmt;
@@ -315,7 +315,7 @@ pub fn instant(f: &Fields<'_>, name: &str) -> Result<Unix, FieldError> {
 }
 
 fn probe_host(f: &Fields<'_>) -> Result<ProbeHost, FieldError> {
-    let host = normal_name(f.str("host")?).ok_or_else(|| f.error("host", "must be a host name"))?;
+    let host = normal(f.str("host")?).ok_or_else(|| f.error("host", "must be a host name"))?;
     let key = PublicKey::parse(f.str("publicKey")?);
     let public_key = key.ok_or_else(|| f.error("publicKey", "must be base64 of 32 bytes"))?;
     let position = f.opt_number("latitude")?.zip(f.opt_number("longitude")?);

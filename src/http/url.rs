@@ -1,4 +1,5 @@
 //! `http` and `https` URLs as the contracts allow them: no user, no fragment (RFC 3986, RFC 9110 section 4.2).
+use crate::policy::hosts::normal;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -149,17 +150,6 @@ pub fn percent_encode(text: &str) -> String {
     out
 }
 
-/// A host name in its compared form: lower case, without final dot; `None` unless it is made of letter-digit-hyphen
-/// labels (underscores are taken as well) of at most 63 and 253 bytes in all.
-pub fn normal_name(text: &str) -> Option<String> {
-    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    let label = |l: &str| {
-        let inner = l.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        inner && (1..=63).contains(&l.len()) && !l.starts_with('-') && !l.ends_with('-')
-    };
-    (name.len() <= 253 && name.split('.').all(label)).then_some(name)
-}
-
 fn split_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, after) = rest.split_once(']').ok_or(UrlError::Host)?;
@@ -179,7 +169,7 @@ fn host_of(host: &str) -> Result<String, UrlError> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(address.to_string());
     }
-    let name = normal_name(host).ok_or(UrlError::Host)?;
+    let name = normal(host).ok_or(UrlError::Host)?;
     // What ends in a number is an address to inet_aton, in one of its odd notations.
     let last = name.rsplit('.').next().unwrap_or_default();
     let numeric = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x");
