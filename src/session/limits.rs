@@ -267,32 +267,6 @@ fn lower<T: PartialOrd>(a: Option<T>, b: Option<T>) -> Option<T> {
     }
 }
 
-/// Reads the contract's `limits`. Every member may be absent; none may be negative or not a number.
-pub fn limits_from(fields: &Fields<'_>) -> Result<SessionLimits, FieldError> {
-    let count = |name| -> Result<Option<u32>, FieldError> {
-        Ok(fields.opt_int(name, 0..=i64::from(u32::MAX))?.and_then(|n| u32::try_from(n).ok()))
-    };
-    Ok(SessionLimits {
-        max_mbps: amount(fields, "maxMbps")?,
-        burst_kb: fields.opt_int("burstKB", 0..=MAX_INTEGER / 1000)?.map(i64::unsigned_abs),
-        max_gb: amount(fields, "maxGB")?,
-        max_gb_per_day: amount(fields, "maxGBPerDay")?,
-        max_connections: count("maxConnections")?,
-        max_new_per_second: count("maxNewPerSecond")?,
-        max_new_per_host_per_second: count("maxNewPerHostPerSecond")?,
-    })
-}
-
-/// A number from 0 to a million: neither 1 Tbit/s nor a petabyte passes a router.
-fn amount(fields: &Fields<'_>, name: &str) -> Result<Option<f64>, FieldError> {
-    match fields.opt_number(name)? {
-        Some(n) if !(0.0..=1e6).contains(&n) => {
-            Err(fields.error(name, format!("{n} is not within 0 to 1000000")))
-        }
-        n => Ok(n),
-    }
-}
-
 /// The contract's `limits`, without the members that have no value.
 pub fn limits_to_value(limits: &SessionLimits) -> Value {
     let members: [(&str, Option<Value>); 7] = [
