@@ -253,7 +253,12 @@ impl Services for Supervisor {
             self.rename(&new.relay.names);
         }
         self.listen_again(old, new);
-        if changes.needs(Apply::Reconnect) {
+        // These the client was made with: its resolver, its certificates, and what a probe may be.
+        let made_with = changes.touches("security")
+            || old.probes.ca_file != new.probes.ca_file
+            || old.policy.allow_plain_http_probes != new.policy.allow_plain_http_probes
+            || old.lab.ports != new.lab.ports;
+        if made_with || changes.needs(Apply::Reconnect) {
             self.connect();
         } else if let Some(client) = self.client() {
             client.register_again();

@@ -4,6 +4,7 @@
 A PATTERN is a substring of `module.Class.test`. ECHOMESH and ECHOMESH_LAB name the binaries; KEEP=1 keeps directories.
 """
 import pathlib
+import signal
 import sys
 import time
 import unittest
@@ -61,6 +62,8 @@ def each(suite):
 
 
 def main(patterns):
+    # As Ctrl-C: what stands is removed on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     where = str(HERE)
     if patterns[:1] == ["--in"]:
         where, patterns = patterns[1], patterns[2:]
@@ -70,7 +73,11 @@ def main(patterns):
     )
     # Classes stay together, so that each world is made once.
     runner = unittest.TextTestRunner(resultclass=Told, verbosity=0, stream=open("/dev/null", "w", encoding="utf-8"))
-    result = runner.run(chosen)
+    try:
+        result = runner.run(chosen)
+    except KeyboardInterrupt:
+        print("interrupted")
+        return 130
     failed = len(result.failures) + len(result.errors)
     print(f"{result.passed} passed, {failed} failed, {len(result.skipped)} skipped")
     return 1 if failed else 0

@@ -79,6 +79,18 @@ class Probes(World):
                 self.refused("endpoint-denied", endpoint=endpoint)
         self.assertEqual(len(self.target.connections), connections)
 
+    def test_plain_http_is_fetched_on_port_80_only_and_only_if_the_owner_allows_it(self):
+        self.addCleanup(self.node.change, policy={"allowPlainHttpProbes": False})
+        for allowed in [False, True]:
+            self.node.change(policy={"allowPlainHttpProbes": allowed})
+            time.sleep(0.5)
+            if allowed:
+                done = self.probe(endpoint="http://endpoint.lab.test/probe")
+                self.assertEqual(done["verdict"], "passed", done)
+            else:
+                self.refused("endpoint-denied", endpoint="http://endpoint.lab.test/probe")
+            self.refused("endpoint-denied", endpoint="http://endpoint.lab.test:8080/probe")
+
     def test_an_approved_name_that_points_inside_is_not_fetched(self):
         self.addCleanup(time.sleep, 1.5)
         self.addCleanup(self.lab.post, "/zone", {"name": "endpoint.lab.test", "addresses": ["44.10.0.90"], "ttl": 1})

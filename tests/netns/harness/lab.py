@@ -62,6 +62,7 @@ class Lab:
         words += ["--heartbeat", str(self.heartbeat_ms), "--region", "Test-Region", "--confidence", "0.95"]
         for role, address in [("coordinator", COORDINATOR), ("endpoint", ENDPOINT), ("origin", ORIGIN), ("doh", DOH)]:
             words += [f"--{role}", f"{address}:443"]
+        words += ["--endpoint-plain", f"{ENDPOINT}:80"]
         for name, addresses in ZONE.items():
             words += ["--zone", f"{name}={','.join(addresses)}"]
         (self.directory / "lab.json").unlink(missing_ok=True)

@@ -5,10 +5,12 @@
     lan    a machine at home, 192.168.1.10: nobody may ever reach it
     buyer  44.3.3.2
 """
+import atexit
 import contextlib
 import ctypes
 import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -114,12 +116,22 @@ class Namespace:
         subprocess.run(["ip", "netns", "del", self.name], check=False)
 
 
+def remove_leftovers():
+    """Removes the namespaces of a run that was killed: their names have the number of a process that is gone."""
+    for line in sh("ip", "netns", "list").splitlines():
+        found = re.fullmatch(r"em(\d+)x\d+-[inlb]", line.split()[0])
+        if found and not os.path.exists(f"/proc/{found[1]}"):
+            subprocess.run(["ip", "netns", "del", found[0]], check=False)
+
+
 class Topology:
     """The four namespaces and what joins them."""
 
     def __init__(self):
+        remove_leftovers()
         tag = f"em{os.getpid()}x{next(_serial)}"
         self.namespaces = []
+        atexit.register(self.remove)
         try:
             self.inet, self.node, self.lan, self.buyer = (self._add(f"{tag}-{x}") for x in "inlb")
             self._wire()

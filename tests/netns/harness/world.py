@@ -1,4 +1,5 @@
 """All of it together: topology, lab, node, a counter in the LAN."""
+import atexit
 import os
 import pathlib
 import shutil
@@ -48,6 +49,7 @@ class World(unittest.TestCase):
             raise unittest.SkipTest(reason)
         cls.directory = pathlib.Path(tempfile.mkdtemp(prefix="echomesh-netns-"))
         cls.addClassCleanup(cls._put_away)
+        atexit.register(cls._put_away)
         cls.topology = Topology()
         cls.addClassCleanup(cls.topology.remove)
         cls.lab = Lab(cls.topology.inet, cls.directory / "lab", LAB_BINARY, cls.heartbeat_ms).start()
@@ -65,6 +67,7 @@ class World(unittest.TestCase):
     def _put_away(cls):
         if os.environ.get("KEEP"):
             print("kept:", cls.directory)
+            atexit.unregister(cls._put_away)
         else:
             shutil.rmtree(cls.directory, ignore_errors=True)
 
