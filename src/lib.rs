@@ -15,6 +15,7 @@ pub mod json;
 pub mod lab;
 pub mod log;
 pub mod meter;
+pub mod mutant;
 pub mod policy;
 pub mod probe;
 pub mod relay;
