@@ -15,6 +15,7 @@ use futures_lite::future;
 use rustix::net::SendFlags;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
@@ -29,7 +30,7 @@ pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, deadline: D
     let Ok(head) = future::or(head, late).await else { return };
     let answer = match head {
         Err(bad) => connect::bad_head(bad),
-        Ok(request) => match admit(&shared, &request) {
+        Ok(request) => match admit(&shared, net::peer(buyer.io().as_fd()), &request) {
             Ok((flow, target)) => {
                 drop(deadline);
                 bytes.drain(..request.head);
@@ -62,17 +63,18 @@ async fn read_head(buyer: &mut Buyer, shared: &RelayShared, bytes: &mut Vec<u8>)
 }
 
 /// The flow, or the whole answer that says why not.
-fn admit(shared: &RelayShared, request: &Request) -> Result<(Flow, Target), Vec<u8>> {
+fn admit(shared: &RelayShared, from: Option<IpAddr>, request: &Request) -> Result<(Flow, Target), Vec<u8>> {
     let credentials = request.credentials.as_ref();
     match &request.ask {
         Ask::Connect(Ok(target)) => {
-            let flow = shared.gate.admit(credentials, Ok(target)).map_err(|d| connect::refusal(d, None))?;
+            let flow =
+                shared.gate.admit(from, credentials, Ok(target)).map_err(|d| connect::refusal(d, None))?;
             Ok((flow, target.clone()))
         }
-        Ask::Connect(Err(refusal)) => Err(refused(shared, request, *refusal)),
+        Ask::Connect(Err(refusal)) => Err(refused(shared, from, request, *refusal)),
         // A lease is refused like a CONNECT up to the point where it differs.
         Ask::Lease => {
-            let denied = shared.gate.admit(credentials, Err(Refusal::NotHttps)).err();
+            let denied = shared.gate.admit(from, credentials, Err(Refusal::NotHttps)).err();
             match denied {
                 Some(denied) if denied.refusal < Refusal::NotHttps => Err(connect::refusal(denied, None)),
                 _ => Err(connect::lease_unavailable()),
@@ -81,8 +83,8 @@ fn admit(shared: &RelayShared, request: &Request) -> Result<(Flow, Target), Vec<
     }
 }
 
-fn refused(shared: &RelayShared, request: &Request, refusal: Refusal) -> Vec<u8> {
-    let judged = shared.gate.admit(request.credentials.as_ref(), Err(refusal));
+fn refused(shared: &RelayShared, from: Option<IpAddr>, request: &Request, refusal: Refusal) -> Vec<u8> {
+    let judged = shared.gate.admit(from, request.credentials.as_ref(), Err(refusal));
     connect::refusal(judged.err().unwrap_or_else(|| refusal.into()), None)
 }
 

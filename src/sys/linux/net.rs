@@ -214,6 +214,12 @@ fn prefix_length(mask: IpAddr) -> u8 {
     u8::try_from(ones).unwrap_or(128)
 }
 
+/// Where a connection comes from; `None` for a Unix socket.
+pub fn peer(connection: impl AsFd) -> Option<IpAddr> {
+    let address = SocketAddr::try_from(rustix::net::getpeername(connection).ok()??).ok()?;
+    Some(address.ip().to_canonical())
+}
+
 /// Whether a listener takes connections over TCP from this machine only, or over a Unix socket.
 pub fn is_local(listener: impl AsFd) -> bool {
     match rustix::net::getsockname(listener) {
