@@ -55,7 +55,7 @@ class Privacy(World):
         exported = self.directory / "export.jsonl"
         exported.write_text(self.node.export(), encoding="utf-8")
         bundles = self.directory / "bundles.jsonl"
-        bundles.write_text(self.node.request("GET", "/logs/export?archive=bundles")[2].decode(), encoding="utf-8")
+        bundles.write_text(self.node.request("GET", "/logs/export?kind=bundles")[2].decode(), encoding="utf-8")
         done = subprocess.run([NODE_BINARY, "verify", exported, bundles], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
