@@ -289,6 +289,7 @@ impl Node {
 
     /// Alerts about what the journal keeps are raised again after a restart.
     fn show_what_stands(&self) {
+        self.show_quarantine();
         if !self.durable.borrow().refused.is_empty() {
             self.alert(
                 "bundle-refused",

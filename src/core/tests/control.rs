@@ -204,3 +204,24 @@ fn every_change_of_state_is_told() {
     let told = bench.services.calls.borrow().iter().filter(|c| **c == "state").count();
     assert_eq!(told, 1);
 }
+
+#[test]
+fn traffic_outside_policy_is_a_quarantine_with_reason_alert_and_way_out() {
+    use crate::core::quarantine::Violation;
+    let bench = Bench::active("", "{}");
+    let flow = bench.tunnel(ID, "a.test");
+    bench.node.quarantine(Violation::OutsidePolicy, "The guard refused 3 packets to 192.168.1.1.");
+    assert!(is_reset(&flow) && bench.has_alert("outside-policy"));
+    let reason = text(&bench.status(), "reason").to_owned();
+    assert!(reason.starts_with("The guard refused 3 packets to 192.168.1.1. Check"), "{reason}");
+    assert!(reason.ends_with("echomesh start --clear-quarantine"), "{reason}");
+    drop(flow);
+    bench.tick();
+    assert_eq!(bench.queued(ID).last().unwrap(), "settled");
+    let bench = bench.crash();
+    assert!(bench.has_alert("quarantined"), "it is still shown after a restart");
+    assert_eq!(text(&bench.status(), "reason"), reason);
+    bench.node.clear_quarantine();
+    assert!(!bench.has_alert("quarantined") && !bench.has_alert("outside-policy"));
+    assert_eq!(bench.state(), "idle");
+}
