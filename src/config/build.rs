@@ -49,6 +49,11 @@ pub fn build(document: &Value) -> Result<Config, Problem> {
             listen_plain: doc.optional("relay.listenPlain", text)?,
             names: doc.list("relay.names", host)?,
             transport: doc.get("relay.transport", |v| Transport::parse(v.as_str()?))?,
+            max_pending: doc.get("relay.maxPending", unsigned)?,
+            max_pending_per_source: doc.get("relay.maxPendingPerSource", unsigned)?,
+            max_handshakes_per_second: doc.get("relay.maxHandshakesPerSecond", unsigned)?,
+            max_handshakes_per_source_per_second: doc
+                .get("relay.maxHandshakesPerSourcePerSecond", unsigned)?,
         },
         lease: Lease {
             ports: doc.get("lease.ports", |v| forms::ports(v.as_str()?))?,

@@ -172,6 +172,10 @@ impl Relay {
             ("listenPlain", self.listen_plain.as_deref().map(Value::from)),
             ("names", Some(texts(&self.names))),
             ("transport", Some(self.transport.name().into())),
+            ("maxPending", Some(self.max_pending.into())),
+            ("maxPendingPerSource", Some(self.max_pending_per_source.into())),
+            ("maxHandshakesPerSecond", Some(self.max_handshakes_per_second.into())),
+            ("maxHandshakesPerSourcePerSecond", Some(self.max_handshakes_per_source_per_second.into())),
         ])
     }
 }

@@ -216,6 +216,14 @@ pub struct Relay {
     pub names: Vec<String>,
     /// Whether buyers connect to the node or through a tunnel that it dials.
     pub transport: Transport,
+    /// Connections that nobody has authenticated yet, of all sources.
+    pub max_pending: u32,
+    /// The same of one source.
+    pub max_pending_per_source: u32,
+    /// TLS handshakes of sources that are not known as buyers'.
+    pub max_handshakes_per_second: u32,
+    /// The same of one source.
+    pub max_handshakes_per_source_per_second: u32,
 }
 
 /// `relay.transport`.

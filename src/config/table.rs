@@ -136,6 +136,14 @@ pub static OPTIONS: &[Opt] = options! {
         "Names and addresses in the certificate of the listener.";
     "relay.transport", "relay.transport": Choice(&["auto", "direct", "tunnel"]), Is(r#""auto""#), "", Rebind,
         "Whether buyers connect to the node or come through a tunnel that the node dials.";
+    "relay.maxPending", "relay.max_pending": Int(16, 4096), Is("512"), "connections", Live,
+        "Connections that no buyer has authenticated yet, of all sources; beyond it the heaviest sources' are dropped.";
+    "relay.maxPendingPerSource", "relay.max_pending_per_source": Int(1, 4096), Is("64"), "connections", Live,
+        "The same of one source: an IPv4 address or an IPv6 /64. One that buyers came from in the last day may have half of all.";
+    "relay.maxHandshakesPerSecond", "relay.max_handshakes_per_second": Int(1, 100_000), Is("100"), "1/s", Live,
+        "TLS handshakes of sources that no buyer came from in the last day; those others have four times as many for themselves.";
+    "relay.maxHandshakesPerSourcePerSecond", "relay.max_handshakes_per_source_per_second": Int(1, 100_000), Is("20"), "1/s", Live,
+        "TLS handshakes of one source that no buyer came from in the last day.";
 
     "lease.ports", "lease.ports": Text(Form::Ports), Is(r#""40000-40999""#), "", Restart,
         "Ports of the router that leases of the kernel path use.";
