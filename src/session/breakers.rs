@@ -222,7 +222,12 @@ mod tests {
 
     /// Opens as many as it is let; how many that were.
     fn open(burst: &mut Burst, n: u32, now_us: u64) -> u32 {
-        (0..n).filter(|_| burst.wait_s(now_us).is_none() && (burst.opened(now_us) || true)).count() as u32
+        let mut opened = 0;
+        while opened < n && burst.wait_s(now_us).is_none() {
+            burst.opened(now_us);
+            opened += 1;
+        }
+        opened
     }
 
     #[test]
@@ -290,7 +295,7 @@ mod tests {
     #[test]
     fn failures_on_the_way_when_it_tripped_do_not_prolong_it() {
         let mut f = Failures::new(&SETTINGS);
-        (0..10).for_each(|_| drop(f.bad(0)));
+        assert_eq!((0..10).filter(|_| f.bad(0)).count(), 1);
         assert!((0..40).all(|_| !f.bad(S)));
         assert_eq!(f.wait_s(S), Some(29));
     }
