@@ -2,7 +2,6 @@
 import json
 import subprocess
 
-from harness.control import wait_for
 from harness.hello import client_hello
 from harness.netns import BUYER
 from harness.world import NODE_BINARY, World
@@ -20,7 +19,7 @@ class Privacy(World):
             stream.close()
         for name in NAMES[1:]:
             self.proxy.connect(f"{name}:443", session)
-        wait_for("the flows' end", lambda: self.node.sessions()[session.id]["open"] == 0)
+        self.settle(session)
 
     def files(self):
         for directory in [self.node.run_dir, self.node.state_dir, self.directory / "node" / "key"]:
@@ -36,7 +35,6 @@ class Privacy(World):
         session = self.lab.open()
         self.traffic(session)
         self.node.export()
-        self.settle(session)
         self.assertGreaterEqual(len(self.node.lines()), 5, "there was traffic to be discreet about")
         secrets = [n.encode() for n in NAMES] + [b"other.test", PAYLOAD, session.token.encode(), session.basic().split()[1].encode(), BUYER.encode()]
         self.assertEqual(self.told(*secrets), [])
@@ -51,7 +49,6 @@ class Privacy(World):
         lines = [l for l in self.node.lines() if l["sessionId"] == session.id]
         self.assertEqual({l.get("buyerAddress") for l in lines}, {BUYER}, lines)
         # The digest in the signed bundles is of the same bytes.
-        self.settle(session)
         exported = self.directory / "export.jsonl"
         exported.write_text(self.node.export(), encoding="utf-8")
         bundles = self.directory / "bundles.jsonl"
