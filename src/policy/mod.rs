@@ -1,7 +1,9 @@
 //! What may be carried: one policy for every data path.
 pub mod addresses;
+pub mod categories;
 pub mod decision;
 pub mod hosts;
+pub mod lists;
 pub mod refusal;
 pub mod routes;
 pub mod schedule;
