@@ -24,15 +24,11 @@ impl Backend for Control {
     }
 
     fn control(&self, action: Action) -> Result<(), Problem> {
-        self.node.on(match action {
-            Action::Start => NodeEvent::Start,
-            Action::Pause => NodeEvent::Pause,
-            Action::Stop => NodeEvent::Stop,
-            Action::ClearQuarantine => NodeEvent::ClearQuarantine,
-        });
-        if action == Action::ClearQuarantine {
-            self.node.region.borrow_mut().forgive();
-            self.node.clear_alert("geo-mismatch");
+        match action {
+            Action::Start => self.node.on(NodeEvent::Start),
+            Action::Pause => self.node.on(NodeEvent::Pause),
+            Action::Stop => self.node.on(NodeEvent::Stop),
+            Action::ClearQuarantine => self.node.clear_quarantine(),
         }
         // The answer shows what came of it, not what is about to come.
         self.node.tick();

@@ -1,8 +1,9 @@
 //! The node as the coordinator's client sees it: registration, heartbeats, signals, the outbox, probes.
 use super::durable::{MAX_NONCES, record};
 use super::ledger::MAX_FLOWS;
-use super::lifecycle::{Event, NodeEvent, Transition};
+use super::lifecycle::{Event, Transition};
 use super::node::Node;
+use super::quarantine::Violation;
 use super::session::Session;
 use crate::coordinator::link::LinkStatus;
 use crate::coordinator::node::{self as client, Outgoing, Posted};
@@ -77,12 +78,8 @@ impl client::Node for Node {
         let allowed = &config.node.region_allow;
         let outside = self.region.borrow_mut().observe(&observed.region, observed.confidence, allowed);
         if outside {
-            let reason = format!(
-                "The coordinator sees the node in {}, outside regionAllow. Check node.regionAllow, then clear the quarantine.",
-                observed.region
-            );
-            self.alert("geo-mismatch", &reason);
-            self.on(NodeEvent::Quarantine(reason));
+            let seen = format!("The coordinator sees the node in {}, outside regionAllow.", observed.region);
+            self.quarantine(Violation::GeoMismatch, &seen);
         }
     }
 

@@ -211,6 +211,11 @@ impl NodeMachine {
         }
     }
 
+    /// Why it is in quarantine, whatever else holds; `None` if it is not.
+    pub fn quarantine(&self) -> Option<&str> {
+        self.quarantine.as_deref()
+    }
+
     /// Since when it is in this state.
     pub fn since(&self) -> Unix {
         self.since

@@ -52,6 +52,22 @@ fn a_stop_closes_all_sessions_and_outlives_a_restart() {
 }
 
 #[test]
+fn a_flood_is_an_alert_while_it_lasts() {
+    use crate::session::Gate as _;
+    let bench = Bench::active("", "{}");
+    let codes = || bench.status().member("alerts").unwrap().canonical();
+    bench.node.flood(true);
+    bench.node.flood(true);
+    assert_eq!(codes().matches(r#""code":"flood""#).count(), 1);
+    assert_eq!(bench.status().member("refusals").unwrap().canonical(), "{}");
+    bench.services.strangers.set(crate::relay::admission::Counts { dropped: 7, late: 5 });
+    let refusals = bench.status().member("refusals").unwrap().canonical();
+    assert_eq!(refusals, r#"{"auth-timeout":5,"flood":7}"#);
+    bench.node.flood(false);
+    assert!(!codes().contains("flood"));
+}
+
+#[test]
 fn the_answer_to_a_stop_shows_what_came_of_it() {
     let bench = Bench::active("", "{}");
     let store = crate::config::Store::open(bench.dir.0.join("c.yaml"), crate::config::Platform::Other);
@@ -187,4 +203,25 @@ fn every_change_of_state_is_told() {
     bench.node.on(NodeEvent::Pause);
     let told = bench.services.calls.borrow().iter().filter(|c| **c == "state").count();
     assert_eq!(told, 1);
+}
+
+#[test]
+fn traffic_outside_policy_is_a_quarantine_with_reason_alert_and_way_out() {
+    use crate::core::quarantine::Violation;
+    let bench = Bench::active("", "{}");
+    let flow = bench.tunnel(ID, "a.test");
+    bench.node.quarantine(Violation::OutsidePolicy, "The guard refused 3 packets to 192.168.1.1.");
+    assert!(is_reset(&flow) && bench.has_alert("outside-policy"));
+    let reason = text(&bench.status(), "reason").to_owned();
+    assert!(reason.starts_with("The guard refused 3 packets to 192.168.1.1. Check"), "{reason}");
+    assert!(reason.ends_with("echomesh start --clear-quarantine"), "{reason}");
+    drop(flow);
+    bench.tick();
+    assert_eq!(bench.queued(ID).last().unwrap(), "settled");
+    let bench = bench.crash();
+    assert!(bench.has_alert("quarantined"), "it is still shown after a restart");
+    assert_eq!(text(&bench.status(), "reason"), reason);
+    bench.node.clear_quarantine();
+    assert!(!bench.has_alert("quarantined") && !bench.has_alert("outside-policy"));
+    assert_eq!(bench.state(), "idle");
 }
