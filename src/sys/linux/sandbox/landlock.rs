@@ -57,8 +57,8 @@ struct PathBeneath {
 }
 
 /// The rights that an ABI knows.
-fn known(abi: i64) -> u64 {
-    let since = |first: i64, right: u64| if abi >= first { right } else { 0 };
+fn known(abi: libc::c_long) -> u64 {
+    let since = |first: libc::c_long, right: u64| if abi >= first { right } else { 0 };
     FIRST | since(2, REFER) | since(3, TRUNCATE) | since(5, IOCTL_DEV)
 }
 
@@ -66,12 +66,12 @@ fn known(abi: i64) -> u64 {
 ///
 /// # Errors
 /// Why it has none.
-fn abi() -> io::Result<i64> {
+fn abi() -> io::Result<libc::c_long> {
     let (none, size): (*const Ruleset, usize) = (std::ptr::null(), 0);
     // SAFETY: with this flag the kernel reads no attribute.
     let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, size, CREATE_RULESET_VERSION) };
     if abi >= 1 {
-        return Ok(abi.into());
+        return Ok(abi);
     }
     let error = io::Error::last_os_error();
     Err(match error.raw_os_error() {
@@ -87,7 +87,7 @@ fn abi() -> io::Result<i64> {
 ///
 /// # Errors
 /// Why it is not confined: no Landlock, `no_new_privs` not set, or a directory of its own that cannot be opened.
-pub(super) fn confine(files: &Files) -> io::Result<i64> {
+pub(super) fn confine(files: &Files) -> io::Result<libc::c_long> {
     let abi = abi()?;
     let known = known(abi);
     let ruleset = create(known, if abi >= 6 { SCOPES } else { 0 })?;

@@ -6,6 +6,8 @@ pub mod bpf;
 mod calls;
 mod landlock;
 mod privileges;
+#[cfg(feature = "lab")]
+pub mod trespass;
 pub mod user;
 
 pub use landlock::Files;

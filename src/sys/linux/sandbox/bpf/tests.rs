@@ -73,7 +73,8 @@ fn the_real_programs_say_what_their_tables_say() {
         for number in
             (0..5200).chain([0x3fff_ffff, 0x4000_0000, 0x4000_0001, 0x4000_003b, u32::MAX - 1, u32::MAX])
         {
-            for round in 0..values.len() {
+            let rounds = if table.rules.iter().any(|r| r.number == number) { values.len() } else { 2 };
+            for round in 0..rounds {
                 for (place, argument) in arguments.iter_mut().enumerate() {
                     *argument = values[(round + place * 7) % values.len()];
                 }
