@@ -1,7 +1,7 @@
 //! Where the node is, by evidence of several kinds, and how sure that is. Pure.
 //!
-//! Each piece of evidence says that the node is inside the owner's regions, outside, or nothing, with a weight from 0 to
-//! 1. They are combined by Dempster's rule: the order does not matter, evidence that says nothing changes nothing, and
+//! Each piece of evidence says that the node is inside the owner's regions, outside, or nothing, with a weight of at most
+//! one. They are combined by Dempster's rule: the order does not matter, evidence that says nothing changes nothing, and
 //! what contradicts weakens. No local kind weighs as much alone as a quarantine asks for: a clock may be set wrong, a list
 //! be old, a connection be answered on the way; two of them that agree are enough.
 pub mod prefixes;

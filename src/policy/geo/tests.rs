@@ -65,7 +65,7 @@ fn no_local_kind_is_enough_alone_and_any_two_of_three_are() {
     let zone = by_time_zone(3600, 7200, &ph);
     let trips = by_round_trips(&[trip("near.test", BERLIN, 9)], &ph).unwrap();
     for one in [&prefix, &zone, &trips] {
-        assert!(combine(&[one.clone()]).outside < 0.8, "{one:?}");
+        assert!(combine(std::slice::from_ref(one)).outside < 0.8, "{one:?}");
     }
     for (one, other) in [(&prefix, &zone), (&prefix, &trips), (&zone, &trips)] {
         assert!(combine(&[one.clone(), other.clone()]).outside >= 0.8, "{one:?} {other:?}");
