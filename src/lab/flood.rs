@@ -7,6 +7,7 @@ use async_io::{Async, Timer};
 use futures_lite::future::or;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
 use std::cell::Cell;
 use std::io;
@@ -67,7 +68,8 @@ fn more(count: &Cell<u64>) {
 
 /// Runs the clients for their time, and prints a line of JSON.
 pub async fn run(executor: &Executor, flood: Flood) -> io::Result<bool> {
-    crate::sys::linux::net::raise_descriptor_limit()?;
+    let limit = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
     let seen: Rc<Seen> = Rc::default();
     let config = client::tls(None, None, false)?;
     let tls = client::connector(config);
