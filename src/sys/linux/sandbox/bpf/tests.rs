@@ -30,7 +30,7 @@ fn run(program: &[Instruction], machine: u32, number: u32, arguments: &[u64; 6])
         at += 1;
         match i.code {
             LOAD => {
-                assert!(i.k % 4 == 0, "the kernel refuses an unaligned load");
+                assert!(i.k.is_multiple_of(4), "the kernel refuses an unaligned load");
                 let k = i.k as usize;
                 a = u32::from_ne_bytes(data[k..k + 4].try_into().unwrap());
             }
