@@ -2,6 +2,7 @@
 pub mod addresses;
 pub mod categories;
 pub mod decision;
+pub mod geo;
 pub mod hosts;
 pub mod lists;
 pub mod refusal;
