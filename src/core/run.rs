@@ -2,6 +2,7 @@
 use super::backend::Control;
 use super::ledger::{AccessLog, random_key};
 use super::lifecycle::NodeEvent;
+use super::list_files::OwnLists;
 use super::node::{Node, Parts};
 use super::places::Places;
 use super::sandbox::Sandbox;
@@ -112,6 +113,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     let parts = Parts {
         clock,
         local: local_time,
+        lists: OwnLists::load(&config).map_err(invalid)?,
         config,
         key: Rc::new(key),
         identity,

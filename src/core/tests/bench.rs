@@ -309,6 +309,7 @@ fn start(dir: &Scratch, reading: Now, config: &str) -> (Rc<Node>, Rc<FakeService
     let parts = Parts {
         clock: clock.clone(),
         local: |_| LocalTime { offset_s: 8 * 3600 },
+        lists: crate::core::list_files::OwnLists::load(&parse_config(config)).unwrap(),
         config: parse_config(config),
         key: Rc::new(NodeKey::from_seed(&[2; 32]).unwrap()),
         identity: Identity { spki: format!("sha256//{}=", "A".repeat(43)), ..Identity::default() },
