@@ -79,6 +79,12 @@ build_lab() {
   printf '%s\n' "$root/target/lab/lab"
 }
 
+# build_mutants: the node from which rules can be taken out, and the lab, in a directory of their own; prints that directory.
+build_mutants() {
+  (cd "$root" && cargo build --profile lab --locked --features mutants --bins --target-dir target/mutants >&2) || return 1
+  printf '%s\n' "$root/target/mutants/lab"
+}
+
 # Counting of checks inside a suite: `check NAME COMMAND...`, `skip NAME REASON`, then `report`.
 passed=0 failed=0 skipped=0
 check() {

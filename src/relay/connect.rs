@@ -1,4 +1,5 @@
 //! The head of a buyer's request (RFC 9112, RFC 9110 section 9.3.6) and every answer to it.
+use crate::mutant;
 use crate::policy::hosts::normal;
 use crate::policy::refusal::Refusal;
 use crate::session::{Credentials, Denied, Target};
@@ -9,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub const MAX_HEAD: usize = 8 * 1024;
 /// Most header fields.
 pub const MAX_HEADERS: usize = 64;
+/// Room for fields; a mutation run needs more than are allowed.
+const ROOM: usize = if cfg!(feature = "mutants") { 4 * MAX_HEADERS } else { MAX_HEADERS };
 /// The answer to a CONNECT that is carried. No header field: it would be sent for every connection.
 pub const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
@@ -69,24 +72,34 @@ impl Lookout {
 /// # Errors
 /// The head is none, or too large.
 pub fn parse(bytes: &[u8]) -> Result<Option<Request>, BadHead> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut fields = [httparse::EMPTY_HEADER; ROOM];
     let mut request = httparse::Request::new(&mut fields);
-    let window = bytes.get(..MAX_HEAD).unwrap_or(bytes);
-    if window.starts_with(b"\n\n") || window.starts_with(b"\r\n\r\n") || window.starts_with(b"\n\r\n") {
+    let limit = if mutant::out("head-size") { bytes.len() + 1 } else { MAX_HEAD };
+    let window = bytes.get(..limit).unwrap_or(bytes);
+    let empty_lines: [&[u8]; 3] = [b"\n\n", b"\r\n\r\n", b"\n\r\n"];
+    if !mutant::out("head-empty-lines") && empty_lines.iter().any(|lines| window.starts_with(lines)) {
         return Err(BadHead::Malformed);
     }
-    let head = match request.parse(window) {
+    let window = mutant::mended(window);
+    let head = match request.parse(&window) {
         Ok(httparse::Status::Complete(head)) => head,
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
+        Ok(httparse::Status::Partial) if bytes.len() < limit => return Ok(None),
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
             return Err(BadHead::TooLarge);
         }
         Err(_) => return Err(BadHead::Malformed),
     };
+    if request.headers.len() > MAX_HEADERS && !mutant::out("head-fields") {
+        return Err(BadHead::TooLarge);
+    }
     let (Some(method), Some(path)) = (request.method, request.path) else { return Err(BadHead::Malformed) };
+    if declares_content(request.headers) && method == "CONNECT" {
+        return Err(BadHead::Malformed);
+    }
     let lease = path == "/leases" || path.starts_with("/leases/");
     let (ask, field) = match method {
         "CONNECT" => (Ask::Connect(target(path)), "proxy-authorization"),
+        _ if mutant::out("method-connect") => (Ask::Connect(target(path)), "proxy-authorization"),
         "POST" | "DELETE" if lease => (Ask::Lease, "authorization"),
         _ => (Ask::Connect(Err(Refusal::NotHttps)), "proxy-authorization"),
     };
@@ -101,16 +114,48 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Request>, BadHead> {
 /// [`Refusal::NotHttps`] if it is no authority, [`Refusal::PortDenied`] if the port is no decimal number of 1 to 65535
 /// without leading zero.
 pub fn target(authority: &str) -> Result<Target, Refusal> {
+    let authority = if mutant::out("authority-form") {
+        let rest = authority.split_once("://").map_or(authority, |(_, rest)| rest);
+        rest.split('/').next().unwrap_or(rest)
+    } else {
+        authority
+    };
+    let authority = if mutant::out("authority-no-userinfo") {
+        authority.rsplit_once('@').map_or(authority, |(_, rest)| rest)
+    } else {
+        authority
+    };
+    let whole = format!("{authority}:443");
+    let authority =
+        if mutant::out("authority-names-port") && !authority.contains(':') { &whole } else { authority };
     let (host, port) =
         authority.rsplit_once(':').filter(|(_, p)| !p.contains('/')).ok_or(Refusal::NotHttps)?;
     let (host, literal) = host_of(host).ok_or(Refusal::NotHttps)?;
-    let plain = !port.starts_with('0') && port.bytes().all(|b| b.is_ascii_digit());
-    let port = port.parse::<u16>().ok().filter(|_| plain).ok_or(Refusal::PortDenied)?;
-    Ok(Target { host, port, literal })
+    Ok(Target { host, port: port_of(port).ok_or(Refusal::PortDenied)?, literal })
+}
+
+/// A CONNECT has no content (RFC 9110 section 9.3.6): what follows its head belongs to the tunnel. A peer that thinks
+/// otherwise reads the connection's bytes otherwise, and that is how requests get smuggled.
+fn declares_content(fields: &[httparse::Header<'_>]) -> bool {
+    let named = |field: &httparse::Header<'_>, name: &str| field.name.eq_ignore_ascii_case(name);
+    let length = fields.iter().any(|f| named(f, "content-length") && f.value != b"0");
+    let coding = fields.iter().any(|f| named(f, "transfer-encoding"));
+    (length && !mutant::out("connect-no-length")) || (coding && !mutant::out("connect-no-coding"))
+}
+
+fn port_of(port: &str) -> Option<u16> {
+    if mutant::out("port-in-range") && port.parse::<u16>().is_err() && port.parse::<u32>().is_ok() {
+        return Some(443);
+    }
+    let leading = !mutant::out("port-without-zero") && port.starts_with('0');
+    let digits = mutant::out("port-digits") || port.bytes().all(|b| b.is_ascii_digit());
+    port.parse().ok().filter(|_| digits && !leading)
 }
 
 fn host_of(host: &str) -> Option<(String, Option<IpAddr>)> {
-    if let Some(inner) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+    if let Some(inner) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'))
+        && !mutant::out("host-in-brackets")
+    {
         let address = inner.split('%').next().unwrap_or(inner).parse::<Ipv6Addr>();
         let known = address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6);
         return Some((host.to_ascii_lowercase(), Some(known)));
@@ -119,15 +164,16 @@ fn host_of(host: &str) -> Option<(String, Option<IpAddr>)> {
     let literal = match name.rsplit('.').next() {
         // What ends in a number is an address or nothing (WHATWG URL, section 3.5).
         Some(last) if is_number(last) => Some(inet_aton(&name).unwrap_or(Ipv4Addr::UNSPECIFIED)),
-        _ if !name.contains('.') => Some(Ipv4Addr::UNSPECIFIED),
+        _ if !name.contains('.') && !mutant::out("host-has-dot") => Some(Ipv4Addr::UNSPECIFIED),
         _ => None,
     };
     Some((name, literal.map(IpAddr::V4)))
 }
 
 fn is_number(label: &str) -> bool {
-    label.bytes().all(|b| b.is_ascii_digit())
-        || label.strip_prefix("0x").is_some_and(|h| h.bytes().all(|b| b.is_ascii_hexdigit()))
+    let decimal = label.bytes().all(|b| b.is_ascii_digit());
+    let hex = label.strip_prefix("0x").is_some_and(|h| h.bytes().all(|b| b.is_ascii_hexdigit()));
+    (decimal && !mutant::out("host-decimal")) || (hex && !mutant::out("host-hexadecimal"))
 }
 
 /// One to four parts, each decimal, octal or hexadecimal; the last one fills the rest of the address.
@@ -150,9 +196,9 @@ fn inet_aton(text: &str) -> Option<Ipv4Addr> {
 
 fn credentials(fields: &[httparse::Header<'_>], name: &str) -> Option<Credentials> {
     let mut values = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value);
-    let value = values.next().filter(|_| values.next().is_none())?;
+    let value = values.next().filter(|_| values.next().is_none() || mutant::out("auth-once"))?;
     let (scheme, rest) = std::str::from_utf8(value).ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
+    if !scheme.eq_ignore_ascii_case("basic") && !mutant::out("auth-basic") {
         return None;
     }
     let decoded = encoding::from_base64(rest.trim_matches(' '))?;

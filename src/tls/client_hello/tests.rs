@@ -110,7 +110,7 @@ fn every_offered_protocol_must_be_listed() {
 
 #[test]
 fn ech_is_judged_by_rule_and_public_name() {
-    let ech = extension(ENCRYPTED_CLIENT_HELLO, &[0; 40]);
+    let ech = extension(*ENCRYPTED_CLIENT_HELLO.end(), &[0; 40]);
     let with = |name: &str| hello(&[sni(name.as_bytes()), ech.clone()].concat());
     let at = |host: &str, ech_deny| HelloRules { host: host.into(), ..rules(&[], ech_deny) };
     let names = ech_public_names();
