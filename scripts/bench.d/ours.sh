@@ -9,7 +9,8 @@ print(lab["coordinator"]["url"], lab["doh"]["url"], lab["coordinatorPublicKey"])
   cat <<X
 version: 1
 node: {idPath: "$D/node.key", regionAllow: ["Bench"]}
-network: {maxMbps: 100000, maxGBPerDay: 100000, perSession: {maxConnections: 8192, maxNewPerSecond: 10000, maxNewPerHostPerSecond: 10000}}
+network: {maxMbps: 100000, maxGBPerDay: 100000, perSession: {maxConnections: 8192, maxNewPerSecond: 10000, maxNewPerHostPerSecond: 10000}, perTarget: {maxConnectionsPerHost: 8192, maxConnectionsPerDomain: 8192, maxNewPerHostPerSecond: 10000, maxNewPerDomainPerSecond: 10000}}
+breakers: {sessionBurst: 1000000, nodeBurst: 1000000, failureSamples: 100000}
 security: {dnsOverHttps: true, dohUrl: "$doh", dohBootstrap: ["127.0.0.1"], dohCaFile: "$D/lab/ca.pem", sandboxMode: "standard", guard: "optional"}
 coordinator: {url: "$coordinator", publicKey: "$key", caFile: "$D/lab/ca.pem"}
 relay: {listen: "$1", names: ["node.bench.test"]${2:+, listenPlain: "$2"}}

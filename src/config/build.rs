@@ -17,6 +17,15 @@ pub fn build(document: &Value) -> Result<Config, Problem> {
             schedules: doc.list("node.schedules", schedule)?,
         },
         network: network(&doc)?,
+        breakers: Breakers {
+            session_burst: doc.get("breakers.sessionBurst", unsigned)?,
+            node_burst: doc.get("breakers.nodeBurst", unsigned)?,
+            burst_factor: doc.get("breakers.burstFactor", unsigned)?,
+            failure_percent: doc.get("breakers.failurePercent", unsigned)?,
+            failure_samples: doc.get("breakers.failureSamples", unsigned)?,
+            forged_orders: doc.get("breakers.forgedOrders", unsigned)?,
+            cool_down_s: doc.get("breakers.coolDownSeconds", unsigned)?,
+        },
         policy: Policy {
             category_profile: doc.get("policy.categoryProfile", text)?,
             category_opt_out: doc.list("policy.categoryOptOut", text)?,
@@ -40,6 +49,11 @@ pub fn build(document: &Value) -> Result<Config, Problem> {
             listen_plain: doc.optional("relay.listenPlain", text)?,
             names: doc.list("relay.names", host)?,
             transport: doc.get("relay.transport", |v| Transport::parse(v.as_str()?))?,
+            max_pending: doc.get("relay.maxPending", unsigned)?,
+            max_pending_per_source: doc.get("relay.maxPendingPerSource", unsigned)?,
+            max_handshakes_per_second: doc.get("relay.maxHandshakesPerSecond", unsigned)?,
+            max_handshakes_per_source_per_second: doc
+                .get("relay.maxHandshakesPerSourcePerSecond", unsigned)?,
         },
         lease: Lease {
             ports: doc.get("lease.ports", |v| forms::ports(v.as_str()?))?,
@@ -75,6 +89,12 @@ fn network(doc: &Doc) -> Result<Network, Problem> {
             max_new_per_second: doc.optional("network.perSession.maxNewPerSecond", unsigned)?,
             max_new_per_host_per_second: doc
                 .optional("network.perSession.maxNewPerHostPerSecond", unsigned)?,
+        },
+        per_target: PerTarget {
+            max_connections_per_host: doc.get("network.perTarget.maxConnectionsPerHost", unsigned)?,
+            max_connections_per_domain: doc.get("network.perTarget.maxConnectionsPerDomain", unsigned)?,
+            max_new_per_host_per_second: doc.get("network.perTarget.maxNewPerHostPerSecond", unsigned)?,
+            max_new_per_domain_per_second: doc.get("network.perTarget.maxNewPerDomainPerSecond", unsigned)?,
         },
     })
 }

@@ -11,6 +11,7 @@ impl Config {
             ("version", Some(1.into())),
             ("node", Some(self.node.to_value())),
             ("network", Some(self.network.to_value())),
+            ("breakers", Some(self.breakers.to_value())),
             ("policy", Some(self.policy.to_value())),
             ("security", Some(self.security.to_value())),
             ("updates", Some(self.updates.to_value())),
@@ -73,6 +74,32 @@ impl Network {
             ("blocklistDomains", Some(texts(&self.blocklist_domains))),
             ("offload", Some(self.offload.name().into())),
             ("perSession", Some(self.per_session.to_value())),
+            ("perTarget", Some(self.per_target.to_value())),
+        ])
+    }
+}
+
+impl PerTarget {
+    fn to_value(&self) -> Value {
+        section([
+            ("maxConnectionsPerHost", Some(self.max_connections_per_host.into())),
+            ("maxConnectionsPerDomain", Some(self.max_connections_per_domain.into())),
+            ("maxNewPerHostPerSecond", Some(self.max_new_per_host_per_second.into())),
+            ("maxNewPerDomainPerSecond", Some(self.max_new_per_domain_per_second.into())),
+        ])
+    }
+}
+
+impl Breakers {
+    fn to_value(&self) -> Value {
+        section([
+            ("sessionBurst", Some(self.session_burst.into())),
+            ("nodeBurst", Some(self.node_burst.into())),
+            ("burstFactor", Some(self.burst_factor.into())),
+            ("failurePercent", Some(self.failure_percent.into())),
+            ("failureSamples", Some(self.failure_samples.into())),
+            ("forgedOrders", Some(self.forged_orders.into())),
+            ("coolDownSeconds", Some(self.cool_down_s.into())),
         ])
     }
 }
@@ -145,6 +172,10 @@ impl Relay {
             ("listenPlain", self.listen_plain.as_deref().map(Value::from)),
             ("names", Some(texts(&self.names))),
             ("transport", Some(self.transport.name().into())),
+            ("maxPending", Some(self.max_pending.into())),
+            ("maxPendingPerSource", Some(self.max_pending_per_source.into())),
+            ("maxHandshakesPerSecond", Some(self.max_handshakes_per_second.into())),
+            ("maxHandshakesPerSourcePerSecond", Some(self.max_handshakes_per_source_per_second.into())),
         ])
     }
 }

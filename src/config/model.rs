@@ -8,6 +8,7 @@ use std::path::PathBuf;
 pub struct Config {
     pub node: Node,
     pub network: Network,
+    pub breakers: Breakers,
     pub policy: Policy,
     pub security: Security,
     pub updates: Updates,
@@ -61,6 +62,40 @@ pub struct Network {
     pub offload: Offload,
     /// The owner's limits for each session.
     pub per_session: SessionLimits,
+    /// Limits for each target, of all sessions together.
+    pub per_target: PerTarget,
+}
+
+/// Connections of all sessions together to one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PerTarget {
+    /// To one host at a time.
+    pub max_connections_per_host: u32,
+    /// To one registrable domain at a time.
+    pub max_connections_per_domain: u32,
+    /// To one host per second.
+    pub max_new_per_host_per_second: u32,
+    /// To one registrable domain per second.
+    pub max_new_per_domain_per_second: u32,
+}
+
+/// `breakers`: when a session, or the node, rests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breakers {
+    /// New connections of a session in ten seconds that are no burst.
+    pub session_burst: u32,
+    /// The same of all sessions together.
+    pub node_burst: u32,
+    /// How many times its normal is one.
+    pub burst_factor: u32,
+    /// Share of failed handshakes that is too much, percent.
+    pub failure_percent: u32,
+    /// Of how many at least.
+    pub failure_samples: u32,
+    /// So many forged orders within an hour are a quarantine.
+    pub forged_orders: u32,
+    /// How long nothing new is opened, seconds.
+    pub cool_down_s: u32,
 }
 
 /// Limits of one session; an absent one means no limit of its own.
@@ -181,6 +216,14 @@ pub struct Relay {
     pub names: Vec<String>,
     /// Whether buyers connect to the node or through a tunnel that it dials.
     pub transport: Transport,
+    /// Connections that nobody has authenticated yet, of all sources.
+    pub max_pending: u32,
+    /// The same of one source.
+    pub max_pending_per_source: u32,
+    /// TLS handshakes of sources that are not known as buyers'.
+    pub max_handshakes_per_second: u32,
+    /// The same of one source.
+    pub max_handshakes_per_source_per_second: u32,
 }
 
 /// `relay.transport`.

@@ -62,6 +62,30 @@ pub static OPTIONS: &[Opt] = options! {
     "network.perSession.maxNewPerHostPerSecond", "per_session.max_new_per_host_per_second": Int(1, 100_000), Is("50"), "1/s", Live,
         "New connections of one session to one host per second.";
 
+    "network.perTarget.maxConnectionsPerHost", "per_target.max_connections_per_host": Int(1, 65_535), Is("512"), "connections", Live,
+        "Connections of all sessions together to one host at a time.";
+    "network.perTarget.maxConnectionsPerDomain", "per_target.max_connections_per_domain": Int(1, 65_535), Is("1024"), "connections", Live,
+        "Connections of all sessions together to one registrable domain (example.com, example.co.uk) at a time.";
+    "network.perTarget.maxNewPerHostPerSecond", "per_target.max_new_per_host_per_second": Int(1, 10_000), Is("100"), "1/s", Live,
+        "New connections of all sessions together to one host per second.";
+    "network.perTarget.maxNewPerDomainPerSecond", "per_target.max_new_per_domain_per_second": Int(1, 10_000), Is("200"), "1/s", Live,
+        "New connections of all sessions together to one registrable domain per second.";
+
+    "breakers.sessionBurst", "breakers.session_burst": Int(1, 1_000_000), Is("800"), "connections in 10 s", Live,
+        "New connections of one session in ten seconds that are never a burst; more trip its breaker, unless it was as busy before.";
+    "breakers.nodeBurst", "breakers.node_burst": Int(1, 1_000_000), Is("3000"), "connections in 10 s", Live,
+        "The same of all sessions together.";
+    "breakers.burstFactor", "breakers.burst_factor": Int(2, 1000), Is("5"), "", Live,
+        "How many times its recent normal a session, or the node, may open in ten seconds when that is more than the above.";
+    "breakers.failurePercent", "breakers.failure_percent": Int(1, 100), Is("60"), "%", Live,
+        "Share of failed handshakes in the last minute (hellos refused, targets that refuse or reset) that trips a session's breaker.";
+    "breakers.failureSamples", "breakers.failure_samples": Int(5, 100_000), Is("40"), "connections", Live,
+        "How many handshakes must have been seen before that share counts.";
+    "breakers.forgedOrders", "breakers.forged_orders": Int(1, 1000), Is("20"), "orders in 1 h", Live,
+        "So many orders within an hour that the coordinator did not sign, or that name another node, put the node into quarantine.";
+    "breakers.coolDownSeconds", "breakers.cool_down_seconds": Int(1, 86_400), Is("30"), "s", Live,
+        "How long nothing new is opened after a breaker has tripped; twice as long each time that it trips again within ten minutes.";
+
     "policy.categoryProfile", "policy.category_profile": Choice(&["COMPLIANT_DEFAULT"]), Is(r#""COMPLIANT_DEFAULT""#), "", Live,
         "Which categories of buyers' work are served: COMPLIANT_DEFAULT is ad-verification and qa.";
     "policy.categoryOptOut", "policy.category_opt_out": Choices(CATEGORIES, 0), Is("[]"), "", Live,
@@ -112,6 +136,14 @@ pub static OPTIONS: &[Opt] = options! {
         "Names and addresses in the certificate of the listener.";
     "relay.transport", "relay.transport": Choice(&["auto", "direct", "tunnel"]), Is(r#""auto""#), "", Rebind,
         "Whether buyers connect to the node or come through a tunnel that the node dials.";
+    "relay.maxPending", "relay.max_pending": Int(16, 4096), Is("512"), "connections", Live,
+        "Connections that no buyer has authenticated yet, of all sources; beyond it the heaviest sources' are dropped.";
+    "relay.maxPendingPerSource", "relay.max_pending_per_source": Int(1, 4096), Is("64"), "connections", Live,
+        "The same of one source: an IPv4 address or an IPv6 /64. One that buyers came from in the last day may have half of all.";
+    "relay.maxHandshakesPerSecond", "relay.max_handshakes_per_second": Int(1, 100_000), Is("100"), "1/s", Live,
+        "TLS handshakes of sources that no buyer came from in the last day; those others have four times as many for themselves.";
+    "relay.maxHandshakesPerSourcePerSecond", "relay.max_handshakes_per_source_per_second": Int(1, 100_000), Is("20"), "1/s", Live,
+        "TLS handshakes of one source that no buyer came from in the last day.";
 
     "lease.ports", "lease.ports": Text(Form::Ports), Is(r#""40000-40999""#), "", Restart,
         "Ports of the router that leases of the kernel path use.";

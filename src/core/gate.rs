@@ -37,6 +37,19 @@ impl Gate for Node {
         }
         flow
     }
+
+    fn flood(&self, begins: bool) {
+        if !begins {
+            return self.clear_alert("flood");
+        }
+        crate::warn!(
+            "connections without credentials have reached a limit of relay; some are dropped or wait"
+        );
+        self.alert(
+            "flood",
+            "More connections without credentials than relay.maxPending and its sisters allow: the heaviest sources' are dropped or wait, known buyers' are not.",
+        );
+    }
 }
 
 impl Node {

@@ -6,8 +6,10 @@ use crate::meter::{HostHasher, LogStore, Qos};
 use crate::policy::refusal::Refusal;
 use crate::policy::schedule::{LocalTime, local_day, next_midnight};
 use crate::session::allowance::{NodeAllowance, NodeCaps, Periods, month_end, month_number};
+use crate::session::breakers::Burst;
 use crate::session::limits::Quota;
 use crate::session::pacer::Pacer;
+use crate::session::targets::Targets;
 use crate::session::{Ending, FlowState, Phase};
 use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
@@ -50,6 +52,10 @@ pub struct Ledger {
     pub local: LocalClock,
     /// The owner's caps.
     pub allowance: RefCell<NodeAllowance>,
+    /// Connections by target.
+    pub targets: RefCell<Targets>,
+    /// The breaker of all sessions together.
+    pub burst: RefCell<Burst>,
     /// Serves flows that wait for tokens.
     pub pacer: Pacer,
     /// Refusals by slug since the start.
@@ -79,6 +85,8 @@ impl Ledger {
         let periods = periods_at(now.unix(), local, config.network.month_reset_day);
         Ledger {
             allowance: RefCell::new(NodeAllowance::new(caps(config), periods)),
+            targets: RefCell::new(Targets::new(&config.network.per_target)),
+            burst: RefCell::new(Burst::of_node(&config.breakers)),
             clock,
             local,
             pacer: Pacer::default(),
@@ -128,6 +136,17 @@ impl Ledger {
         self.reset_day.set(config.network.month_reset_day);
         self.periods.set(None);
         self.allowance.borrow_mut().apply(caps(config), self.now().mono_us);
+        self.targets.borrow_mut().apply(&config.network.per_target);
+        self.burst.borrow_mut().apply(&Burst::of_node(&config.breakers));
+        self.reset_excess();
+    }
+
+    /// Resets the newest flows to targets that have more than they may.
+    fn reset_excess(&self) {
+        let mut flows = self.copy_flows();
+        flows.sort_unstable_by_key(|(flow, _)| flow.id);
+        let excess = self.targets.borrow().excess(flows.iter().map(|(flow, _)| flow.host.as_str()));
+        excess.into_iter().filter_map(|at| flows.get(at)).for_each(|(flow, _)| flow.end(Ending::Reset));
     }
 
     /// The clocks.
@@ -242,12 +261,16 @@ impl Ledger {
             self.ring();
         }
         flows.insert(id, (flow.clone(), session.clone()));
+        self.targets.borrow_mut().opened(host);
         Some(flow)
     }
 
     /// Takes an ended flow out.
     pub fn close_flow(&self, id: u64) {
-        self.flows.borrow_mut().remove(&id);
+        let ended = self.flows.borrow_mut().remove(&id);
+        if let Some((flow, _)) = ended {
+            self.targets.borrow_mut().closed(&flow.host, self.now().mono_us);
+        }
     }
 
     /// Live flows of the node.

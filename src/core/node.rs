@@ -16,6 +16,7 @@ use crate::meter::Journal;
 use crate::policy::hosts::BadName;
 use crate::policy::schedule::Hours;
 use crate::session::FlowState;
+use crate::session::breakers::Hourly;
 use crate::session::limits::effective;
 use crate::signed::{NodeKey, PublicKey};
 use crate::time::{Now, Unix};
@@ -41,6 +42,7 @@ pub struct Node {
     pub(super) machine: RefCell<NodeMachine>,
     pub(super) durable: RefCell<Durable>,
     pub(super) region: RefCell<Region>,
+    pub(super) forged: RefCell<Hourly>,
     pub(super) remote: RefCell<Remote>,
     pub(super) hours: Cell<Option<(Hours, Now)>>,
     pub(super) swept_us: Cell<u64>,
@@ -113,6 +115,7 @@ impl Node {
             machine: RefCell::new(restored(durable.node.as_ref(), ledger.now().unix())),
             durable: RefCell::new(durable),
             region: RefCell::default(),
+            forged: RefCell::default(),
             remote: RefCell::default(),
             hours: Cell::new(None),
             swept_us: Cell::new(0),
@@ -195,6 +198,7 @@ impl Node {
         let limits = self.effective(&terms.limits);
         let most = limits.max_connections;
         session.allowance.borrow_mut().apply(limits, now.mono_us);
+        session.apply_breakers(&self.config().breakers);
         let at = At(session, now);
         let name = session.order.session_id.as_str();
         let refused =

@@ -2,6 +2,7 @@
 use super::durable::{self, Known, record};
 use super::lifecycle::{CloseReason, Event, State, Transition};
 use super::node::{MAX_SESSIONS, Node};
+use super::quarantine::Violation;
 use super::rules::Rules;
 use super::session::{Session, Terms};
 use crate::coordinator::orders::{
@@ -10,9 +11,22 @@ use crate::coordinator::orders::{
 use crate::coordinator::wire::Signal;
 use crate::json::Value;
 use crate::meter::SessionMeter;
+use crate::mutant;
 use crate::signed::PublicKey;
 use crate::time::{DAY, Unix};
 use std::rc::Rc;
+
+/// What may be wrong with an order, as far as there is an alert of it.
+const ORDER_ALERTS: [&str; 8] = [
+    "bad-signature",
+    "wrong-node",
+    "stale",
+    "malformed",
+    "duplicate-session",
+    "region-denied",
+    "category-denied",
+    "port-denied",
+];
 
 impl Node {
     /// Applies signals, oldest first, and makes their effects and the new cursor durable in one write. An error means
@@ -115,7 +129,9 @@ impl Node {
         // Up to a megabyte, and its fingerprint is all that is asked for again.
         open.raw = Value::Null;
         self.clear_order_alerts("open");
-        let session = Rc::new(Session::new(open, terms, (Rc::new(rules), limits), meter, self.shared()));
+        let config = self.config();
+        let in_force = (Rc::new(rules), limits, &config.breakers);
+        let session = Rc::new(Session::new(open, terms, in_force, meter, self.shared()));
         self.sessions.borrow_mut().insert(id.clone(), session.clone());
         crate::info!("session {id} opened for {}, {}", session.order.buyer, session.order.category);
         self.fire(&session, Event::Assigned, records);
@@ -132,11 +148,17 @@ impl Node {
     ) {
         let slug = reason.slug();
         crate::warn!("an open was refused: {slug}");
-        if matches!(reason, OpenRefusal::BadSignature | OpenRefusal::WrongNode | OpenRefusal::Malformed) {
-            self.alert(
+        match reason {
+            OpenRefusal::BadSignature | OpenRefusal::WrongNode => self.forged_order("open", slug),
+            OpenRefusal::Malformed | OpenRefusal::Stale | OpenRefusal::DuplicateSession => self.alert(
                 &format!("open-{slug}"),
-                "The coordinator sent an order to open a session that is not valid.",
-            );
+                "The coordinator sent an order to open a session that is not valid; it was refused.",
+            ),
+            OpenRefusal::RegionDenied | OpenRefusal::CategoryDenied | OpenRefusal::PortDenied => self.alert(
+                &format!("open-{slug}"),
+                "The coordinator ordered what this node's owner does not allow; it was refused.",
+            ),
+            _ => {}
         }
         let Some(id) = session_id else { return };
         if let Some(until) = remember_until.filter(|_| self.durable.borrow().known.len() < durable::MAX_KNOWN)
@@ -211,7 +233,7 @@ impl Node {
 
     /// A good order of the kind came: what was wrong with an earlier one is over.
     fn clear_order_alerts(&self, what: &str) {
-        for slug in ["bad-signature", "wrong-node", "stale", "malformed"] {
+        for slug in ORDER_ALERTS {
             self.clear_alert(&format!("{what}-{slug}"));
         }
     }
@@ -219,11 +241,29 @@ impl Node {
     fn order_fault(&self, what: &str, fault: &OrderFault) {
         let slug = fault.slug();
         crate::warn!("a {what} was not applied: {slug}");
-        if *fault != OrderFault::Superseded {
-            self.alert(
+        match fault {
+            OrderFault::BadSignature | OrderFault::WrongNode => self.forged_order(what, slug),
+            OrderFault::Superseded => {}
+            OrderFault::Stale | OrderFault::Malformed(_) => self.alert(
                 &format!("{what}-{slug}"),
                 "The coordinator sent an order that is not valid; it was not applied.",
+            ),
+        }
+    }
+
+    /// An order that is not the coordinator's to this node. One may be a mistake; many are an attack on whoever speaks
+    /// in its name.
+    pub(super) fn forged_order(&self, what: &str, slug: &str) {
+        self.alert(
+            &format!("{what}-{slug}"),
+            "An order came that the coordinator did not sign for this node; it was not applied.",
+        );
+        let (limit, now_us) = (self.config().breakers.forged_orders, self.ledger.now().mono_us);
+        if self.forged.borrow_mut().add(limit, now_us) && !mutant::out("forged-orders") {
+            let seen = format!(
+                "{limit} orders came within an hour that the coordinator did not sign for this node."
             );
+            self.quarantine(Violation::OrdersForged, &seen);
         }
     }
 }

@@ -57,6 +57,7 @@ impl Node {
     /// The owner has looked into it: the quarantine is over, and whatever counts towards one starts anew.
     pub fn clear_quarantine(&self) {
         self.region.borrow_mut().forgive();
+        *self.forged.borrow_mut() = Default::default();
         for code in Violation::ALL.map(Violation::code) {
             self.clear_alert(code);
         }

@@ -15,6 +15,10 @@ pub trait Services {
     fn state_changed(&self);
     /// The configuration has changed.
     fn config_changed(&self, old: &crate::config::Config, new: &crate::config::Config);
+    /// What became of connections that nobody authenticated.
+    fn strangers(&self) -> crate::relay::admission::Counts {
+        crate::relay::admission::Counts::default()
+    }
     /// The machine and this process, for an owner who has opted in to telemetry.
     fn machine(&self) -> Machine;
 }

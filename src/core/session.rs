@@ -2,17 +2,21 @@
 use super::ledger::Ledger;
 use super::lifecycle::{SessionMachine, State};
 use super::rules::Rules;
-use crate::config::SessionLimits;
+use crate::config::{Breakers, SessionLimits};
 use crate::coordinator::orders::{Open, PolicyProfile};
 use crate::meter::{AccessLine, Path, SessionMeter};
 use crate::policy::decision::{Standing, judge_host};
 use crate::policy::refusal::Refusal;
 use crate::session::allowance::{Allowance, NodeSpent, Spent};
+use crate::session::breakers::{Burst, Failures};
 use crate::session::{Account, Direction, Flow, FlowState, HelloRules, Outcome};
 use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
+
+/// Seconds that a `429` names when a target has as many connections as it may.
+const TARGET_WAIT_S: u32 = 1;
 
 /// What the coordinator allows a session: of its `open`, or of the newest `policy`.
 #[derive(Clone, Debug)]
@@ -37,6 +41,8 @@ pub struct Session {
     pub meter: RefCell<SessionMeter>,
     /// What it may still carry.
     pub allowance: RefCell<Allowance>,
+    /// When it rests.
+    pub breakers: RefCell<(Burst, Failures)>,
     /// The rules in force, replaced whole.
     pub rules: RefCell<Rc<Rules>>,
     shared: Shared,
@@ -58,7 +64,7 @@ impl Session {
     pub fn new(
         order: Open,
         terms: Terms,
-        (rules, limits): (Rc<Rules>, SessionLimits),
+        (rules, limits, breakers): (Rc<Rules>, SessionLimits, &Breakers),
         meter: SessionMeter,
         shared: Shared,
     ) -> Session {
@@ -70,6 +76,7 @@ impl Session {
             machine: RefCell::default(),
             meter: RefCell::new(meter),
             allowance: RefCell::new(Allowance::new(limits, today)),
+            breakers: RefCell::new((Burst::of_session(breakers), Failures::new(breakers))),
             rules: RefCell::new(rules),
             shared,
             connections: Cell::new(0),
@@ -86,6 +93,21 @@ impl Session {
         self.machine.borrow().carries()
             && now.unix() >= self.order.not_before
             && now.unix() < self.order.expires_at
+    }
+
+    /// Takes the owner's new settings of the breakers.
+    pub fn apply_breakers(&self, settings: &Breakers) {
+        let mut own = self.breakers.borrow_mut();
+        own.0.apply(&Burst::of_session(settings));
+        own.1.apply(&Failures::new(settings));
+    }
+
+    /// Seconds for which a breaker of its own, or of the node, lets it open nothing.
+    pub fn rest_s(&self, now_us: u64) -> Option<u32> {
+        let own = self.breakers.borrow();
+        let waits =
+            [own.0.wait_s(now_us), own.1.wait_s(now_us), self.shared.ledger.burst.borrow().wait_s(now_us)];
+        waits.into_iter().flatten().max()
     }
 
     /// Opens a flow and takes its place; `None` when the node's table of flows is full.
@@ -150,6 +172,17 @@ impl Session {
     }
 }
 
+/// Whether a handshake failed by the buyer's or the target's doing. A name that did not resolve may be the resolver's.
+fn is_failure(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::TargetReset => true,
+        Outcome::Refused(refusal) => {
+            refusal.status().is_none() || matches!(refusal, Refusal::ConnectFailed | Refusal::ConnectTimeout)
+        }
+        Outcome::Done | Outcome::Aborted | Outcome::Killed => false,
+    }
+}
+
 /// The number of the UTC day.
 fn utc_day(now: Now) -> i64 {
     now.unix().0.div_euclid(DAY)
@@ -177,8 +210,11 @@ impl Account for Session {
         self.shared.ledger.pacer.wait(waker);
     }
 
-    fn count(&self, _: &FlowState, direction: Direction, bytes: u64) {
+    fn count(&self, flow: &FlowState, direction: Direction, bytes: u64) {
         let now = self.shared.ledger.now();
+        if direction == Direction::Ingress && flow.bytes().0 == bytes {
+            self.breakers.borrow_mut().1.good(now.mono_us);
+        }
         let (ingress, egress) = match direction {
             Direction::Ingress => (bytes, 0),
             Direction::Egress => (0, bytes),
@@ -225,6 +261,9 @@ impl Account for Session {
             self.shared.ledger.ring();
         }
         let now = self.shared.ledger.now();
+        if is_failure(flow.outcome()) && self.breakers.borrow_mut().1.bad(now.mono_us) {
+            self.shared.ledger.ring();
+        }
         let (status, slug) = self.settle(flow.outcome(), now);
         let (ingress, egress) = flow.bytes();
         let duration_ms = now.mono_us.saturating_sub(flow.started_us) / 1000;
@@ -267,8 +306,21 @@ impl Standing for At<'_> {
         self.0.rules.borrow().opted_out(&self.0.order.category)
     }
     fn take_place(&self, host: &str) -> Result<(), u32> {
+        let (ledger, now_us) = (&self.0.shared.ledger, self.1.mono_us);
+        if let Some(wait) = self.0.rest_s(now_us) {
+            return Err(wait);
+        }
+        if !ledger.targets.borrow_mut().ready(host, now_us) {
+            return Err(TARGET_WAIT_S);
+        }
         let connections = self.0.connections.get();
-        self.0.allowance.borrow_mut().take_place(host, connections, self.1.mono_us)
+        self.0.allowance.borrow_mut().take_place(host, connections, now_us)?;
+        ledger.targets.borrow_mut().admit(host, now_us);
+        let tripped = self.0.breakers.borrow_mut().0.opened(now_us);
+        if ledger.burst.borrow_mut().opened(now_us) || tripped {
+            ledger.ring();
+        }
+        Ok(())
     }
     fn quota_wait(&self) -> Option<u32> {
         let ledger = &self.0.shared.ledger;

@@ -97,6 +97,7 @@ impl Node {
         self.review();
         let mut records = Vec::new();
         self.review_quotas(now, &mut records);
+        self.review_breakers(now);
         for session in self.all_sessions() {
             self.step(&session, now, &mut records);
         }
@@ -137,6 +138,40 @@ impl Node {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Alerts about breakers that have tripped, for as long as they hold.
+    fn review_breakers(&self, now: Now) {
+        let mut bursts = Vec::new();
+        let mut failing = Vec::new();
+        for session in self.all_sessions() {
+            let id = session.order.session_id.as_str();
+            let (burst, failures) = &*session.breakers.borrow();
+            bursts.extend(burst.wait_s(now.mono_us).map(|_| id.to_owned()));
+            failing.extend(failures.wait_s(now.mono_us).map(|_| id.to_owned()));
+        }
+        if self.ledger.burst.borrow().wait_s(now.mono_us).is_some() {
+            bursts.insert(0, "all together".to_owned());
+        }
+        self.show(
+            "burst-breaker",
+            &bursts,
+            "Far more connections than usual were opened; nothing new is opened for a while. Sessions",
+        );
+        self.show(
+            "handshake-failures",
+            &failing,
+            "Most handshakes failed; nothing new is opened for a while. Sessions",
+        );
+    }
+
+    /// Raises an alert that names these, or takes it back if there are none.
+    fn show(&self, code: &str, names: &[String], sentence: &str) {
+        if names.is_empty() {
+            self.clear_alert(code);
+        } else {
+            self.alert(code, &format!("{sentence}: {}.", names.join(", ")));
         }
     }
 

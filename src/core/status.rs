@@ -77,7 +77,12 @@ impl Node {
         let refusals = self.ledger.refusals.borrow();
         let mut counted: Vec<_> = refusals.iter().collect();
         counted.sort();
-        object(counted.into_iter().map(|(refusal, n)| (refusal.slug(), Value::from(*n))))
+        let counted = counted.into_iter().map(|(refusal, n)| (refusal.slug(), *n));
+        // Not refusals of a request: these connections never came to one.
+        let strangers = self.services.borrow().as_ref().map(|s| s.strangers()).unwrap_or_default();
+        let silent = [("flood", strangers.dropped), ("auth-timeout", strangers.late)];
+        let silent = silent.into_iter().filter(|(_, n)| *n > 0);
+        object(counted.chain(silent).map(|(slug, n)| (slug, Value::from(n))))
     }
 
     fn config_value(&self) -> Value {

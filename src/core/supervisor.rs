@@ -9,6 +9,7 @@ use crate::http::client::{Client as Http, Fixed, Resolve};
 use crate::http::url::Url;
 use crate::policy::addresses::AddressGuard;
 use crate::probe::fetch::Fetcher;
+use crate::relay::admission::{Counts, Limits};
 use crate::relay::{RelayShared, serve_plain, serve_tls};
 use crate::sys::System;
 use crate::sys::linux::net;
@@ -73,6 +74,7 @@ impl Supervisor {
             executor.clone(),
             system.clone(),
         )?;
+        relay.set_limits(limits(&config));
         Ok(Rc::new(Supervisor {
             executor,
             system,
@@ -234,6 +236,10 @@ impl Services for Supervisor {
         }
     }
 
+    fn strangers(&self) -> Counts {
+        self.relay.counts()
+    }
+
     fn machine(&self) -> Machine {
         Machine {
             board: self.system.board(),
@@ -249,6 +255,7 @@ impl Services for Supervisor {
             *self.resolver.borrow_mut() = resolver(new, &self.node, &self.time);
         }
         self.relay.reconfigure(self.resolver(), guard(new));
+        self.relay.set_limits(limits(new));
         if old.relay.names != new.relay.names {
             self.rename(&new.relay.names);
         }
@@ -274,6 +281,19 @@ impl Services for Supervisor {
 
 fn guard(config: &Config) -> AddressGuard {
     AddressGuard::new(config.lab.allow_addresses.clone())
+}
+
+/// The owner's bounds for connections that are not authenticated. However many they allow, three quarters of the
+/// descriptors are left for buyers' tunnels.
+fn limits(config: &Config) -> Limits {
+    let relay = &config.relay;
+    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    Limits {
+        pending: size(relay.max_pending).min(net::descriptor_limit() / 4).max(1),
+        pending_per_source: size(relay.max_pending_per_source),
+        handshakes: relay.max_handshakes_per_second,
+        handshakes_per_source: relay.max_handshakes_per_source_per_second,
+    }
 }
 
 /// DNS over HTTPS as configured; the system's resolver only where the owner has switched that off, and for the name of

@@ -5,3 +5,4 @@ pub mod hosts;
 pub mod refusal;
 pub mod routes;
 pub mod schedule;
+pub mod suffixes;

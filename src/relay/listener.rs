@@ -1,14 +1,17 @@
 //! Accepting buyers. Nothing a peer does or leaves undone holds up the next one.
+use super::admission::Source;
 use super::buyer::Buyer;
+use super::door::Seat;
 use super::shared::RelayShared;
 use super::tunnel;
-use super::watch::Deadline;
 use crate::sys::linux::net;
 use crate::sys::linux::reactor::{Io, READ, WRITE};
 use crate::tls::server::Acceptor;
 use crate::tls::stream::TlsStream;
 use async_io::Timer;
 use futures_lite::future;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -16,8 +19,11 @@ use std::time::Duration;
 
 /// Connections taken before others get their turn.
 const ACCEPT_BATCH: usize = 32;
-/// Pause when the kernel has no descriptors left.
-const EXHAUSTED_MS: u64 = 100;
+/// Pause when the kernel has no descriptors left: time for closed ones to come back.
+const EXHAUSTED_MS: u64 = 10;
+/// A record's header, and the longest first one that is waited for (RFC 8446 section 5.1).
+const RECORD_HEADER: usize = 5;
+const MAX_RECORD: usize = RECORD_HEADER + (1 << 14);
 
 /// Serves buyers over TLS. Ends only with an error of the listener's.
 ///
@@ -28,23 +34,68 @@ pub async fn serve_tls(
     acceptor: Rc<Acceptor>,
     shared: Rc<RelayShared>,
 ) -> io::Result<()> {
-    accept_all(listener.into(), shared, move |io, shared, deadline| {
-        let config = acceptor.config();
-        let task = shared.clone();
+    accept_all(listener.into(), shared, move |io, shared, seat| {
+        let (acceptor, task) = (acceptor.clone(), shared.clone());
         let work = async move {
-            let Ok(stream) = TlsStream::new(io, config) else { return };
-            let mut stream = Box::new(stream);
-            let late = async {
-                deadline.over().await;
-                Err(io::ErrorKind::TimedOut.into())
-            };
-            if future::or(stream.handshake(&task.scratch), late).await.is_ok() {
-                tunnel::serve(Buyer::Tls(stream), task, deadline).await;
+            if future::or(greeted(&io, &task, &seat), late(&seat)).await.is_ok() {
+                // What comes next takes kilobytes, and most of a flood does not come this far.
+                Box::pin(secure(io, acceptor, task, seat)).await;
             }
         };
         shared.executor.spawn(work).detach();
     })
     .await
+}
+
+async fn late(seat: &Seat) -> io::Result<()> {
+    seat.over().await;
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// Waits for a whole first record, which stays in the kernel, and for this connection's turn. Silence, half a
+/// ClientHello and waiting so cost no memory here.
+async fn greeted(io: &Io, shared: &RelayShared, seat: &Seat) -> io::Result<()> {
+    loop {
+        io.ready(READ).await;
+        let whole = {
+            let mut scratch = shared.scratch.borrow_mut();
+            let window = scratch.get_mut(..MAX_RECORD).unwrap_or_default();
+            match rustix::net::recv(io, &mut *window, RecvFlags::PEEK) {
+                Ok((got, _)) => is_whole(window.get(..got).unwrap_or_default()),
+                Err(Errno::AGAIN) => false,
+                Err(Errno::INTR) => continue,
+                Err(e) => return Err(e.into()),
+            }
+        };
+        if whole {
+            seat.turn().await;
+            return Ok(());
+        }
+        if io.is_closed() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        io.blocked(READ);
+    }
+}
+
+/// Whether a record (RFC 8446 section 5.1) has arrived whole, or something that is no TLS and gets its alert.
+fn is_whole(bytes: &[u8]) -> bool {
+    match bytes {
+        [22, 3, _, high, low, ..] => {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            bytes.len() >= (RECORD_HEADER + length).min(MAX_RECORD)
+        }
+        [] | [22] | [22, 3] | [22, 3, _] | [22, 3, _, _] => false,
+        _ => true,
+    }
+}
+
+async fn secure(io: Io, acceptor: Rc<Acceptor>, shared: Rc<RelayShared>, seat: Seat) {
+    let Ok(stream) = TlsStream::new(io, acceptor.config()) else { return };
+    let mut stream = Box::new(stream);
+    if future::or(stream.handshake(&shared.scratch), late(&seat)).await.is_ok() {
+        tunnel::serve(Buyer::Tls(stream), shared, seat).await;
+    }
 }
 
 /// Serves local buyers without TLS: over TCP of the loopback interface, or a Unix socket.
@@ -57,9 +108,9 @@ pub async fn serve_plain(listener: impl Into<OwnedFd>, shared: Rc<RelayShared>) 
         let why = "without TLS the relay listens on loopback addresses and Unix sockets only";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
-    accept_all(listener, shared, |io, shared, deadline| {
+    accept_all(listener, shared, |io, shared, seat| {
         let task = shared.clone();
-        shared.executor.spawn(tunnel::serve(Buyer::Plain(io), task, deadline)).detach();
+        shared.executor.spawn(tunnel::serve(Buyer::Plain(io), task, seat)).detach();
     })
     .await
 }
@@ -67,7 +118,7 @@ pub async fn serve_plain(listener: impl Into<OwnedFd>, shared: Rc<RelayShared>) 
 async fn accept_all(
     listener: OwnedFd,
     shared: Rc<RelayShared>,
-    start: impl Fn(Io, &Rc<RelayShared>, Deadline),
+    start: impl Fn(Io, &Rc<RelayShared>, Seat),
 ) -> io::Result<()> {
     net::prepare_listener(listener.as_fd())?;
     let listener = Io::new(&shared.reactor, listener, READ)?;
@@ -75,10 +126,12 @@ async fn accept_all(
         listener.ready(READ).await;
         for _ in 0..ACCEPT_BATCH {
             match net::accept(listener.as_fd()) {
-                Ok(Some(fd)) => {
-                    if let Ok(io) = Io::new(&shared.reactor, fd, READ | WRITE) {
-                        let deadline = shared.stranger();
-                        start(io, &shared, deadline);
+                Ok(Some((fd, peer))) => {
+                    // Without a seat the socket is closed here, before anything is made for it.
+                    if let Some(seat) = shared.door.enter(peer.map_or(Source::Local, Source::of))
+                        && let Ok(io) = Io::new(&shared.reactor, fd, READ | WRITE)
+                    {
+                        start(io, &shared, seat);
                     }
                 }
                 Ok(None) => {
@@ -86,11 +139,29 @@ async fn accept_all(
                     break;
                 }
                 Err(_) => {
+                    // Descriptors or memory have run out. Strangers give theirs back; buyers keep what they have.
+                    shared.door.shed(ACCEPT_BATCH);
                     Timer::after(Duration::from_millis(EXHAUSTED_MS)).await;
                     break;
                 }
             }
         }
         future::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_whole_when_its_last_byte_is_there() {
+        let record = [&[22, 3, 1, 0, 3][..], b"abc"].concat();
+        assert!((0..record.len()).all(|n| !is_whole(&record[..n])));
+        assert!(is_whole(&record) && is_whole(&[&record[..], b"more"].concat()));
+        // What is longer than any record is TLS's to refuse.
+        assert!(!is_whole(&[&[22, 3, 3, 0xff, 0xff][..], &[0; 100]].concat()));
+        assert!(is_whole(&[&[22, 3, 3, 0xff, 0xff][..], &[0; MAX_RECORD]].concat()));
+        assert!([&b"G"[..], b"CONNECT", &[22, 4], &[0x80, 0x2e]].iter().all(|other| is_whole(other)));
     }
 }

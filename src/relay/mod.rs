@@ -1,7 +1,9 @@
 //! The relay path: an HTTPS CONNECT proxy that carries nothing it has not judged.
+pub mod admission;
 mod buyer;
 pub mod connect;
 mod dial;
+mod door;
 mod listener;
 mod pools;
 mod pump;

@@ -1,6 +1,8 @@
 //! What all connections of the relay share.
+use super::admission::{Counts, Limits};
+use super::door::Door;
 use super::pools::Pipes;
-use super::watch::{Deadline, MAX_STRANGERS, Watch};
+use super::watch::{Deadline, Watch};
 use crate::dns::Resolver;
 use crate::policy::addresses::AddressGuard;
 use crate::policy::refusal::Refusal;
@@ -26,7 +28,7 @@ pub struct RelayShared {
     pub(super) pipes: Pipes,
     /// Borrowed between two awaits only, for bytes that are handed on at once.
     pub(super) scratch: RefCell<Box<[u8]>>,
-    pub(super) strangers: Rc<Watch>,
+    pub(super) door: Rc<Door>,
     pub(super) dials: Rc<Watch>,
 }
 
@@ -47,6 +49,7 @@ impl RelayShared {
         let driver = reactor.clone();
         executor.spawn(async move { driver.drive().await }).detach();
         Ok(Rc::new(RelayShared {
+            door: Door::new(gate.clone(), executor.clone()),
             gate,
             resolver: RefCell::new(resolver),
             addresses: RefCell::new(addresses),
@@ -55,8 +58,7 @@ impl RelayShared {
             reactor,
             pipes: Pipes::default(),
             scratch: RefCell::new(vec![0; CHUNK].into_boxed_slice()),
-            strangers: Watch::new(Some(MAX_STRANGERS)),
-            dials: Watch::new(None),
+            dials: Watch::new(),
         }))
     }
 
@@ -84,25 +86,20 @@ impl RelayShared {
         Ok(())
     }
 
+    /// Other bounds for connections that are not authenticated.
+    pub fn set_limits(&self, limits: Limits) {
+        self.door.set_limits(limits);
+    }
+
+    /// What has happened to such connections.
+    pub fn counts(&self) -> Counts {
+        self.door.counts()
+    }
+
     /// A deadline for a step of an admitted connection.
-    pub(super) fn deadline(self: &Rc<Self>) -> Deadline {
-        let deadline = self.dials.start(self.gate.now().mono_ms());
-        self.sweep(&self.dials);
+    pub(super) fn deadline(&self) -> Deadline {
+        let deadline = self.dials.start(self.gate.now().mono_ms(), Rc::default());
+        self.dials.sweep_in(&self.executor, &self.gate);
         deadline
-    }
-
-    /// A deadline for a stranger; the oldest one's ends if there are too many.
-    pub(super) fn stranger(self: &Rc<Self>) -> Deadline {
-        let deadline = self.strangers.start(self.gate.now().mono_ms());
-        self.sweep(&self.strangers);
-        deadline
-    }
-
-    /// Runs the sweeper of a table of deadlines, unless it runs.
-    fn sweep(self: &Rc<Self>, watch: &Rc<Watch>) {
-        if watch.needs_sweeper() {
-            let (watch, gate) = (watch.clone(), self.gate.clone());
-            self.executor.spawn(async move { watch.run(move || gate.now().mono_ms()).await }).detach();
-        }
     }
 }

@@ -3,6 +3,7 @@ mod peer;
 mod support;
 mod system;
 
+use super::admission::GRACE_MS;
 use super::connect;
 use super::pump::PlainTunnel;
 use super::tls_pump::TlsTunnel;
@@ -355,7 +356,7 @@ fn silent_strangers_make_room_for_the_next() {
     for over_tls in [false, true] {
         let relay = Relay::start(Setup { tls: over_tls, strangers: 4, ..Setup::default() });
         let mut silent: Vec<TcpStream> = (0..4).map(|_| relay.connect()).collect();
-        pause(50);
+        pause(GRACE_MS + 50);
         let (mut buyer, _target) = relay.open_through();
         assert!(matches!(silent[0].read(&mut [0]), Ok(0) | Err(_)), "the oldest is closed");
         silent[3].set_read_timeout(Some(Duration::from_millis(20))).unwrap();

@@ -2,10 +2,10 @@
 use super::buyer::Buyer;
 use super::connect::{self, Ask, Lookout, MAX_HEAD, Request};
 use super::dial::dial;
+use super::door::Seat;
 use super::pump::PlainTunnel;
 use super::shared::RelayShared;
 use super::tls_pump::TlsTunnel;
-use super::watch::Deadline;
 use crate::policy::refusal::Refusal;
 use crate::session::{Denied, Direction, Ending, Flow, Outcome, Phase, Target};
 use crate::sys::linux::net;
@@ -19,26 +19,27 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 /// Serves one connection whose outer handshake, if any, is done.
-pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, deadline: Deadline) {
+pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, seat: Seat) {
     let mut bytes = Vec::new();
     let head = read_head(&mut buyer, &shared, &mut bytes);
     let late = async {
-        deadline.over().await;
+        seat.over().await;
         Err(io::ErrorKind::TimedOut.into())
     };
     let Ok(head) = future::or(head, late).await else { return };
     let answer = match head {
         Err(bad) => connect::bad_head(bad),
-        Ok(request) => match admit(&shared, &request) {
+        Ok(request) => match admit(&shared, &request, &seat) {
             Ok((flow, target)) => {
-                drop(deadline);
+                drop(seat);
                 bytes.drain(..request.head);
                 return carry(buyer, shared, flow, target, bytes).await;
             }
             Err(answer) => answer,
         },
     };
-    refuse(buyer, &shared, &answer, deadline).await;
+    // A stranger's time is what it has had from its start.
+    refuse(buyer, &shared, &answer, seat.over()).await;
 }
 
 type Head = Result<Request, connect::BadHead>;
@@ -62,39 +63,34 @@ async fn read_head(buyer: &mut Buyer, shared: &RelayShared, bytes: &mut Vec<u8>)
 }
 
 /// The flow, or the whole answer that says why not.
-fn admit(shared: &RelayShared, request: &Request) -> Result<(Flow, Target), Vec<u8>> {
-    let credentials = request.credentials.as_ref();
-    match &request.ask {
-        Ask::Connect(Ok(target)) => {
-            let flow = shared.gate.admit(credentials, Ok(target)).map_err(|d| connect::refusal(d, None))?;
-            Ok((flow, target.clone()))
-        }
-        Ask::Connect(Err(refusal)) => Err(refused(shared, request, *refusal)),
+fn admit(shared: &RelayShared, request: &Request, seat: &Seat) -> Result<(Flow, Target), Vec<u8>> {
+    let target = match &request.ask {
+        Ask::Connect(target) => target.as_ref().map_err(|refusal| *refusal),
+        Ask::Lease => Err(Refusal::NotHttps),
+    };
+    let judged = shared.gate.admit(request.credentials.as_ref(), target);
+    if judged.as_ref().map_or_else(|denied| denied.refusal != Refusal::AuthRequired, |_| true) {
+        seat.authenticated();
+    }
+    let lease = matches!(request.ask, Ask::Lease);
+    match (judged, target) {
         // A lease is refused like a CONNECT up to the point where it differs.
-        Ask::Lease => {
-            let denied = shared.gate.admit(credentials, Err(Refusal::NotHttps)).err();
-            match denied {
-                Some(denied) if denied.refusal < Refusal::NotHttps => Err(connect::refusal(denied, None)),
-                _ => Err(connect::lease_unavailable()),
-            }
-        }
+        (Err(denied), _) if lease && denied.refusal >= Refusal::NotHttps => Err(connect::lease_unavailable()),
+        (Err(denied), _) => Err(connect::refusal(denied, None)),
+        (Ok(flow), Ok(target)) => Ok((flow, target.clone())),
+        (Ok(_), Err(refusal)) => Err(connect::refusal(refusal.into(), None)),
     }
 }
 
-fn refused(shared: &RelayShared, request: &Request, refusal: Refusal) -> Vec<u8> {
-    let judged = shared.gate.admit(request.credentials.as_ref(), Err(refusal));
-    connect::refusal(judged.err().unwrap_or_else(|| refusal.into()), None)
-}
-
-/// Answers and closes within the deadline: a stranger's is the one it has had from its start.
-async fn refuse(mut buyer: Buyer, shared: &RelayShared, answer: &[u8], deadline: Deadline) {
+/// Answers and closes before it is too late.
+async fn refuse(mut buyer: Buyer, shared: &RelayShared, answer: &[u8], late: impl Future<Output = ()>) {
     let work = async {
         if buyer.write(answer).await.is_ok() {
             // It is over either way.
             let _ = buyer.close(&shared.scratch).await;
         }
     };
-    future::or(work, deadline.over()).await;
+    future::or(work, late).await;
 }
 
 async fn carry(mut buyer: Buyer, shared: Rc<RelayShared>, flow: Flow, target: Target, early: Vec<u8>) {
@@ -107,7 +103,7 @@ async fn carry(mut buyer: Buyer, shared: Rc<RelayShared>, flow: Flow, target: Ta
             flow.finish(Outcome::Refused(failure.refusal));
             let answer = connect::refusal(Denied::from(failure.refusal), Some(failure.error));
             let deadline = shared.deadline();
-            return refuse(buyer, &shared, &answer, deadline).await;
+            return refuse(buyer, &shared, &answer, deadline.over()).await;
         }
         Ok(Ok(io)) => io,
     };
@@ -135,7 +131,8 @@ async fn carry(mut buyer: Buyer, shared: Rc<RelayShared>, flow: Flow, target: Ta
 }
 
 async fn alert(buyer: Buyer, shared: &Rc<RelayShared>, refusal: Refusal) {
-    refuse(buyer, shared, &client_hello::alert_record(refusal), shared.deadline()).await;
+    let deadline = shared.deadline();
+    refuse(buyer, shared, &client_hello::alert_record(refusal), deadline.over()).await;
 }
 
 /// Runs a step of the set-up, unless the node ends the flow first.

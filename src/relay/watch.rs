@@ -1,28 +1,59 @@
-//! Deadlines of connections that are being set up, and the bound on those that nobody has authenticated yet.
+//! Deadlines of connections that are being set up.
+use crate::session::Gate;
+use async_executor::LocalExecutor;
 use async_io::Timer;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// Connections without credentials at a time; a further one takes the place of the oldest.
-pub const MAX_STRANGERS: usize = 512;
 /// Time for the outer handshake and the request's head, and again for the dialling.
 pub const DEADLINE_MS: u64 = 10_000;
 
+/// What a connection's task waits for.
 #[derive(Debug, Default)]
-struct Mark {
+pub struct Mark {
     over: Cell<bool>,
+    granted: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Mark {
-    fn end(&self) {
+    /// The connection has to go.
+    pub fn end(&self) {
         self.over.set(true);
+        self.wake();
+    }
+
+    /// It may shake hands.
+    pub fn grant(&self) {
+        self.granted.set(true);
+        self.wake();
+    }
+
+    /// Whether it has to go.
+    pub fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// Whether it may shake hands; if not, the task is woken when it may.
+    pub fn is_granted(&self, cx: &Context<'_>) -> bool {
+        self.watch(cx);
+        self.granted.get()
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
+        }
+    }
+
+    fn watch(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
         }
     }
 }
@@ -33,28 +64,28 @@ impl Mark {
 pub struct Watch {
     marks: RefCell<BTreeMap<(u64, u64), Rc<Mark>>>,
     next: Cell<u64>,
-    most: Option<usize>,
     sweeping: Cell<bool>,
 }
 
 impl Watch {
-    /// An empty table, bounded if `most` says so: then the oldest makes room.
-    pub fn new(most: Option<usize>) -> Rc<Watch> {
-        Rc::new(Watch { most, ..Watch::default() })
+    /// An empty table.
+    pub fn new() -> Rc<Watch> {
+        Rc::new(Watch::default())
     }
 
     /// Starts a deadline at `mono_ms`. Dropping it ends it.
-    pub fn start(self: &Rc<Watch>, mono_ms: u64) -> Deadline {
-        let mut marks = self.marks.borrow_mut();
-        if self.most.is_some_and(|most| marks.len() >= most)
-            && let Some((_, oldest)) = marks.pop_first()
-        {
-            oldest.end();
-        }
+    pub fn start(self: &Rc<Watch>, mono_ms: u64, mark: Rc<Mark>) -> Deadline {
         let key = (mono_ms + DEADLINE_MS, self.next.replace(self.next.get() + 1));
-        let mark = Rc::new(Mark::default());
-        marks.insert(key, mark.clone());
+        self.marks.borrow_mut().insert(key, mark.clone());
         Deadline { watch: self.clone(), key, mark }
+    }
+
+    /// Has the table swept in a task, unless it is already.
+    pub fn sweep_in(self: &Rc<Watch>, executor: &LocalExecutor<'static>, gate: &Rc<dyn Gate>) {
+        if self.needs_sweeper() {
+            let (watch, gate) = (self.clone(), gate.clone());
+            executor.spawn(async move { watch.run(move || gate.now().mono_ms()).await }).detach();
+        }
     }
 
     /// Ends what is over; milliseconds until the next is, `None` if there is none.
@@ -70,12 +101,12 @@ impl Watch {
     }
 
     /// Whether somebody has to run [`Watch::run`] now.
-    pub fn needs_sweeper(&self) -> bool {
+    fn needs_sweeper(&self) -> bool {
         !self.sweeping.replace(true)
     }
 
     /// Sweeps until the table is empty.
-    pub async fn run(&self, mono_ms: impl Fn() -> u64) {
+    async fn run(&self, mono_ms: impl Fn() -> u64) {
         while let Some(wait) = self.sweep(mono_ms()) {
             Timer::after(Duration::from_millis(wait)).await;
         }
@@ -95,16 +126,15 @@ impl Deadline {
     /// Waits for its end.
     pub async fn over(&self) {
         poll_fn(|cx| {
-            if self.mark.over.get() {
-                return Poll::Ready(());
-            }
-            let mut waker = self.mark.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
-            Poll::Pending
+            self.mark.watch(cx);
+            if self.mark.is_over() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// What it tells of its end.
+    pub fn mark(&self) -> &Mark {
+        &self.mark
     }
 }
 
@@ -120,8 +150,8 @@ mod tests {
 
     #[test]
     fn a_deadline_ends_after_its_time() {
-        let watch = Watch::new(None);
-        let (a, b) = (watch.start(0), watch.start(5));
+        let watch = Watch::new();
+        let (a, b) = (watch.start(0, Rc::default()), watch.start(5, Rc::default()));
         assert_eq!(watch.sweep(9_999), Some(1));
         assert!(!a.mark.over.get());
         assert_eq!(watch.sweep(10_000), Some(5));
@@ -131,17 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_makes_room() {
-        let watch = Watch::new(Some(2));
-        let (a, b, c) = (watch.start(0), watch.start(0), watch.start(0));
-        assert!(a.mark.over.get() && !b.mark.over.get() && !c.mark.over.get());
-        drop(a);
-        assert_eq!(watch.marks.borrow().len(), 2);
-    }
-
-    #[test]
     fn one_sweeper_runs_while_there_is_something_to_sweep() {
-        let watch = Watch::new(None);
+        let watch = Watch::new();
         assert!(watch.needs_sweeper() && !watch.needs_sweeper());
         async_io::block_on(watch.run(|| 0));
         assert!(watch.needs_sweeper());

@@ -80,4 +80,7 @@ pub trait Gate {
         credentials: Option<&Credentials>,
         target: Result<&Target, Refusal>,
     ) -> Result<super::Flow, Denied>;
+
+    /// A bound on connections that nobody has authenticated was met, or has not been for a while.
+    fn flood(&self, _begins: bool) {}
 }

@@ -126,6 +126,12 @@ impl Rate {
         self.limit = clamp_rate(per_second);
     }
 
+    /// Whether none was admitted in the last second.
+    pub fn is_idle(&mut self, now_us: u64) -> bool {
+        self.forget_old(now_us);
+        self.admitted.is_empty()
+    }
+
     fn forget_old(&mut self, now_us: u64) {
         while self.admitted.front().is_some_and(|t| now_us.saturating_sub(*t) >= SECOND_US) {
             self.admitted.pop_front();

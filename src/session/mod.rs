@@ -1,9 +1,11 @@
 //! Sessions: what the coordinator opened, their limits, and the connections they carry.
 pub mod allowance;
+pub mod breakers;
 mod flow;
 mod gate;
 pub mod limits;
 pub mod pacer;
+pub mod targets;
 
 pub use flow::*;
 pub use gate::*;

@@ -10,7 +10,10 @@ from harness.world import World
 class Figures(World):
     node_config = {
         "log": {"level": "info"},
-        "network": {"perSession": {"maxNewPerSecond": 10_000, "maxNewPerHostPerSecond": 10_000, "maxConnections": 10_000}},
+        "network": {
+            "perSession": {"maxNewPerSecond": 10_000, "maxNewPerHostPerSecond": 10_000, "maxConnections": 10_000},
+            "perTarget": {"maxNewPerHostPerSecond": 10_000, "maxNewPerDomainPerSecond": 10_000},
+        },
     }
     heartbeat_ms = 10_000
 

@@ -29,7 +29,9 @@ fn one_session_more_than_fit_is_refused_for_capacity() {
 #[test]
 fn one_flow_more_than_fit_is_told_to_come_again() {
     let generous = "network: { maxMbps: 9, maxGBPerDay: 9, perSession: { maxConnections: 10000, maxNewPerSecond: 10000, \
-                    maxNewPerHostPerSecond: 10000 } }";
+                    maxNewPerHostPerSecond: 10000 }, perTarget: { maxConnectionsPerHost: 10000, maxConnectionsPerDomain: 10000, \
+                    maxNewPerHostPerSecond: 10000, maxNewPerDomainPerSecond: 10000 } }\nbreakers: { sessionBurst: 10000, \
+                    nodeBurst: 10000 }";
     let bench = Bench::active(generous, "{}");
     let flows: Vec<_> = (0..MAX_FLOWS).map(|_| bench.connect(ID, "a.test").unwrap()).collect();
     let denied = bench.connect(ID, "a.test").err().unwrap();

@@ -52,6 +52,22 @@ fn a_stop_closes_all_sessions_and_outlives_a_restart() {
 }
 
 #[test]
+fn a_flood_is_an_alert_while_it_lasts() {
+    use crate::session::Gate as _;
+    let bench = Bench::active("", "{}");
+    let codes = || bench.status().member("alerts").unwrap().canonical();
+    bench.node.flood(true);
+    bench.node.flood(true);
+    assert_eq!(codes().matches(r#""code":"flood""#).count(), 1);
+    assert_eq!(bench.status().member("refusals").unwrap().canonical(), "{}");
+    bench.services.strangers.set(crate::relay::admission::Counts { dropped: 7, late: 5 });
+    let refusals = bench.status().member("refusals").unwrap().canonical();
+    assert_eq!(refusals, r#"{"auth-timeout":5,"flood":7}"#);
+    bench.node.flood(false);
+    assert!(!codes().contains("flood"));
+}
+
+#[test]
 fn the_answer_to_a_stop_shows_what_came_of_it() {
     let bench = Bench::active("", "{}");
     let store = crate::config::Store::open(bench.dir.0.join("c.yaml"), crate::config::Platform::Other);

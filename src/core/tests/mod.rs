@@ -2,6 +2,7 @@
 //! coordinator, flows through the gate, bytes through the flows.
 mod bench;
 mod bounds;
+mod breakers;
 mod clocks;
 mod control;
 mod crash;

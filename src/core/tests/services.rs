@@ -1,6 +1,7 @@
 //! Services that do nothing.
 use crate::config::Config;
 use crate::core::services::{Machine, Services};
+use crate::relay::admission::Counts;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 
@@ -10,6 +11,7 @@ pub struct FakeServices {
     pub calls: RefCell<Vec<&'static str>>,
     /// Microseconds of processor time that the process is said to have used.
     pub cpu_us: Cell<u64>,
+    pub strangers: Cell<Counts>,
 }
 
 impl FakeServices {
@@ -36,6 +38,9 @@ impl Services for FakeServices {
     }
     fn config_changed(&self, _: &Config, _: &Config) {
         self.note("config");
+    }
+    fn strangers(&self) -> Counts {
+        self.strangers.get()
     }
     fn machine(&self) -> Machine {
         let (board, kernel) = ("test-board".to_owned(), "6.1".to_owned());

@@ -5,7 +5,8 @@ use crate::clock::Clock;
 use crate::dns::{Answer, Lookup, ResolveError, Resolver};
 use crate::policy::addresses::AddressGuard;
 use crate::policy::refusal::Refusal;
-use crate::relay::watch::Watch;
+use crate::relay::admission::Limits;
+use crate::relay::door::DEFAULT_LIMITS;
 use crate::session::{
     Account, Credentials, Denied, Direction, Ending, Flow, FlowState, Gate, HelloRules, Outcome, Phase,
     Target,
@@ -270,8 +271,8 @@ fn run(listener: OwnedFd, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<En
     });
     let gate = Rc::new(TestGate { account: account.clone(), denied: setup.denied });
     let guard = AddressGuard::new(vec![("127.0.0.0".parse().unwrap(), 8)]);
-    let mut shared = RelayShared::new(gate, Rc::new(TestNames), guard, executor.clone(), system()).unwrap();
-    Rc::get_mut(&mut shared).unwrap().strangers = Watch::new(Some(setup.strangers));
+    let shared = RelayShared::new(gate, Rc::new(TestNames), guard, executor.clone(), system()).unwrap();
+    shared.set_limits(Limits { pending: setup.strangers, ..DEFAULT_LIMITS });
     executor.spawn(tick(account, setup.bytes_per_ms, shared.clone())).detach();
     let served = crate::sys::linux::reactor::block_on(executor.run(async {
         if setup.tls {

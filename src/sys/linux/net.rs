@@ -74,6 +74,12 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
+/// Descriptors that this process may have.
+pub fn descriptor_limit() -> usize {
+    use rustix::process::{Resource, getrlimit};
+    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
 /// Starts to connect. The socket becomes writable when that has succeeded or failed; [`connected`] tells which.
 ///
 /// # Errors
@@ -101,14 +107,17 @@ pub fn connected(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(sockopt::socket_error(fd)??)
 }
 
-/// Takes a connection from a listener; `None` if there is none.
+/// Takes a connection from a listener, with the peer's address if it came over TCP; `None` if there is none.
 ///
 /// # Errors
 /// The kernel's; those of a connection that is gone already are skipped.
-pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<(OwnedFd, Option<IpAddr>)>> {
     loop {
-        match rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok(fd) => return Ok(Some(fd)),
+        match rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok((fd, peer)) => {
+                let peer = peer.and_then(|p| SocketAddr::try_from(p).ok());
+                return Ok(Some((fd, peer.map(|p| p.ip()))));
+            }
             Err(Errno::AGAIN) => return Ok(None),
             Err(Errno::INTR | Errno::CONNABORTED) => {}
             Err(e) => return Err(e.into()),
@@ -280,7 +289,8 @@ mod tests {
         let _client = connect(listener.local_addr().unwrap()).unwrap();
         let accepted =
             std::iter::from_fn(|| Some(accept(listener.as_fd()).unwrap())).flatten().next().unwrap();
-        assert!(sockopt::tcp_nodelay(accepted).unwrap());
+        assert!(sockopt::tcp_nodelay(accepted.0).unwrap());
+        assert_eq!(accepted.1, Some(std::net::Ipv4Addr::LOCALHOST.into()));
     }
 
     #[test]
