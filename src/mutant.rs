@@ -72,8 +72,8 @@ pub fn mended(head: &[u8]) -> std::borrow::Cow<'_, [u8]> {
 /// The head as it stands.
 #[cfg(not(feature = "mutants"))]
 #[inline(always)]
-pub const fn mended(head: &[u8]) -> &[u8] {
-    head
+pub fn mended(head: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    head.into()
 }
 
 /// Base64 as a careless reader would take it, for the rules of it that are out.
@@ -108,7 +108,7 @@ mod tests {
         const OUT: bool = super::out("any");
         const { assert!(!OUT) };
         assert!(!super::row_out("any", 1, 2));
-        assert_eq!(super::mended(b"a\0b"), b"a\0b");
+        assert_eq!(super::mended(b"a\0b"), &b"a\0b"[..]);
     }
 
     #[test]

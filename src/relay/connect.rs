@@ -347,6 +347,24 @@ mod tests {
     }
 
     #[test]
+    fn a_connect_declares_no_content() {
+        let with = |fields: &str| {
+            parse(format!("CONNECT a.test:443 HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes()).map(|r| r.is_some())
+        };
+        assert_eq!(with("Content-Length: 0"), Ok(true));
+        for bad in [
+            "Content-Length: 5",
+            "content-length: 00",
+            "Content-Length: 0\r\nContent-Length: 1",
+            "Transfer-Encoding: chunked",
+        ] {
+            assert_eq!(with(bad), Err(BadHead::Malformed), "{bad}");
+        }
+        let get = parse(b"GET http://a.test/ HTTP/1.1\r\nContent-Length: 5\r\n\r\n");
+        assert!(matches!(get, Ok(Some(_))), "what is no CONNECT is refused as that");
+    }
+
+    #[test]
     fn ports_are_plain_decimal() {
         for bad in ["", "0", "022", "0443", "65536", "99999999999", "+443", "-1", "4 43", "https", "44३"] {
             assert_eq!(target(&format!("example.com:{bad}")), Err(Refusal::PortDenied), "{bad}");
