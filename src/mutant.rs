@@ -65,7 +65,8 @@ pub fn mended(head: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     mend("head-spaces-in-request-line", b"443 extra HTTP", b"443       HTTP");
     mend("head-field-name", b"X\x20Y:", b"X_Y:");
     mend("head-field-name", b"X\xc3\xa4:", b"X__:");
-    mend("head-field-name", b"\r\n:", b"\r_:");
+    mend("head-field-name", b"\r\n:", b" _:");
+    mend("head-spaces-in-request-line", b": 443 HTTP", b":443  HTTP");
     std::borrow::Cow::Owned(bytes)
 }
 

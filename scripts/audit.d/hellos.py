@@ -3,7 +3,7 @@
 Names: sni (text; false: no extension), names (several in one list), sni_hex (the extension's data), name_type, sni_bytes (hex).
 Protocols and versions: alpn (false: none), alpn_hex, versions (numbers; false), versions_hex, legacy.
 Body: session_id (its length), suites_hex, compression_hex, extensions = [["000a", "hex"], …] (first = the same, before SNI), ech
-(number of the extension), pad, trailing (hex behind the extensions), no_extensions, extensions_longer / message_longer / name_longer
+(number of the extension), raw_extensions (hex behind the others), pad, trailing (hex behind the extensions), no_extensions, extensions_longer / message_longer / name_longer
 (what a length says more than there is).
 Records: message_type, record_size, record_version (hex), record_longer, before / inside / after (hex: before the first record, behind
 the message in its record, after the last record), cut (bytes of the whole that are sent).
@@ -55,7 +55,7 @@ def _extensions(r):
         out += _extension(r["ech"], b"\0\0\1\0\1\7" + _vec(2, b"\5" * 32) + _vec(2, b"\6" * 128))
     if "pad" in r:
         out += _extension(21, bytes(r["pad"]))
-    return out + more("extensions")
+    return out + more("extensions") + bytes.fromhex(r.get("raw_extensions", ""))
 
 
 def message(r):

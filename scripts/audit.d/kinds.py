@@ -30,7 +30,7 @@ def needs(attack):
         found.add("session")
     if attack.category == "addresses" and "name" in attack.tries or "zone" in attack.tries:
         found.add("lab")
-    if attack.tries.get("profile"):
+    if attack.tries.get("profile") or attack.tries.get("open"):
         found.add("lab")
     module = CATEGORIES[attack.category].split(":")[0]
     return found | set(getattr(importlib.import_module(module), "NEEDS", ()))
@@ -84,7 +84,7 @@ def hosts(attack, world):
 def connect(attack, world):
     """`send`: the bytes of the request; `tunnel`: what follows a 200; `pieces`: bytes of a write."""
     tries = attack.tries
-    session = world.session(tries.get("profile")) if "session" in needs(attack) else None
+    session = world.session(tries.get("profile"), tries.get("open")) if "session" in needs(attack) else None
     texts = Texts(session, world.host)
     tunnel = texts.bytes(tries["tunnel"]) if "tunnel" in tries else None
     stream = world.dial()

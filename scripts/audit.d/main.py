@@ -120,6 +120,7 @@ def after_all(run, world, before):
     yield "a page of the origin still comes through", status == 200 and b"It works" in body, f"{status}"
     violations = world.lab.violations()
     yield "the coordinator has nothing to object to", not violations, str(violations)[:200]
+    world.let_go()
     time.sleep(1)
     after = world.figures()
     grown = f"{before['kB']} kB, {before['descriptors']} descriptors → {after['kB']} kB, {after['descriptors']}"

@@ -114,11 +114,12 @@ class Own:
     def dial(self, timeout=6):
         return self.proxy.dial(timeout)
 
-    def session(self, profile=None):
-        """An open session with that profile; the same one for all that ask for the same."""
-        key = json.dumps(profile, sort_keys=True)
+    def session(self, profile=None, overrides=None):
+        """An accepted session with that profile; the same one for all that ask for the same."""
+        key = json.dumps([profile, overrides], sort_keys=True)
         if key not in self._sessions:
-            self._sessions[key] = self.lab.open(policyProfile=PROFILE | (profile or {}))
+            wait = "accepted" if overrides else "active"
+            self._sessions[key] = self.lab.open(wait, policyProfile=PROFILE | (profile or {}), **(overrides or {}))
         return self._sessions[key]
 
     def fresh(self):
@@ -139,6 +140,12 @@ class Own:
 
     def figures(self):
         return {"kB": self.node.process.rss_kb(), "descriptors": self.node.process.descriptors()}
+
+    def let_go(self):
+        """Closes what the listeners still hold: half a tunnel lives on for a minute."""
+        for target in [self.target, *self.forbidden.values()]:
+            for connection in target.connections:
+                connection.sock.close()
 
     def alive(self):
         return self.node.process.alive()
@@ -187,7 +194,7 @@ class Outside:
         context.set_alpn_protocols(["http/1.1"])
         return self._tls(self._tcp(netns.socket.create_connection(self.address, timeout)), context, None)
 
-    def session(self, _=None):
+    def session(self, *_):
         return self._session
 
     def fresh(self):

@@ -148,6 +148,10 @@ impl HelloReader {
         }
         self.record_left = length;
         self.read += RECORD_HEADER;
+        if out("record-type") && header.first() != Some(&HANDSHAKE) {
+            self.read += std::mem::take(&mut self.record_left);
+            return self.next_record();
+        }
         if length == 0 { self.next_record() } else { Ok(true) }
     }
 
