@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import time
 
 from harness import netns
 from harness.buyer import Proxy, Session
@@ -71,6 +72,7 @@ class Own:
     """Node, lab and listeners of this run, in namespaces."""
 
     host = "target.test"
+    stranger = False
     provides = frozenset({"session", "lab", "node"})
 
     def __init__(self, node_binary, lab_binary):
@@ -123,8 +125,16 @@ class Own:
         return self._sessions[key]
 
     def fresh(self):
-        """Forgets the sessions: they, or the node, have had enough of these attacks."""
+        """Forgets the sessions."""
         self._sessions = {}
+
+    def rest(self, turn):
+        """The node has had enough of these attacks: of the session's refused hellos (a breaker), or of connections a second."""
+        self.fresh()
+        time.sleep(turn)
+
+    def expected(self, attack):
+        return attack.expect
 
     def place(self, text):
         return PLACES.get(text, text)
@@ -186,8 +196,9 @@ class Outside:
 
         self._tcp, self._tls, self._context = Tcp, Tls, any_context
         self.address, self.host = address, host
-        self._session = Session(session, token) if session else None
-        self.provides = frozenset({"session"} if session else set())
+        self.stranger = not session
+        self._session = Session(session or "00000000-0000-4000-8000-000000000000", token or "A" * 43)
+        self.provides = frozenset({"session"})
 
     def dial(self, timeout=6):
         context = self._context()
@@ -197,8 +208,16 @@ class Outside:
     def session(self, *_):
         return self._session
 
-    def fresh(self):
-        pass
+    def expected(self, attack):
+        """Whoever has no session is told of nothing but that, and of a head that is none."""
+        if self.stranger and not attack.expect.startswith(("400", "431")):
+            return "407 auth-required"
+        return attack.expect
+
+    def rest(self, _):
+        """A breaker rests for 30 s (docs/decisions.md), and there is one session alone."""
+        print("the node rests (429); waiting 31 s", flush=True)
+        time.sleep(31)
 
     def refusals(self):
         return None

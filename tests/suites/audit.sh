@@ -2,8 +2,8 @@
 # The adversarial corpus against the release binary, from outside.
 . "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
 
-if [ "$(id -u)" -ne 0 ]; then
-  skip audit "network namespaces need root"
+if ! can_make_namespaces; then
+  skip audit "network namespaces need root, or unprivileged user namespaces"
   report
   exit
 fi

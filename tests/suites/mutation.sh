@@ -2,8 +2,8 @@
 # Every attack of the corpus notices when its rule is taken out.
 . "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
 
-if [ "$(id -u)" -ne 0 ]; then
-  skip mutation "network namespaces need root"
+if ! can_make_namespaces; then
+  skip mutation "network namespaces need root, or unprivileged user namespaces"
   report
   exit
 fi
