@@ -14,6 +14,7 @@ CATEGORIES = {
     "hosts": "kinds:hosts",
     "connect": "kinds:connect",
     "hello": "kinds:client_hello",
+    "limits": "kinds:limits",
 }
 
 
@@ -28,7 +29,7 @@ def needs(attack):
     text = repr(attack.tries)
     if attack.category in ("addresses", "hosts", "hello") or "{auth}" in text or "{basic" in text or "{session}" in text:
         found.add("session")
-    if attack.category == "addresses" and "name" in attack.tries or "zone" in attack.tries:
+    if attack.category == "addresses" and "name" in attack.tries or "zone" in attack.tries or attack.category == "limits":
         found.add("lab")
     if attack.tries.get("profile") or attack.tries.get("open"):
         found.add("lab")
@@ -62,6 +63,7 @@ def addresses(attack, world):
     found = [world.place(x) for x in tries["name"] if not x.startswith("@")]
     if found:
         entry = {"name": at, "addresses": found, "ttl": tries.get("ttl", 60)}
+        entry |= {"fail": tries["fail"], "times": 1} if "fail" in tries else {}
         if "then" in tries:
             entry |= {"then": [world.place(x) for x in tries["then"]], "after": 1}
         world.lab.post("/zone", entry)
@@ -94,10 +96,18 @@ def connect(attack, world):
         stream.close()
 
 
-def client_hello(attack, world):
+def limits(attack, world):
+    """`repeat` times the hello of `recipe`, in a session of its own, then a CONNECT as it should be: how is that answered?"""
+    session = world.session({}, {}, fresh=True)
+    for _ in range(attack.tries["repeat"]):
+        client_hello(attack, world, session)
+    return _connect(world, session, f"{world.host}:443")
+
+
+def client_hello(attack, world, session=None):
     """`recipe` of a hello (hellos.py) or `send` as text, after CONNECT and 200; `host`, `profile`, `pieces`, `pause_ms`, `wait`."""
     tries = attack.tries
-    session = world.session(tries.get("profile"))
+    session = session or world.session(tries.get("profile"))
     host = tries.get("host", world.host)
     texts = Texts(session, host)
     if "send" in tries:

@@ -116,10 +116,10 @@ class Own:
     def dial(self, timeout=6):
         return self.proxy.dial(timeout)
 
-    def session(self, profile=None, overrides=None):
-        """An accepted session with that profile; the same one for all that ask for the same."""
+    def session(self, profile=None, overrides=None, fresh=False):
+        """An accepted session with that profile; the same one for all that ask for the same, unless it has to be fresh."""
         key = json.dumps([profile, overrides], sort_keys=True)
-        if key not in self._sessions:
+        if fresh or key not in self._sessions:
             wait = "accepted" if overrides else "active"
             self._sessions[key] = self.lab.open(wait, policyProfile=PROFILE | (profile or {}), **(overrides or {}))
         return self._sessions[key]
@@ -205,7 +205,7 @@ class Outside:
         context.set_alpn_protocols(["http/1.1"])
         return self._tls(self._tcp(netns.socket.create_connection(self.address, timeout)), context, None)
 
-    def session(self, *_):
+    def session(self, *_, **__):
         return self._session
 
     def expected(self, attack):

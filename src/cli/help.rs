@@ -46,6 +46,7 @@ pub const OPTIONS: &[Opt] = &[
     ("out", Some("FILE"), "write to a new file instead of standard output"),
     ("clear-quarantine", None, "end a quarantine as well"),
     ("to", Some("FORM"), "yaml or json"),
+    ("keep-config", None, "leave the configuration where it is"),
     ("yes", None, "do it, although it cannot be undone"),
 ];
 
@@ -218,6 +219,14 @@ pub const COMMANDS: &[Command] = &[
         options: &["config", "yes"],
         summary: "destroy the key",
         text: "There is no way back: what the coordinator knows of this node is lost with it. Needs --yes.",
+    },
+    Command {
+        name: "wipe",
+        operands: "",
+        count: (0, 0),
+        options: &["config", "run-dir", "state-dir", "keep-config", "yes"],
+        summary: "destroy keys, journal, logs and configuration",
+        text: "Says line by line what is gone, and what is not. Refuses while a node is running. Needs --yes.",
     },
     Command {
         name: "diagnostics",

@@ -32,6 +32,10 @@ pub fn build(document: &Value) -> Result<Config, Problem> {
             allow_plain_http_probes: doc.get("policy.allowPlainHttpProbes", Value::as_bool)?,
         },
         security: security(&doc)?,
+        privacy: Privacy {
+            log_buyer_address: doc.get("privacy.logBuyerAddress", Value::as_bool)?,
+            retention_days: doc.get("privacy.retentionDays", unsigned)?,
+        },
         updates: Updates {
             auto_update: doc.get("updates.autoUpdate", Value::as_bool)?,
             channel: doc.get("updates.channel", text)?,

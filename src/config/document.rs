@@ -14,6 +14,7 @@ impl Config {
             ("breakers", Some(self.breakers.to_value())),
             ("policy", Some(self.policy.to_value())),
             ("security", Some(self.security.to_value())),
+            ("privacy", Some(self.privacy.to_value())),
             ("updates", Some(self.updates.to_value())),
             ("ui", Some(object([("telemetryOptIn", self.ui.telemetry_opt_in.into())]))),
             ("coordinator", Some(self.coordinator.to_value())),
@@ -125,6 +126,15 @@ impl Policy {
             ("categoryProfile", Some(self.category_profile.as_str().into())),
             ("categoryOptOut", Some(texts(&self.category_opt_out))),
             ("allowPlainHttpProbes", Some(self.allow_plain_http_probes.into())),
+        ])
+    }
+}
+
+impl Privacy {
+    fn to_value(&self) -> Value {
+        object([
+            ("logBuyerAddress", self.log_buyer_address.into()),
+            ("retentionDays", self.retention_days.into()),
         ])
     }
 }

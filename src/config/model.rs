@@ -11,6 +11,7 @@ pub struct Config {
     pub breakers: Breakers,
     pub policy: Policy,
     pub security: Security,
+    pub privacy: Privacy,
     pub updates: Updates,
     pub ui: Ui,
     pub coordinator: Coordinator,
@@ -155,6 +156,15 @@ pub struct Security {
     pub guard: GuardMode,
     /// File with the passphrase of the key.
     pub passphrase_file: Option<PathBuf>,
+}
+
+/// `privacy`: what the node writes down about its buyers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Privacy {
+    /// Whether lines of the access log have the buyer's address.
+    pub log_buyer_address: bool,
+    /// How long the access log and the archive of what was billed are kept, days.
+    pub retention_days: u16,
 }
 
 /// `security.sandboxMode`.

@@ -109,6 +109,11 @@ pub static OPTIONS: &[Opt] = options! {
     "security.passphraseFile", "security.passphrase_file": Text(Form::Path), Unset, "", Restart,
         "File with the passphrase of the sealed key.";
 
+    "privacy.logBuyerAddress", "privacy.log_buyer_address": Bool, Is("false"), "", Live,
+        "Whether lines of the access log have the buyer's address.";
+    "privacy.retentionDays", "privacy.retention_days": Int(1, 90), Is("7"), "days", Live,
+        "How long the access log and the archive of what was billed are kept; the coordinator's answers may take a few days.";
+
     "updates.autoUpdate", "updates.auto_update": Bool, Is("true"), "", Live,
         "Whether a new release is installed without asking.";
     "updates.channel", "updates.channel": Text(Form::Channel), Is(r#""stable""#), "", Live,

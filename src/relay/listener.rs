@@ -1,5 +1,4 @@
 //! Accepting buyers. Nothing a peer does or leaves undone holds up the next one.
-use super::admission::Source;
 use super::buyer::Buyer;
 use super::door::Seat;
 use super::shared::RelayShared;
@@ -128,7 +127,7 @@ async fn accept_all(
             match net::accept(listener.as_fd()) {
                 Ok(Some((fd, peer))) => {
                     // Without a seat the socket is closed here, before anything is made for it.
-                    if let Some(seat) = shared.door.enter(peer.map_or(Source::Local, Source::of))
+                    if let Some(seat) = shared.door.enter(peer)
                         && let Ok(io) = Io::new(&shared.reactor, fd, READ | WRITE)
                     {
                         start(io, &shared, seat);

@@ -68,7 +68,7 @@ fn admit(shared: &RelayShared, request: &Request, seat: &Seat) -> Result<(Flow, 
         Ask::Connect(target) => target.as_ref().map_err(|refusal| *refusal),
         Ask::Lease => Err(Refusal::NotHttps),
     };
-    let judged = shared.gate.admit(request.credentials.as_ref(), target);
+    let judged = shared.gate.admit(seat.from, request.credentials.as_ref(), target);
     if judged.as_ref().map_or_else(|denied| denied.refusal != Refusal::AuthRequired, |_| true) {
         seat.authenticated();
     }

@@ -7,6 +7,7 @@ mod clocks;
 mod control;
 mod crash;
 mod opening;
+mod privacy;
 mod property;
 mod quotas;
 mod rules;
