@@ -73,7 +73,7 @@ class Run:
                 continue
             break
         words = self._with_slug(words, counts)
-        return self._judge(attack, words, self._new(before))
+        return self._judge(attack, words, self._new(before, dialled(words)))
 
     def _with_slug(self, words, counts):
         """After a 200 the reason stands in the node's figures only."""
@@ -84,7 +84,11 @@ class Run:
         more = [slug for slug, n in after.items() if n > counts.get(slug, 0)]
         return " ".join([words, *more])
 
-    def _new(self, before):
+    def _new(self, before, awaited):
+        """Connections since; a dialled one is waited for, lest it be taken for the next attack's."""
+        end = time.monotonic() + 1
+        while awaited and before and self.world.reached() == before and time.monotonic() < end:
+            time.sleep(0.005)
         now = self.world.reached()
         return [(name, c) for name, all_of in now.items() for c in all_of[len(before[name]) :]]
 
@@ -96,8 +100,8 @@ class Run:
             wrong = [name for name, _ in new if name != "target" and not name.startswith("void")]
         else:
             self.touched += [(attack, name, c) for name, c in new]
-            dialled = attack.expect.startswith(("200", "alert", "closed"))
-            wrong = [name for name, c in new if name != "target" or not dialled or c.got]
+            may = dialled(attack.expect) or attack.category == "limits"
+            wrong = [name for name, c in new if name != "target" or not may or c.got]
         if wrong:
             return Result(attack, "FAIL", words, f"it was refused, and yet {wrong[0]} was reached")
         return Result(attack, "ok", words, expect=expect)
@@ -105,6 +109,11 @@ class Run:
     def late(self):
         """Attacks whose bytes came to the target after their turn."""
         return [attack.name for attack, _, connection in self.touched if connection.got]
+
+
+def dialled(words):
+    """Whether an answer like this comes after a connection to the target."""
+    return words.startswith(("200", "alert", "closed", "carried"))
 
 
 def _outside(expect):
