@@ -3,6 +3,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::json::{Value, object};
 use crate::meter::{HostHasher, LogStore, Qos, billed_instant, line_instant};
+use crate::mutant;
 use crate::policy::refusal::Refusal;
 use crate::policy::schedule::{LocalTime, local_day, next_midnight};
 use crate::session::allowance::{NodeAllowance, NodeCaps, Periods, month_end, month_number};
@@ -370,7 +371,7 @@ fn overdue(flow: &FlowState, now_us: u64) -> Option<Ending> {
         return Some(Ending::Reset);
     }
     match flow.phase() {
-        Phase::Hello if since >= HELLO_US => Some(Ending::HelloTimeout),
+        Phase::Hello if since >= HELLO_US && !mutant::out("hello-deadline") => Some(Ending::HelloTimeout),
         Phase::Open if since >= IDLE_US => Some(Ending::Close),
         Phase::HalfClosed if since >= HALF_CLOSED_US => Some(Ending::Close),
         _ => None,
