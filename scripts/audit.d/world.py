@@ -75,16 +75,16 @@ class Own:
     stranger = False
     provides = frozenset({"session", "lab", "node"})
 
-    def __init__(self, node_binary, lab_binary):
+    def __init__(self, node_binary, lab_binary, **config):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="echomesh-audit-"))
         self.topology, self.lab, self.node, self._sessions = None, None, None, {}
         try:
-            self._start(node_binary, lab_binary)
+            self._start(node_binary, lab_binary, config)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, node_binary, lab_binary):
+    def _start(self, node_binary, lab_binary, config):
         self.topology = AuditTopology()
         self.lab = Lab(self.topology.inet, self.directory / "lab", lab_binary, 500).start()
         echo = lambda connection, data: connection.send(data)
@@ -101,7 +101,7 @@ class Own:
         self.forbidden["void ::"] = Target(_Given(void6), ("::", 443), echo)
         resolv = self.directory / "resolv.conf"
         resolv.write_text(f"nameserver {NAME_SERVER}\n", encoding="ascii")
-        self.node = Node(WithResolvConf(t.node, resolv), self.directory / "node", node_binary, self.lab)
+        self.node = Node(WithResolvConf(t.node, resolv), self.directory / "node", node_binary, self.lab, **config)
         self.node.start()
         self._register()
         self.lan_received = t.lan.received()
