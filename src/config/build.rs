@@ -17,6 +17,11 @@ pub fn build(document: &Value) -> Result<Config, Problem> {
             schedules: doc.list("node.schedules", schedule)?,
         },
         network: network(&doc)?,
+        geo: Geo {
+            quarantine_confidence: doc.get("geo.quarantineConfidence", Value::as_f64)?,
+            strikes: doc.get("geo.strikes", unsigned)?,
+            prefix_file: doc.optional("geo.prefixFile", path)?,
+        },
         breakers: Breakers {
             session_burst: doc.get("breakers.sessionBurst", unsigned)?,
             node_burst: doc.get("breakers.nodeBurst", unsigned)?,

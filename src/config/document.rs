@@ -12,6 +12,7 @@ impl Config {
             ("node", Some(self.node.to_value())),
             ("network", Some(self.network.to_value())),
             ("breakers", Some(self.breakers.to_value())),
+            ("geo", Some(self.geo.to_value())),
             ("policy", Some(self.policy.to_value())),
             ("security", Some(self.security.to_value())),
             ("privacy", Some(self.privacy.to_value())),
@@ -87,6 +88,16 @@ impl PerTarget {
             ("maxConnectionsPerDomain", Some(self.max_connections_per_domain.into())),
             ("maxNewPerHostPerSecond", Some(self.max_new_per_host_per_second.into())),
             ("maxNewPerDomainPerSecond", Some(self.max_new_per_domain_per_second.into())),
+        ])
+    }
+}
+
+impl Geo {
+    fn to_value(&self) -> Value {
+        section([
+            ("quarantineConfidence", Some(number(self.quarantine_confidence))),
+            ("strikes", Some(self.strikes.into())),
+            ("prefixFile", self.prefix_file.as_deref().map(path)),
         ])
     }
 }

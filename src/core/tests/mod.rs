@@ -6,6 +6,7 @@ mod breakers;
 mod clocks;
 mod control;
 mod crash;
+mod geo;
 mod opening;
 mod privacy;
 mod property;
