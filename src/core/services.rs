@@ -19,6 +19,8 @@ pub trait Services {
     fn strangers(&self) -> crate::relay::admission::Counts {
         crate::relay::admission::Counts::default()
     }
+    /// The owner's networks have changed.
+    fn networks(&self, _: &[crate::policy::addresses::Prefix]) {}
     /// The machine and this process, for an owner who has opted in to telemetry.
     fn machine(&self) -> Machine;
 }

@@ -3,9 +3,12 @@
 pub mod local_time;
 pub mod machine;
 pub mod net;
+pub mod netlink;
 pub mod pipe;
+pub mod privileges;
 pub mod reactor;
 pub mod routes;
+pub mod seqpacket;
 pub mod signals;
 
 use super::System;
