@@ -16,7 +16,10 @@ STATUS = {
               "resetsAt": "2026-01-15T16:00:00Z"},
     "schedule": {"open": True, "nextChange": "2026-01-15T22:00:00Z"},
     "geo": {"region": "PH-NCR", "confidence": 0.93, "evidence": [
-        {"source": "coordinator", "region": "PH-NCR", "confidence": 0.93}]},
+        {"source": "coordinator", "region": "PH-NCR", "verdict": "inside", "confidence": 0.93,
+         "detail": "The coordinator sees the node in PH-NCR."},
+        {"source": "round-trip", "verdict": "neutral", "confidence": 0,
+         "detail": "probe.example answers in 31 ms; that excludes nothing."}]},
     "account": {"creditsToday": 12.5, "emshBonusForecast": 0.75, "reputation": {"score": 0.97, "tier": "silver"}},
     "probes": {"passed": 3, "failed": 0, "last": "2026-01-15T12:06:03Z"},
     "refusals": {"domain-blocked": 1, "sni-mismatch": 1},

@@ -48,6 +48,7 @@ pub const OPTIONS: &[Opt] = &[
     ("to", Some("FORM"), "yaml or json"),
     ("user", Some("USER"), "name or number of the user that the node runs as (default: echomesh)"),
     ("print", None, "print the firewall table as nft would list it, and end"),
+    ("keep-config", None, "leave the configuration where it is"),
     ("yes", None, "do it, although it cannot be undone"),
 ];
 
@@ -228,6 +229,14 @@ pub const COMMANDS: &[Command] = &[
         options: &["config", "yes"],
         summary: "destroy the key",
         text: "There is no way back: what the coordinator knows of this node is lost with it. Needs --yes.",
+    },
+    Command {
+        name: "wipe",
+        operands: "",
+        count: (0, 0),
+        options: &["config", "run-dir", "state-dir", "keep-config", "yes"],
+        summary: "destroy keys, journal, logs and configuration",
+        text: "Says line by line what is gone, and what is not. Refuses while a node is running. Needs --yes.",
     },
     Command {
         name: "diagnostics",

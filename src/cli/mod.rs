@@ -11,6 +11,7 @@ mod out;
 pub mod run;
 pub mod view;
 mod watch;
+mod wipe;
 
 use args::{Arguments, Parsed};
 use std::ffi::OsString;
@@ -107,6 +108,7 @@ fn dispatch(arguments: &Arguments) -> Done {
         "config init" => files::init(arguments),
         "config convert" => files::convert(arguments),
         "verify" => files::verify(arguments),
+        "wipe" => wipe::command(arguments),
         _ => keys::command(arguments),
     }
 }

@@ -5,6 +5,7 @@ use crate::policy::decision::admit;
 use crate::policy::refusal::Refusal;
 use crate::session::{Credentials, Denied, Flow, Gate, Target};
 use crate::time::Now;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Seconds a buyer waits when the node's table of flows is full.
@@ -17,6 +18,7 @@ impl Gate for Node {
 
     fn admit(
         &self,
+        from: Option<IpAddr>,
         credentials: Option<&Credentials>,
         target: Result<&Target, Refusal>,
     ) -> Result<Flow, Denied> {
@@ -26,14 +28,15 @@ impl Gate for Node {
             return Err(refusal.into());
         };
         let now = self.ledger.now();
+        let from = from.filter(|_| self.config().privacy.log_buyer_address);
         let flow = admit(target, &At(&session, now)).and_then(|()| {
             let target = target?;
             let full = Denied { refusal: Refusal::RateLimited, retry_after_s: Some(FULL_WAIT_S) };
-            session.open_flow(&target.host, target.port, now).ok_or(full)
+            session.open_flow(target, from, now).ok_or(full)
         });
         if let Err(denied) = &flow {
             let (host, port) = target.map_or(("", 0), |t| (t.host.as_str(), t.port));
-            session.refused(host, port, denied.refusal);
+            session.refused(host, port, from, denied.refusal);
         }
         flow
     }

@@ -12,6 +12,7 @@ pub mod lifecycle;
 pub mod link;
 pub mod node;
 pub mod orders;
+pub mod places;
 pub mod quarantine;
 pub mod region;
 pub mod rules;

@@ -181,6 +181,9 @@ impl Node {
         let sessions: Vec<Rc<Session>> = self.sessions.borrow().values().cloned().collect();
         sessions.iter().for_each(|s| self.apply_rules(s));
         self.close_sessions_out_of_region();
+        if old.geo.prefix_file != new.geo.prefix_file {
+            self.look_up_prefix();
+        }
         self.review();
         self.ledger.ring();
         self.tell(|s| s.config_changed(&old, &new));

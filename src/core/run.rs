@@ -4,13 +4,14 @@ use super::guarded::Guarded;
 use super::ledger::{AccessLog, random_key};
 use super::lifecycle::NodeEvent;
 use super::node::{Node, Parts};
+use super::places::Places;
 use super::services::Identity;
 use super::supervisor::Supervisor;
 use crate::api::listen::{self, Served};
 use crate::api::run_dir::RunDir;
 use crate::cli::run::RunOptions;
 use crate::clock::Clock;
-use crate::config::{Config, Platform, SandboxMode, Store, real_path, usual_path};
+use crate::config::{Config, Platform, SandboxMode, Store, usual_path};
 use crate::guard::client::Link;
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
@@ -23,7 +24,7 @@ use async_executor::LocalExecutor;
 use futures_lite::future;
 use std::fmt;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -82,7 +83,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     crate::log::set_level(config.log.level);
     check_sandbox(&config)?;
     let run_dir = RunDir::prepare(options.run_dir.as_deref()).map_err(failed)?;
-    let places = Places::new(&config, options, &run_dir);
+    let places = Places::new(&config, options.state_dir.as_deref(), run_dir.path());
     let vault = Vault::at(&places.key);
     let (key, made) = vault.load_or_generate().map_err(failed)?;
     if made {
@@ -223,32 +224,6 @@ async fn drain(node: &Node, supervisor: &Supervisor) {
     node.tick();
     node.finish();
     supervisor.flush(FLUSH).await;
-}
-
-/// Where the node's files are.
-struct Places {
-    state: PathBuf,
-    key: PathBuf,
-    tls_key: PathBuf,
-    journal: PathBuf,
-    log: PathBuf,
-}
-
-impl Places {
-    /// What must outlive a reboot lies beside the key or in the state directory; the access log in the run directory,
-    /// which is memory on a router.
-    fn new(config: &Config, options: &RunOptions, run_dir: &RunDir) -> Places {
-        let key = real_path(&config.node.id_path).unwrap_or_else(|| config.node.id_path.clone());
-        let beside = key.parent().unwrap_or(Path::new(".")).to_owned();
-        let state = options.state_dir.clone().unwrap_or(beside);
-        Places {
-            tls_key: state.join("listener.key"),
-            journal: state.join("node.journal"),
-            log: run_dir.path().join("log"),
-            key,
-            state,
-        }
-    }
 }
 
 fn make_private_directory(path: &Path) -> Result<(), String> {

@@ -101,6 +101,7 @@ impl Node {
             self.step(&session, now, &mut records);
         }
         self.review_spool(now, &mut records);
+        self.ledger.expire_logs(now);
         self.note(records);
         self.review();
         if self.ledger.live_flows() > 0 && now.mono_us.saturating_sub(self.swept_us.get()) >= SWEEP_US {
@@ -223,6 +224,9 @@ impl Node {
         let mut earlier = |t: i64| next_s = Some(next_s.map_or(t, |n| n.min(t)));
         if self.alerts.borrow().has("quota-reached") {
             earlier(self.ledger.next_day(now).0);
+        }
+        if self.ledger.keeps_lines() {
+            earlier((now.unix().0.div_euclid(DAY) + 1) * DAY);
         }
         if let Some(t) = self.durable.borrow().refused_until() {
             earlier(t);

@@ -49,7 +49,7 @@ pub struct View {
     heard_ms: Option<u64>,
     state: Option<State>,
     networks: Option<Vec<Prefix>>,
-    changed_ms: u64,
+    changed_ms: Option<u64>,
     baseline: Option<[u64; COUNTERS.len()]>,
 }
 
@@ -64,8 +64,10 @@ impl View {
         self.heard_ms = Some(now_ms);
         match report {
             Report::Networks(list) => {
-                self.networks = Some(list);
-                self.changed_ms = now_ms;
+                // The first list is no change: nothing of this node was under way before it.
+                if self.networks.replace(list).is_some() {
+                    self.changed_ms = Some(now_ms);
+                }
                 None
             }
             Report::State(state) => {
@@ -126,7 +128,8 @@ impl View {
             .map(|((at, name), (now, before))| (at, format!("{} ({})", now - before, reason(name))))
             .collect();
         let outside = grown.iter().any(|(at, _)| *at < OUTSIDE);
-        let settling = now_ms.saturating_sub(self.changed_ms) < SETTLING_MS || state.literals_differ;
+        let settling = self.changed_ms.is_some_and(|at| now_ms.saturating_sub(at) < SETTLING_MS)
+            || state.literals_differ;
         let counts: Vec<String> =
             grown.into_iter().filter(|(at, _)| *at < OUTSIDE || !outside).map(|g| g.1).collect();
         let text =
@@ -202,14 +205,14 @@ mod tests {
             let mut view = standing();
             let mut refused = [5; 6];
             refused[at] += 2;
-            let finding = view.hear(state(refused), SETTLING_MS).unwrap();
+            let finding = view.hear(state(refused), 1).unwrap();
             let text = format!(
                 "The firewall table has refused packets of the node's user: 2 ({}).",
                 reason(COUNTERS[at])
             );
             let wanted = if at < OUTSIDE { Finding::Outside(text) } else { Finding::Refused(text) };
             assert_eq!(finding, wanted);
-            assert_eq!(view.hear(state(refused), SETTLING_MS), None, "it is told once");
+            assert_eq!(view.hear(state(refused), 2), None, "it is told once");
         }
     }
 

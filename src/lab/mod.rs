@@ -15,6 +15,7 @@ pub(crate) mod coordinator;
 mod demo;
 mod doh;
 mod endpoint;
+mod flood;
 mod http;
 pub(crate) mod httpsig;
 pub(crate) mod json;
@@ -54,6 +55,7 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             Command::Up(up) => up::run(Rc::clone(&executor), up).await.map(|()| true),
             Command::Buyer(buyer) => buyer::run(&executor, buyer).await,
+            Command::Flood(flood) => flood::run(&executor, flood).await,
             Command::Ask(ask) => client::ask(&executor, &ask).await,
         }
     }));
