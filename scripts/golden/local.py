@@ -7,7 +7,7 @@ STATUS = {
     "version": "0.1.0", "nodeId": NODE.id, "state": "active", "reason": "1 session is open",
     "since": "2026-01-15T12:00:10Z", "uptimeMs": 86400000, "guard": "absent",
     "offload": {"mode": "auto", "active": "relay", "reason": "no kernel path in this build"},
-    "sandbox": {"mode": "strict", "layers": ["no-new-privs"]},
+    "sandbox": {"mode": "standard", "layers": ["no-new-privs"], "missing": [{"layer": "landlock", "reason": "this kernel has no Landlock"}]},
     "coordinator": {"state": "registered", "lastContact": "2026-01-15T12:00:08Z", "backoffMs": 0},
     "sessions": 1,
     "throughput": {"ingressMbps": 1.6, "egressMbps": 1.6, "history": [0] * 57 + [3.1, 3.3, 3.2]},

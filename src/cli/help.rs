@@ -38,6 +38,7 @@ pub const OPTIONS: &[Opt] = &[
         "directory of api.sock and api.token (default: /var/run/echomesh, else $XDG_RUNTIME_DIR/echomesh)",
     ),
     ("state-dir", Some("DIR"), "directory of what outlives the process (default: beside the configuration)"),
+    ("user", Some("USER"), "user to become if started as root: a name, a UID, or UID:GID"),
     ("api", Some("ADDRESS"), "loopback address of the API, or off (default: 127.0.0.1:7878)"),
     ("json", None, "print the node's answer as it is"),
     ("watch", None, "refresh each second until Ctrl-C"),
@@ -46,7 +47,6 @@ pub const OPTIONS: &[Opt] = &[
     ("out", Some("FILE"), "write to a new file instead of standard output"),
     ("clear-quarantine", None, "end a quarantine as well"),
     ("to", Some("FORM"), "yaml or json"),
-    ("user", Some("USER"), "name or number of the user that the node runs as (default: echomesh)"),
     ("print", None, "print the firewall table as nft would list it, and end"),
     ("keep-config", None, "leave the configuration where it is"),
     ("yes", None, "do it, although it cannot be undone"),
@@ -58,9 +58,10 @@ pub const COMMANDS: &[Command] = &[
         name: "run",
         operands: "",
         count: (0, 0),
-        options: &["config", "run-dir", "state-dir", "api"],
+        options: &["config", "run-dir", "state-dir", "user", "api"],
         summary: "run the node in the foreground",
-        text: "Ends on SIGTERM or SIGINT, reads its configuration again on SIGHUP, logs to standard error.",
+        text: "Ends on SIGTERM or SIGINT, reads its configuration again on SIGHUP, logs to standard error. Started as root, it becomes \
+               USER; missing or empty directories are given to USER, others must belong to USER already.",
     },
     Command {
         name: "guard",
@@ -68,7 +69,7 @@ pub const COMMANDS: &[Command] = &[
         count: (0, 0),
         options: &["config", "run-dir", "user", "print"],
         summary: "hold the node's traffic within policy by a firewall table",
-        text: "Runs in the foreground, as root, beside `run`, which runs as the user named here. Keeps CAP_NET_ADMIN\nalone. The table stays when it ends: `nft delete table inet echomesh` removes it. SIGHUP makes it\nread the configuration again; addresses that are written there are taken in then and at the start only.",
+        text: "Runs in the foreground, as root, beside `run`, which runs as the user named here (default: echomesh). Keeps CAP_NET_ADMIN\nalone. The table stays when it ends: `nft delete table inet echomesh` removes it. SIGHUP makes it\nread the configuration again; addresses that are written there are taken in then and at the start only.",
     },
     Command {
         name: "status",

@@ -110,7 +110,7 @@ pub static OPTIONS: &[Opt] = options! {
     "security.dohCaFile", "security.doh_ca_file": Text(Form::Path), Unset, "", Live,
         "PEM file of the CA that signs for that server, instead of the system's.";
     "security.sandboxMode", "security.sandbox_mode": Choice(&["strict", "standard", "off"]), Is(r#""strict""#), "", Restart,
-        "How much of the sandbox must be in force before anything is carried.";
+        "How much of the sandbox must be in force: `strict` does not start where a layer but Landlock is missing, `standard` starts and names it in the status, `off` confines nothing.";
     "security.guard", "security.guard": Choice(&["required", "optional"]), By(r#""required""#, r#""optional""#), "", Restart,
         "Whether nothing is carried unless the guard's firewall table stands.";
     "security.passphraseFile", "security.passphrase_file": Text(Form::Path), Unset, "", Restart,

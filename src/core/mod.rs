@@ -17,6 +17,7 @@ pub mod quarantine;
 pub mod region;
 pub mod rules;
 pub mod run;
+pub mod sandbox;
 pub mod services;
 pub mod session;
 pub mod state;

@@ -6,6 +6,7 @@ use super::ledger::{AccessLog, Ledger, LocalClock};
 use super::lifecycle::{NodeEvent, NodeMachine};
 use super::region::Region;
 use super::rules::{OwnerRules, Rules};
+use super::sandbox::Sandbox;
 use super::services::{Identity, Services};
 use super::session::{At, Session, Shared};
 use crate::clock::Clock;
@@ -59,6 +60,8 @@ pub struct Node {
     pub(super) identity: RefCell<Identity>,
     pub(super) services: RefCell<Option<Rc<dyn Services>>>,
     pub(super) config_errors: RefCell<Vec<String>>,
+    /// What of the sandbox is in force; none where nobody has asked for it.
+    pub(super) sandbox: RefCell<Option<Sandbox>>,
     config: RefCell<Rc<Config>>,
     owner: RefCell<Rc<OwnerRules>>,
     pub(super) journal: RefCell<Journal>,
@@ -130,6 +133,7 @@ impl Node {
             identity: RefCell::new(identity),
             services: RefCell::default(),
             config_errors: RefCell::default(),
+            sandbox: RefCell::default(),
             owner: RefCell::new(Rc::new(OwnerRules::new(&config)?)),
             config: RefCell::new(Rc::new(config)),
             journal: RefCell::new(journal),

@@ -44,6 +44,13 @@ impl Places {
         }
     }
 
+    /// The directories that the node writes to, with that of its configuration.
+    pub fn own(&self, config: &Path) -> Vec<PathBuf> {
+        let config = config.canonicalize().unwrap_or_else(|_| config.to_owned());
+        let around = [&self.key, &config].into_iter().filter_map(|p| p.parent());
+        around.chain([self.state.as_path(), self.run.as_path()]).map(Path::to_owned).collect()
+    }
+
     /// Removes the keys, the journal, the logs, what the run directory holds, and the files `also`. Directories go if
     /// nothing of anybody else's is in them. What cannot be removed does not keep the rest from being removed.
     ///

@@ -5,13 +5,14 @@ use super::ledger::{AccessLog, random_key};
 use super::lifecycle::NodeEvent;
 use super::node::{Node, Parts};
 use super::places::Places;
+use super::sandbox::Sandbox;
 use super::services::Identity;
 use super::supervisor::Supervisor;
 use crate::api::listen::{self, Served};
 use crate::api::run_dir::RunDir;
 use crate::cli::run::RunOptions;
 use crate::clock::Clock;
-use crate::config::{Config, Platform, SandboxMode, Store, usual_path};
+use crate::config::{Platform, Store, usual_path};
 use crate::guard::client::Link;
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
@@ -72,7 +73,7 @@ fn invalid(e: impl fmt::Display) -> Failed {
 
 fn start(options: &RunOptions) -> Result<(), Failed> {
     // Before anything starts a thread: threads inherit which signals are blocked.
-    let signals = Signals::take().map_err(failed)?;
+    let signals = Signals::block().map_err(failed)?;
     reload_time_zone();
     if let Err(e) = net::raise_descriptor_limit() {
         crate::warn!("the limit of open files stays low: {e}");
@@ -81,15 +82,17 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     let store = Store::open(usual_path(options.config.as_deref()), platform);
     let config = store.load().map_err(invalid)?;
     crate::log::set_level(config.log.level);
-    check_sandbox(&config)?;
+    let mut sandbox = Sandbox::begin(&config, options, store.path()).map_err(invalid)?;
     let run_dir = RunDir::prepare(options.run_dir.as_deref()).map_err(failed)?;
     let places = Places::new(&config, options.state_dir.as_deref(), run_dir.path());
+    make_private_directory(&places.state).map_err(failed)?;
+    sandbox.fence(&config, &places.own(store.path())).map_err(invalid)?;
+    let signals = signals.watch().map_err(failed)?;
     let vault = Vault::at(&places.key);
     let (key, made) = vault.load_or_generate().map_err(failed)?;
     if made {
         crate::info!("made a new node key in {}", places.key.display());
     }
-    make_private_directory(&places.state).map_err(failed)?;
     let tls_key = ServerKey::load_or_create(&places.tls_key).map_err(failed)?;
     let (journal, records, damage) = Journal::open(&places.journal).map_err(failed)?;
     if let Some(damage) = damage {
@@ -119,7 +122,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     };
     let node = Node::new(parts).map_err(invalid)?;
     let time = CertificateTime::new(u64::try_from(node.stored_time()).unwrap_or(0));
-    serve(Running { options, signals, platform, store, run_dir, vault, acceptor, node, time })
+    serve(Running { options, signals, platform, store, run_dir, vault, acceptor, node, time, sandbox })
 }
 
 /// All that [`serve`] takes over.
@@ -133,10 +136,12 @@ struct Running<'a> {
     acceptor: Rc<Acceptor>,
     node: Rc<Node>,
     time: std::sync::Arc<CertificateTime>,
+    sandbox: Sandbox,
 }
 
 fn serve(running: Running<'_>) -> Result<(), Failed> {
-    let Running { options, signals, platform, store, run_dir, vault, acceptor, node, time } = running;
+    let Running { options, signals, platform, store, run_dir, vault, acceptor, node, time, sandbox } =
+        running;
     let executor = Rc::new(LocalExecutor::new());
     let guard = Rc::new(Link::new(run_dir.path()));
     let machine = Rc::new(Guarded { system: Linux, node: node.clone() });
@@ -146,6 +151,8 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     supervisor.listen().map_err(failed)?;
     let control = Rc::new(Control { node: node.clone(), store: store.clone(), platform });
     let api: Served = listen::start(&executor, run_dir, options.api, control, Vec::new()).map_err(failed)?;
+    // Nothing has been read from the network yet.
+    node.sandbox.replace(Some(sandbox.seal().map_err(invalid)?));
     node.serve(supervisor.clone());
     supervisor.connect();
     let listening = node.clone();
@@ -229,15 +236,4 @@ async fn drain(node: &Node, supervisor: &Supervisor) {
 fn make_private_directory(path: &Path) -> Result<(), String> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|e| format!("{}: the state directory cannot be made: {e}", path.display()))
-}
-
-/// `strict` promises layers that this version does not have yet.
-fn check_sandbox(config: &Config) -> Result<(), Failed> {
-    if config.security.sandbox_mode == SandboxMode::Strict {
-        return Err(invalid(
-            "security.sandboxMode: strict refuses to run without the sandbox, which this version does not have yet; \
-             set it to standard to run without it",
-        ));
-    }
-    Ok(())
 }

@@ -7,8 +7,9 @@ use super::scope::Scope;
 use crate::api::run_dir::RunDir;
 use crate::clock::Clock;
 use crate::config::Store;
+use crate::sys::linux::guard_privileges::keep_net_admin;
 use crate::sys::linux::netlink::{Netlink, Routes, Tables};
-use crate::sys::linux::privileges::keep_net_admin;
+use crate::sys::linux::sandbox::{Layers, Profile, User, filter_calls};
 use crate::sys::linux::seqpacket::Seqpacket;
 use crate::sys::linux::signals::{Signal, Signals};
 use async_io::Async;
@@ -28,15 +29,6 @@ const GATHER_MS: u64 = 20;
 /// How often the table is read back although nobody reported a change, and the name servers' files are read.
 const REVIEW_MS: u64 = 5_000;
 
-/// Who the service user is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct User {
-    /// User id.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-}
-
 /// The text of the table as it would be put in force now.
 ///
 /// # Errors
@@ -54,16 +46,21 @@ pub fn print(store: &Store, uid: u32) -> Result<String, String> {
 /// A sentence that says what is missing.
 pub fn run(store: Store, run_dir: Option<&Path>, user: User) -> Result<(), String> {
     let dir = RunDir::candidates(run_dir).into_iter().next().ok_or("there is no run directory")?;
-    prepare(dir.path(), user).map_err(|e| format!("{}: {e}", dir.path().display()))?;
+    prepare(dir.path(), &user).map_err(|e| format!("{}: {e}", dir.path().display()))?;
     keep_net_admin(user.uid, user.gid).map_err(|e| format!("privileges cannot be given up: {e}"))?;
     let signals = Signals::take().map_err(|e| e.to_string())?;
     let mut guard = Guard::start(store, user.uid, &dir.path().join(SOCKET))?;
+    let mut layers = Layers::default();
+    filter_calls(Profile::Guard, &mut layers);
+    for (layer, why) in layers.missing {
+        crate::warn!("the guard runs without {}: {why}", layer.name());
+    }
     async_io::block_on(guard.serve(&signals));
     Ok(())
 }
 
 /// Makes the run directory, if it is not there: the service user's alone, as `run` makes it.
-fn prepare(dir: &Path, user: User) -> io::Result<()> {
+fn prepare(dir: &Path, user: &User) -> io::Result<()> {
     if dir.exists() {
         return Ok(());
     }

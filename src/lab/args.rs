@@ -46,6 +46,9 @@ echomesh-lab flood --to ADDR:PORT --from ADDR [OPTIONS]
 
 echomesh-lab demo [--keep] [--size MB] [--node FILE]
   The whole story on this machine: lab, node, curl. Exit 0 only if all is as it must be.
+
+echomesh-lab trespass WHAT --own DIR [--user USER] [--bare]
+  Confines itself as the node does (not with --bare) and tries one forbidden thing. Exit 0 if it could, 1 if it was refused.
 ";
 
 /// A chosen command.

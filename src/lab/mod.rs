@@ -26,6 +26,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
+mod trespass;
 mod up;
 
 use args::Command;
@@ -38,6 +39,9 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut raw = raw.into_iter().peekable();
     if raw.next_if(|word| word == "demo").is_some() {
         return demo::run(raw);
+    }
+    if raw.next_if(|word| word == "trespass").is_some() {
+        return trespass::run(raw);
     }
     let command = match args::parse(raw) {
         Ok(command) => command,

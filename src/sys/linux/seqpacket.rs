@@ -8,8 +8,6 @@ use std::path::Path;
 
 /// Connections that wait for `accept`.
 const BACKLOG: i32 = 4;
-/// Bytes that may wait in a connection: the longest message, a few times over.
-const BUFFER: usize = 256 * 1024;
 
 /// A connection or a listener.
 #[derive(Debug)]
@@ -17,9 +15,7 @@ pub struct Seqpacket(Async<OwnedFd>);
 
 fn socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    sockopt::set_socket_send_buffer_size(&fd, BUFFER)?;
-    Ok(fd)
+    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
 impl Seqpacket {
@@ -63,7 +59,6 @@ impl Seqpacket {
     pub async fn accept(&self) -> io::Result<Seqpacket> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = self.0.read_with(|fd| Ok(rustix::net::accept_with(fd, flags)?)).await?;
-        sockopt::set_socket_send_buffer_size(&fd, BUFFER)?;
         Async::new_nonblocking(fd).map(Seqpacket)
     }
 
