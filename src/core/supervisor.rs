@@ -7,9 +7,10 @@ use crate::config::{Apply, Config, SandboxMode, diff, real_path};
 use crate::coordinator::client::{Client, Settings, WAIT_MS};
 use crate::coordinator::list_fetch::ListFetcher;
 use crate::dns::{Lookup, Names, OwnNames, ResolveError, Resolver};
+use crate::guard::client::Link as GuardLink;
 use crate::http::client::{Client as Http, Fixed, Resolve};
 use crate::http::url::Url;
-use crate::policy::addresses::AddressGuard;
+use crate::policy::addresses::{AddressGuard, Prefix};
 use crate::policy::geo::prefixes::region_of;
 use crate::probe::fetch::Fetcher;
 use crate::relay::admission::{Counts, Limits};
@@ -45,6 +46,7 @@ pub struct Supervisor {
     listeners: RefCell<Listeners>,
     link: RefCell<Option<Link>>,
     lists: ListTasks,
+    guard: Rc<GuardLink>,
 }
 
 /// The tasks that accept buyers; dropping one closes its listener.
@@ -63,7 +65,7 @@ struct Link {
 impl Supervisor {
     /// Nothing listens and nothing connects yet.
     pub fn new(
-        (executor, system): (Rc<LocalExecutor<'static>>, Rc<dyn System>),
+        (executor, system, link): (Rc<LocalExecutor<'static>>, Rc<dyn System>, Rc<GuardLink>),
         node: Rc<Node>,
         acceptor: Rc<Acceptor>,
         vault: Vault,
@@ -92,6 +94,7 @@ impl Supervisor {
             resolver: RefCell::new(resolver),
             listeners: RefCell::default(),
             link: RefCell::default(),
+            guard: link,
         }))
     }
 
@@ -277,8 +280,13 @@ impl Services for Supervisor {
         }
     }
 
+    fn networks(&self, networks: &[Prefix]) {
+        self.relay.networks_changed(networks.to_vec());
+    }
+
     fn config_changed(&self, old: &Config, new: &Config) {
         let changes = diff(old, new);
+        self.guard.config_changed();
         if changes.touches("security") {
             *self.resolver.borrow_mut() = resolver(new, &self.node, &self.time);
         }
