@@ -55,7 +55,12 @@ impl Gate for OpenGate {
     fn now(&self) -> Now {
         self.0.clock.now()
     }
-    fn admit(&self, c: Option<&Credentials>, target: Result<&Target, Refusal>) -> Result<Flow, Denied> {
+    fn admit(
+        &self,
+        _: Option<IpAddr>,
+        c: Option<&Credentials>,
+        target: Result<&Target, Refusal>,
+    ) -> Result<Flow, Denied> {
         let target = target?;
         c.ok_or(Refusal::AuthRequired)?;
         let id = self.0.flows.replace(self.0.flows.get() + 1);

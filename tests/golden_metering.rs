@@ -93,6 +93,7 @@ fn log_lines_are_written_as_in_the_golden_export() {
         let ours = AccessLine {
             session_id: text(&line, "sessionId").to_owned(),
             buyer: text(&line, "buyer").to_owned(),
+            buyer_address: line.member("buyerAddress").map(|a| a.as_str().unwrap().parse().unwrap()),
             host_hash: text(&line, "hostHash").to_owned(),
             port: int(&line, "port") as u16,
             status: int(&line, "status") as u16,

@@ -106,6 +106,8 @@ def log_line(row):
     at, host, status, slug, ingress, egress, duration = row
     line = {"t": at, "sessionId": SESSION, "buyer": "Example QA Ltd",
             "hostHash": keys.b3(b"golden-day-key/" + host.encode()), "port": 443, "status": status}
+    if at == "2026-01-15T12:16:02Z":  # By then the owner has privacy.logBuyerAddress.
+        line["buyerAddress"] = "2001:db8::7"
     if slug:
         line["slug"] = slug
     line |= {"ingress": ingress, "egress": egress, "durationMs": duration, "path": "relay"}

@@ -5,6 +5,7 @@
 use super::Problem;
 use crate::encoding::hex;
 use crate::http::request::Head;
+use crate::mutant;
 use std::fmt;
 use std::net::IpAddr;
 use zeroize::Zeroizing;
@@ -32,6 +33,7 @@ impl Token {
             {
                 Ok(())
             }
+            _ if mutant::out("api-token") => Ok(()),
             _ => Err(Problem::unauthorized()),
         }
     }
@@ -56,12 +58,13 @@ impl Names {
     /// Whether the request is addressed to this API, and asked by no page of another origin.
     pub fn check(&self, head: &Head) -> Result<(), Problem> {
         let authority = head.authority.as_deref().unwrap_or_default();
-        if !host_of(authority).is_some_and(|host| self.contains(host)) {
+        if !host_of(authority).is_some_and(|host| self.contains(host)) && !mutant::out("api-host") {
             return Err(Problem::host_denied());
         }
         match head.field("origin")? {
             None => Ok(()),
             Some(origin) if is_origin_of(origin, authority) => Ok(()),
+            Some(_) if mutant::out("api-origin") => Ok(()),
             Some(_) => Err(Problem::origin_denied()),
         }
     }

@@ -4,6 +4,7 @@ use super::{Action, Archive, Backend, OPENAPI, Problem, metrics, report};
 use crate::http::request::Head;
 use crate::http::server::{Body, Response};
 use crate::json::{self, Fields, Value, object};
+use crate::mutant;
 use crate::time::Unix;
 use std::borrow::Cow;
 
@@ -66,9 +67,25 @@ impl Route {
     fn has_path(&self, path: &str) -> bool {
         match self.path.strip_suffix("{id}") {
             Some(parent) => path.strip_prefix(parent).is_some_and(|id| !id.is_empty() && !id.contains('/')),
-            None => self.path == path,
+            None => self.path == path || (mutant::out("api-path-exact") && self.path == carelessly(path)),
         }
     }
+}
+
+/// A path as those read it who like it short.
+fn carelessly(path: &str) -> String {
+    let decoded = crate::http::request::percent_decode(path).unwrap_or_default();
+    let mut kept: Vec<&str> = Vec::new();
+    for part in
+        decoded.split(';').next().unwrap_or_default().split('/').filter(|p| !p.is_empty() && *p != ".")
+    {
+        if part == ".." {
+            kept.pop();
+        } else {
+            kept.push(part);
+        }
+    }
+    format!("/{}", kept.join("/"))
 }
 
 /// The route of a request. `HEAD` is `GET`, of which the server sends the head only.
@@ -81,7 +98,8 @@ pub(super) fn find(head: &Head) -> Result<&'static Route, Problem> {
     if method == "OPTIONS" {
         return Ok(&OPTIONS);
     }
-    here.find(|r| r.method == method).ok_or_else(|| Problem::method_not_allowed(allowed(&head.path)))
+    here.find(|r| r.method == method || mutant::out("api-method"))
+        .ok_or_else(|| Problem::method_not_allowed(allowed(&head.path)))
 }
 
 /// Answers a request that was admitted.
@@ -126,7 +144,7 @@ fn put_config(node: &dyn Backend, request: &Request<'_>) -> Answer {
         // RFC 9110 section 13.1.1; the comparison is strong, so a weak tag matches nothing.
         let matches =
             |tag: &str| tag.strip_prefix('"').and_then(|t| t.strip_suffix('"')) == Some(current.as_str());
-        if tags != "*" && !tags.split(',').any(|tag| matches(tag.trim())) {
+        if tags != "*" && !tags.split(',').any(|tag| matches(tag.trim())) && !mutant::out("api-if-match") {
             return Err(Problem::etag_mismatch());
         }
     }
@@ -189,7 +207,7 @@ impl Request<'_> {
     fn json(&self) -> Result<Value, Problem> {
         let media_type = self.head.field("content-type")?.unwrap_or_default();
         let essence = media_type.split(';').next().unwrap_or_default().trim();
-        if !essence.eq_ignore_ascii_case("application/json") {
+        if !essence.eq_ignore_ascii_case("application/json") && !mutant::out("api-media-type") {
             return Err(Problem::media_type());
         }
         json::parse(self.body).map_err(|e| Problem::not_json(&e))

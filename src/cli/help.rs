@@ -38,6 +38,7 @@ pub const OPTIONS: &[Opt] = &[
         "directory of api.sock and api.token (default: /var/run/echomesh, else $XDG_RUNTIME_DIR/echomesh)",
     ),
     ("state-dir", Some("DIR"), "directory of what outlives the process (default: beside the configuration)"),
+    ("user", Some("USER"), "user to become if started as root: a name, a UID, or UID:GID"),
     ("api", Some("ADDRESS"), "loopback address of the API, or off (default: 127.0.0.1:7878)"),
     ("json", None, "print the node's answer as it is"),
     ("watch", None, "refresh each second until Ctrl-C"),
@@ -46,6 +47,7 @@ pub const OPTIONS: &[Opt] = &[
     ("out", Some("FILE"), "write to a new file instead of standard output"),
     ("clear-quarantine", None, "end a quarantine as well"),
     ("to", Some("FORM"), "yaml or json"),
+    ("keep-config", None, "leave the configuration where it is"),
     ("yes", None, "do it, although it cannot be undone"),
 ];
 
@@ -55,9 +57,10 @@ pub const COMMANDS: &[Command] = &[
         name: "run",
         operands: "",
         count: (0, 0),
-        options: &["config", "run-dir", "state-dir", "api"],
+        options: &["config", "run-dir", "state-dir", "user", "api"],
         summary: "run the node in the foreground",
-        text: "Ends on SIGTERM or SIGINT, reads its configuration again on SIGHUP, logs to standard error.",
+        text: "Ends on SIGTERM or SIGINT, reads its configuration again on SIGHUP, logs to standard error. Started as root, it becomes \
+               USER; missing or empty directories are given to USER, others must belong to USER already.",
     },
     Command {
         name: "status",
@@ -218,6 +221,14 @@ pub const COMMANDS: &[Command] = &[
         options: &["config", "yes"],
         summary: "destroy the key",
         text: "There is no way back: what the coordinator knows of this node is lost with it. Needs --yes.",
+    },
+    Command {
+        name: "wipe",
+        operands: "",
+        count: (0, 0),
+        options: &["config", "run-dir", "state-dir", "keep-config", "yes"],
+        summary: "destroy keys, journal, logs and configuration",
+        text: "Says line by line what is gone, and what is not. Refuses while a node is running. Needs --yes.",
     },
     Command {
         name: "diagnostics",

@@ -10,6 +10,7 @@ mod out;
 pub mod run;
 pub mod view;
 mod watch;
+mod wipe;
 
 use args::{Arguments, Parsed};
 use std::ffi::OsString;
@@ -105,6 +106,7 @@ fn dispatch(arguments: &Arguments) -> Done {
         "config init" => files::init(arguments),
         "config convert" => files::convert(arguments),
         "verify" => files::verify(arguments),
+        "wipe" => wipe::command(arguments),
         _ => keys::command(arguments),
     }
 }

@@ -14,6 +14,8 @@ pub struct RunOptions {
     pub run_dir: Option<PathBuf>,
     /// The directory of what outlives the process; without it the configuration's own.
     pub state_dir: Option<PathBuf>,
+    /// The user to become: a name, a UID, or UID:GID.
+    pub user: Option<String>,
     /// The API's TCP address; `None` leaves only the Unix socket.
     pub api: Option<SocketAddr>,
 }
@@ -30,7 +32,14 @@ pub fn options(arguments: &Arguments) -> Result<RunOptions, Failure> {
         })?),
         None => Some(SocketAddr::from(([127, 0, 0, 1], 7878))),
     };
-    Ok(RunOptions { config: path("config"), run_dir: path("run-dir"), state_dir: path("state-dir"), api })
+    let user = arguments.text("user")?.map(str::to_owned);
+    Ok(RunOptions {
+        config: path("config"),
+        run_dir: path("run-dir"),
+        state_dir: path("state-dir"),
+        user,
+        api,
+    })
 }
 
 /// Runs the node until it is told to end.

@@ -17,6 +17,11 @@ pub fn build(document: &Value) -> Result<Config, Problem> {
             schedules: doc.list("node.schedules", schedule)?,
         },
         network: network(&doc)?,
+        geo: Geo {
+            quarantine_confidence: doc.get("geo.quarantineConfidence", Value::as_f64)?,
+            strikes: doc.get("geo.strikes", unsigned)?,
+            prefix_file: doc.optional("geo.prefixFile", path)?,
+        },
         breakers: Breakers {
             session_burst: doc.get("breakers.sessionBurst", unsigned)?,
             node_burst: doc.get("breakers.nodeBurst", unsigned)?,
@@ -32,6 +37,10 @@ pub fn build(document: &Value) -> Result<Config, Problem> {
             allow_plain_http_probes: doc.get("policy.allowPlainHttpProbes", Value::as_bool)?,
         },
         security: security(&doc)?,
+        privacy: Privacy {
+            log_buyer_address: doc.get("privacy.logBuyerAddress", Value::as_bool)?,
+            retention_days: doc.get("privacy.retentionDays", unsigned)?,
+        },
         updates: Updates {
             auto_update: doc.get("updates.autoUpdate", Value::as_bool)?,
             channel: doc.get("updates.channel", text)?,

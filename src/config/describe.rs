@@ -62,10 +62,6 @@ pub fn example(platform: Platform) -> String {
         sections_opened(&mut open, &names, &mut out);
         let indent = "  ".repeat(names.len());
         out.push_str(&format!("{indent}# {}\n", comment(option)));
-        if option.path == "security.sandboxMode" {
-            out.push_str(&format!("{indent}# strict refuses to start until this version has a sandbox.\n{indent}{name}: standard\n"));
-            continue;
-        }
         match option.default_value(&given, platform) {
             Some(value) => {
                 let line = emit::yaml(&object([(name, value)]));
@@ -258,10 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn the_file_to_begin_with_is_the_default_but_for_the_sandbox() {
+    fn the_file_to_begin_with_is_the_default() {
         for platform in [Platform::OpenWrt, Platform::Other] {
             let config = parse(example(platform).as_bytes(), Face::Yaml, platform).unwrap();
-            let text = b"version: 1\nsecurity: { sandboxMode: standard }";
+            let text = b"version: 1";
             assert_eq!(config, parse(text, Face::Yaml, platform).unwrap());
         }
     }

@@ -12,8 +12,10 @@ impl Config {
             ("node", Some(self.node.to_value())),
             ("network", Some(self.network.to_value())),
             ("breakers", Some(self.breakers.to_value())),
+            ("geo", Some(self.geo.to_value())),
             ("policy", Some(self.policy.to_value())),
             ("security", Some(self.security.to_value())),
+            ("privacy", Some(self.privacy.to_value())),
             ("updates", Some(self.updates.to_value())),
             ("ui", Some(object([("telemetryOptIn", self.ui.telemetry_opt_in.into())]))),
             ("coordinator", Some(self.coordinator.to_value())),
@@ -90,6 +92,16 @@ impl PerTarget {
     }
 }
 
+impl Geo {
+    fn to_value(&self) -> Value {
+        section([
+            ("quarantineConfidence", Some(number(self.quarantine_confidence))),
+            ("strikes", Some(self.strikes.into())),
+            ("prefixFile", self.prefix_file.as_deref().map(path)),
+        ])
+    }
+}
+
 impl Breakers {
     fn to_value(&self) -> Value {
         section([
@@ -125,6 +137,15 @@ impl Policy {
             ("categoryProfile", Some(self.category_profile.as_str().into())),
             ("categoryOptOut", Some(texts(&self.category_opt_out))),
             ("allowPlainHttpProbes", Some(self.allow_plain_http_probes.into())),
+        ])
+    }
+}
+
+impl Privacy {
+    fn to_value(&self) -> Value {
+        object([
+            ("logBuyerAddress", self.log_buyer_address.into()),
+            ("retentionDays", self.retention_days.into()),
         ])
     }
 }

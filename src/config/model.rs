@@ -9,8 +9,10 @@ pub struct Config {
     pub node: Node,
     pub network: Network,
     pub breakers: Breakers,
+    pub geo: Geo,
     pub policy: Policy,
     pub security: Security,
+    pub privacy: Privacy,
     pub updates: Updates,
     pub ui: Ui,
     pub coordinator: Coordinator,
@@ -77,6 +79,17 @@ pub struct PerTarget {
     pub max_new_per_host_per_second: u32,
     /// To one registrable domain per second.
     pub max_new_per_domain_per_second: u32,
+}
+
+/// `geo`: when the node is believed to be outside its regions. The owner can be stricter than the contract, not laxer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Geo {
+    /// Confidence from which a heartbeat is a strike, at most the contract's 0.8.
+    pub quarantine_confidence: f64,
+    /// Strikes in a row that are a quarantine, at most the contract's 3.
+    pub strikes: u32,
+    /// Prefixes and their regions.
+    pub prefix_file: Option<PathBuf>,
 }
 
 /// `breakers`: when a session, or the node, rests.
@@ -155,6 +168,15 @@ pub struct Security {
     pub guard: GuardMode,
     /// File with the passphrase of the key.
     pub passphrase_file: Option<PathBuf>,
+}
+
+/// `privacy`: what the node writes down about its buyers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Privacy {
+    /// Whether lines of the access log have the buyer's address.
+    pub log_buyer_address: bool,
+    /// How long the access log and the archive of what was billed are kept, days.
+    pub retention_days: u16,
 }
 
 /// `security.sandboxMode`.

@@ -86,6 +86,13 @@ pub static OPTIONS: &[Opt] = options! {
     "breakers.coolDownSeconds", "breakers.cool_down_seconds": Int(1, 86_400), Is("30"), "s", Live,
         "How long nothing new is opened after a breaker has tripped; twice as long each time that it trips again within ten minutes.";
 
+    "geo.quarantineConfidence", "geo.quarantine_confidence": Number(0.5, 0.8), Is("0.8"), "", Live,
+        "Confidence that the node is outside node.regionAllow from which a heartbeat is a strike.";
+    "geo.strikes", "geo.strikes": Int(1, 3), Is("3"), "heartbeats", Live,
+        "So many strikes in a row put the node into quarantine.";
+    "geo.prefixFile", "geo.prefix_file": Text(Form::Path), Unset, "", Live,
+        "A file of lines `prefix,region` (203.0.113.0/24,PH) that tells the region of the WAN address.";
+
     "policy.categoryProfile", "policy.category_profile": Choice(&["COMPLIANT_DEFAULT"]), Is(r#""COMPLIANT_DEFAULT""#), "", Live,
         "Which categories of buyers' work are served: COMPLIANT_DEFAULT is ad-verification and qa.";
     "policy.categoryOptOut", "policy.category_opt_out": Choices(CATEGORIES, 0), Is("[]"), "", Live,
@@ -103,11 +110,16 @@ pub static OPTIONS: &[Opt] = options! {
     "security.dohCaFile", "security.doh_ca_file": Text(Form::Path), Unset, "", Live,
         "PEM file of the CA that signs for that server, instead of the system's.";
     "security.sandboxMode", "security.sandbox_mode": Choice(&["strict", "standard", "off"]), Is(r#""strict""#), "", Restart,
-        "How much of the sandbox must be in force before anything is carried.";
+        "How much of the sandbox must be in force: `strict` does not start where a layer but Landlock is missing, `standard` starts and names it in the status, `off` confines nothing.";
     "security.guard", "security.guard": Choice(&["required", "optional"]), By(r#""required""#, r#""optional""#), "", Restart,
         "Whether nothing is carried unless the guard's firewall table stands.";
     "security.passphraseFile", "security.passphrase_file": Text(Form::Path), Unset, "", Restart,
         "File with the passphrase of the sealed key.";
+
+    "privacy.logBuyerAddress", "privacy.log_buyer_address": Bool, Is("false"), "", Live,
+        "Whether lines of the access log have the buyer's address.";
+    "privacy.retentionDays", "privacy.retention_days": Int(1, 90), Is("7"), "days", Live,
+        "How long the access log and the archive of what was billed are kept; the coordinator's answers may take a few days.";
 
     "updates.autoUpdate", "updates.auto_update": Bool, Is("true"), "", Live,
         "Whether a new release is installed without asking.";

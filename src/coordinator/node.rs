@@ -62,6 +62,9 @@ pub trait Node {
     /// It is over. Also called, without [`Node::probe_started`], for a probe that was refused at once.
     fn probe_ended(&self, session_id: &str, outcome: Result<(), ProbeRefusal>);
 
+    /// An endpoint proved itself, and its connect took so long.
+    fn probe_measured(&self, host: &str, rtt_ms: u64);
+
     /// Sets the clock: milliseconds since 1970.
     fn correct_clock(&self, unix_ms: i64);
     /// An alert begins (or goes on) with a sentence, or is over (`None`).

@@ -7,6 +7,7 @@ use super::wire::instant;
 use crate::config::SessionLimits;
 use crate::encoding::is_b3;
 use crate::json::{FieldError, Fields, Value};
+use crate::mutant;
 use crate::signed::{Kind, PublicKey, verify};
 use crate::time::Unix;
 
@@ -169,25 +170,26 @@ const DAY: i64 = 86_400;
 const WEEK: i64 = 7 * DAY;
 
 fn open(object: &Value, context: &OpenContext<'_>, known: bool) -> Result<Open, OpenRefusal> {
-    if !verify(Kind::SessionOpen, object, context.coordinator) {
+    if !verify(Kind::SessionOpen, object, context.coordinator) && !mutant::out("order-signature") {
         return Err(OpenRefusal::BadSignature);
     }
-    if object.member("nodeId").and_then(Value::as_str) != Some(context.node_id) {
+    if !is_for(object, context.node_id) {
         return Err(OpenRefusal::WrongNode);
     }
     let issued = object.member("issuedAt").and_then(Value::as_str).and_then(Unix::parse);
     let now = context.now;
-    if issued.is_some_and(|i| i.0 > now.0 + AHEAD_S || i.0 < now.0 - OLD_S) {
+    let stale = issued.is_some_and(|i| i.0 > now.0 + AHEAD_S || i.0 < now.0 - OLD_S);
+    if stale && !mutant::out("order-age") {
         return Err(OpenRefusal::Stale);
     }
     let open = read_open(object).map_err(|_| OpenRefusal::Malformed)?;
-    if open.not_before.0 > now.0 + AHEAD_S {
+    if open.not_before.0 > now.0 + AHEAD_S && !mutant::out("order-not-before") {
         return Err(OpenRefusal::NotYetValid);
     }
-    if open.expires_at <= now {
+    if open.expires_at <= now && !mutant::out("order-expired") {
         return Err(OpenRefusal::Expired);
     }
-    if known {
+    if known && !mutant::out("order-once") {
         return Err(OpenRefusal::DuplicateSession);
     }
     terms(&open, context)?;
@@ -199,10 +201,12 @@ fn terms(open: &Open, context: &OpenContext<'_>) -> Result<(), OpenRefusal> {
     let current = context.observed_region.or(context.region_allow.first().map(String::as_str));
     let here = |r: &String| Some(r.as_str()) == current && context.region_allow.contains(r);
     let offered = |t: &String| context.transports.contains(&t.as_str());
+    let category = category_allowed(&open.category, context.category_opt_out);
+    let ports = ports_allowed(&open.profile, context.extra_ports);
     let checks = [
-        (open.regions.iter().any(here), OpenRefusal::RegionDenied),
-        (category_allowed(&open.category, context.category_opt_out), OpenRefusal::CategoryDenied),
-        (ports_allowed(&open.profile, context.extra_ports), OpenRefusal::PortDenied),
+        (open.regions.iter().any(here) || mutant::out("order-region"), OpenRefusal::RegionDenied),
+        (category || mutant::out("order-category"), OpenRefusal::CategoryDenied),
+        (ports || mutant::out("order-ports"), OpenRefusal::PortDenied),
         (open.profile.transports.iter().any(offered), OpenRefusal::TransportUnsupported),
         (!context.paused, OpenRefusal::Paused),
         (!context.outside_schedule, OpenRefusal::OutsideSchedule),
@@ -233,7 +237,7 @@ fn read_open(object: &Value) -> Result<Open, FieldError> {
         return Err(f.error("tokenHash", "must be b3: and 64 hexadecimal digits"));
     }
     let (not_before, expires_at) = (instant(&f, "notBefore")?, instant(&f, "expiresAt")?);
-    if expires_at <= not_before {
+    if expires_at <= not_before && !mutant::out("order-life") {
         return Err(f.error("expiresAt", "must be after notBefore"));
     }
     Ok(Open {
@@ -359,16 +363,22 @@ pub fn judge_policy(
     Ok(PolicyOrder { session_id, issued_at, profile, limits, raw: object.clone() })
 }
 
+/// Whether an order names this node.
+fn is_for(object: &Value, node_id: &str) -> bool {
+    object.member("nodeId").and_then(Value::as_str) == Some(node_id) || mutant::out("order-audience")
+}
+
 /// Signature, audience, and age as far as it matters for orders that may have been queued.
 fn authentic(kind: Kind, object: &Value, context: &OrderContext<'_>) -> Result<Unix, OrderFault> {
-    if !verify(kind, object, context.coordinator) {
+    if !verify(kind, object, context.coordinator) && !mutant::out("order-signature") {
         return Err(OrderFault::BadSignature);
     }
-    if object.member("nodeId").and_then(Value::as_str) != Some(context.node_id) {
+    if !is_for(object, context.node_id) {
         return Err(OrderFault::WrongNode);
     }
     let issued_at = instant(&Fields::of(object)?, "issuedAt")?;
-    if issued_at.0 > context.now.0 + AHEAD_S { Err(OrderFault::Stale) } else { Ok(issued_at) }
+    let ahead = issued_at.0 > context.now.0 + AHEAD_S && !mutant::out("order-age");
+    if ahead { Err(OrderFault::Stale) } else { Ok(issued_at) }
 }
 
 #[cfg(test)]

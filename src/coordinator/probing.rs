@@ -82,6 +82,7 @@ impl Client {
     async fn fetch(&self, node: &dyn Node, plan: &Plan) -> Result<Value, ProbeRefusal> {
         let measured = self.fetcher.fetch(plan, &|address| node.is_allowed(address)).await?;
         let trailer = plan::trailer(plan, &measured)?;
+        node.probe_measured(&plan.url.origin.host, measured.rtt_ms);
         Ok(plan::report(plan, &measured, &trailer, &self.key))
     }
 

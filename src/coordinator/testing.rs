@@ -101,6 +101,9 @@ impl Node for FakeNode {
     fn probe_hosts(&self) -> Vec<ProbeHost> {
         vec![ProbeHost { host: "probe.example".into(), public_key: key(3).public(), position: None }]
     }
+    fn probe_measured(&self, host: &str, _: u64) {
+        self.note(format!("measured {host}"));
+    }
     fn is_active(&self, session_id: &str) -> bool {
         session_id == SESSION
     }

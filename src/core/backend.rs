@@ -5,6 +5,7 @@ use super::session::Session;
 use crate::api::{Action, Archive, Backend, Health, Problem};
 use crate::config::{self, Platform, Store};
 use crate::json::Value;
+use crate::meter::billed_instant;
 use crate::time::Unix;
 use std::rc::Rc;
 
@@ -99,10 +100,8 @@ impl Backend for Control {
 /// The lines of the archive whose window had not ended at `since`, or that were written then or later.
 fn billed_since(lines: &[u8], since: Option<Unix>) -> Vec<u8> {
     let Some(since) = since else { return lines.to_vec() };
-    let kept = lines.split_inclusive(|b| *b == b'\n').filter(|line| {
-        let body = crate::json::parse(line).unwrap_or(Value::Null);
-        let at = |name: &str| body.member(name).and_then(Value::as_str).and_then(Unix::parse);
-        at("windowEnd").is_some_and(|end| end > since) || at("at").is_some_and(|at| at >= since)
-    });
+    let kept = lines
+        .split_inclusive(|b| *b == b'\n')
+        .filter(|line| billed_instant(line).is_some_and(|at| at >= since));
     kept.flatten().copied().collect()
 }

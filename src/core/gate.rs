@@ -1,10 +1,12 @@
 //! Admission: who the buyer is, and whether the request may go out.
 use super::node::Node;
 use super::session::{At, Session};
+use crate::mutant;
 use crate::policy::decision::admit;
 use crate::policy::refusal::Refusal;
 use crate::session::{Credentials, Denied, Flow, Gate, Target};
 use crate::time::Now;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Seconds a buyer waits when the node's table of flows is full.
@@ -17,6 +19,7 @@ impl Gate for Node {
 
     fn admit(
         &self,
+        from: Option<IpAddr>,
         credentials: Option<&Credentials>,
         target: Result<&Target, Refusal>,
     ) -> Result<Flow, Denied> {
@@ -26,14 +29,15 @@ impl Gate for Node {
             return Err(refusal.into());
         };
         let now = self.ledger.now();
+        let from = from.filter(|_| self.config().privacy.log_buyer_address);
         let flow = admit(target, &At(&session, now)).and_then(|()| {
             let target = target?;
             let full = Denied { refusal: Refusal::RateLimited, retry_after_s: Some(FULL_WAIT_S) };
-            session.open_flow(&target.host, target.port, now).ok_or(full)
+            session.open_flow(target, from, now).ok_or(full)
         });
         if let Err(denied) = &flow {
             let (host, port) = target.map_or(("", 0), |t| (t.host.as_str(), t.port));
-            session.refused(host, port, denied.refusal);
+            session.refused(host, port, from, denied.refusal);
         }
         flow
     }
@@ -56,8 +60,13 @@ impl Node {
     /// The session of valid credentials. An unknown session and a wrong token take the same way: the token is hashed in
     /// either case, and hashes are compared in constant time.
     fn authenticate(&self, credentials: Option<&Credentials>) -> Option<Rc<Session>> {
+        let any = || self.sessions.borrow().values().next().cloned();
+        if mutant::out("auth-present") && credentials.is_none() {
+            return any();
+        }
         let credentials = credentials?;
         let session = self.sessions.borrow().get(&credentials.session_id).cloned();
+        let session = session.or_else(|| any().filter(|_| mutant::out("auth-session")));
         let hash = session.as_ref().map(|s| s.order.token_hash.as_str());
         if is_token(credentials, hash) { session } else { None }
     }
@@ -80,5 +89,5 @@ fn is_token(credentials: &Credentials, wanted: Option<&str>) -> bool {
     let given = blake3::hash(&credentials.token);
     let wanted = wanted.and_then(|h| h.strip_prefix("b3:")).and_then(|h| blake3::Hash::from_hex(h).ok());
     // `blake3::Hash` compares in constant time.
-    wanted.is_some_and(|wanted| wanted == given)
+    wanted.is_some_and(|wanted| wanted == given || mutant::out("auth-token"))
 }

@@ -2,17 +2,19 @@
 use crate::clock::Clock;
 use crate::config::{Config, Schedule};
 use crate::json::{Value, object};
-use crate::meter::{HostHasher, LogStore, Qos};
+use crate::meter::{HostHasher, LogStore, Qos, billed_instant, line_instant};
+use crate::mutant;
 use crate::policy::refusal::Refusal;
 use crate::policy::schedule::{Hours, LocalTime, day_start, hours, local_day, next_midnight};
 use crate::session::allowance::{NodeAllowance, NodeCaps, Periods, month_end, month_number};
 use crate::session::breakers::Burst;
 use crate::session::pacer::Pacer;
 use crate::session::targets::Targets;
-use crate::session::{Ending, FlowState, Phase};
+use crate::session::{Ending, FlowState, Phase, Target};
 use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -71,6 +73,9 @@ pub struct Ledger {
     flows: RefCell<HashMap<u64, Live>>,
     next_flow: Cell<u64>,
     reset_day: Cell<u8>,
+    retention_days: Cell<u16>,
+    /// The day (UTC) on which old lines were last taken out of the logs.
+    expired_day: Cell<Option<i64>>,
     /// And the second they were asked for.
     periods: Cell<Option<(Unix, Periods)>>,
     schedules: RefCell<Vec<Schedule>>,
@@ -101,6 +106,8 @@ impl Ledger {
             flows: RefCell::default(),
             next_flow: Cell::new(0),
             reset_day: Cell::new(config.network.month_reset_day),
+            retention_days: Cell::new(config.privacy.retention_days),
+            expired_day: Cell::new(None),
             periods: Cell::new(None),
             schedules: RefCell::new(config.node.schedules.clone()),
             hours: Cell::new(None),
@@ -150,6 +157,8 @@ impl Ledger {
             let month = periods_at(now, self.local, reset_day).month;
             self.allowance.borrow_mut().month.renumber(month);
         }
+        self.retention_days.set(config.privacy.retention_days);
+        self.expired_day.set(None);
         self.schedules.borrow_mut().clone_from(&config.node.schedules);
         self.forget_local_time();
         self.allowance.borrow_mut().apply(caps(config), now.mono_us);
@@ -281,6 +290,26 @@ impl Ledger {
         }
     }
 
+    /// Takes the lines that the owner no longer wants kept out of both logs: once a day (UTC), and when the owner has
+    /// changed how long that is.
+    pub fn expire_logs(&self, now: Now) {
+        let day = now.unix().0.div_euclid(DAY);
+        if self.expired_day.replace(Some(day)) == Some(day) {
+            return;
+        }
+        let before = Unix(now.unix().0 - i64::from(self.retention_days.get()) * DAY);
+        let access = self.log.borrow_mut().expire(before, line_instant);
+        let billed = self.bundles.borrow_mut().expire(before, billed_instant);
+        if let Err(e) = access.and(billed) {
+            crate::warn!("{e}");
+        }
+    }
+
+    /// Whether there are lines that will be too old one day.
+    pub fn keeps_lines(&self) -> bool {
+        !self.log.borrow().is_empty() || !self.bundles.borrow().is_empty()
+    }
+
     /// Writes out the lines that are still in memory.
     pub fn flush_log(&self) {
         if let Err(e) = self.log.borrow_mut().flush() {
@@ -289,19 +318,26 @@ impl Ledger {
     }
 
     /// Enters a new flow; `None` when the table is full.
-    pub fn open_flow(&self, session: &Rc<str>, host: &str, port: u16, now: Now) -> Option<Rc<FlowState>> {
+    pub fn open_flow(
+        &self,
+        session: &Rc<str>,
+        to: &Target,
+        from: Option<IpAddr>,
+        now: Now,
+    ) -> Option<Rc<FlowState>> {
         let mut flows = self.flows.borrow_mut();
         if flows.len() >= MAX_FLOWS {
             return None;
         }
         let id = self.next_flow.get();
         self.next_flow.set(id + 1);
-        let flow = Rc::new(FlowState::new(id, host, port, now.mono_us));
+        let flow = FlowState::new(id, &to.host, to.port, now.mono_us).coming_from(from);
+        let flow = Rc::new(flow);
         if flows.is_empty() {
             self.ring();
         }
         flows.insert(id, (flow.clone(), session.clone()));
-        self.targets.borrow_mut().opened(host);
+        self.targets.borrow_mut().opened(&to.host);
         Some(flow)
     }
 
@@ -375,7 +411,7 @@ fn overdue(flow: &FlowState, now_us: u64) -> Option<Ending> {
         return Some(Ending::Reset);
     }
     match flow.phase() {
-        Phase::Hello if since >= HELLO_US => Some(Ending::HelloTimeout),
+        Phase::Hello if since >= HELLO_US && !mutant::out("hello-deadline") => Some(Ending::HelloTimeout),
         Phase::Open if since >= IDLE_US => Some(Ending::Close),
         Phase::HalfClosed if since >= HALF_CLOSED_US => Some(Ending::Close),
         _ => None,

@@ -3,7 +3,6 @@ use super::durable::{MAX_NONCES, record};
 use super::ledger::MAX_FLOWS;
 use super::lifecycle::{Event, Transition};
 use super::node::Node;
-use super::quarantine::Violation;
 use super::session::Session;
 use crate::coordinator::link::LinkStatus;
 use crate::coordinator::node::{self as client, Outgoing, Posted};
@@ -11,6 +10,7 @@ use crate::coordinator::wire::{
     BundleResult, BundleStatus, HeartbeatAnswer, MAX_BUNDLES, ProbeHost, Registered, Signal,
 };
 use crate::json::{Value, array, object};
+use crate::policy::geo::RoundTrip;
 use crate::probe::plan::{NONCE_KEPT_S, ProbeRefusal};
 use crate::time::Now;
 use std::net::IpAddr;
@@ -73,14 +73,7 @@ impl client::Node for Node {
 
     fn heartbeat_answered(&self, answer: HeartbeatAnswer) {
         self.remote.borrow_mut().account = Some(answer.account);
-        let Some(observed) = answer.observed else { return };
-        let config = self.config();
-        let allowed = &config.node.region_allow;
-        let outside = self.region.borrow_mut().observe(&observed.region, observed.confidence, allowed);
-        if outside {
-            let seen = format!("The coordinator sees the node in {}, outside regionAllow.", observed.region);
-            self.quarantine(Violation::GeoMismatch, &seen);
-        }
+        self.review_region(answer.observed.as_ref());
     }
 
     fn cursor(&self) -> String {
@@ -202,6 +195,14 @@ impl client::Node for Node {
             }
         }
         remote.last_probe = Some(self.ledger.now().unix());
+    }
+
+    fn probe_measured(&self, host: &str, rtt_ms: u64) {
+        let position =
+            self.remote.borrow().probe_hosts.iter().find(|h| h.host == host).and_then(|h| h.position);
+        if let Some(position) = position {
+            self.region.borrow_mut().round_trip(RoundTrip { host: host.to_owned(), position, rtt_ms });
+        }
     }
 
     fn correct_clock(&self, unix_ms: i64) {

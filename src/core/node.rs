@@ -6,6 +6,7 @@ use super::ledger::{AccessLog, Ledger, LocalClock};
 use super::lifecycle::{NodeEvent, NodeMachine};
 use super::region::Region;
 use super::rules::{OwnerRules, Rules};
+use super::sandbox::Sandbox;
 use super::services::{Identity, Services};
 use super::session::{At, Session, Shared};
 use crate::clock::Clock;
@@ -54,6 +55,8 @@ pub struct Node {
     pub(super) identity: RefCell<Identity>,
     pub(super) services: RefCell<Option<Rc<dyn Services>>>,
     pub(super) config_errors: RefCell<Vec<String>>,
+    /// What of the sandbox is in force; none where nobody has asked for it.
+    pub(super) sandbox: RefCell<Option<Sandbox>>,
     config: RefCell<Rc<Config>>,
     owner: RefCell<Rc<OwnerRules>>,
     pub(super) journal: RefCell<Journal>,
@@ -124,6 +127,7 @@ impl Node {
             identity: RefCell::new(identity),
             services: RefCell::default(),
             config_errors: RefCell::default(),
+            sandbox: RefCell::default(),
             owner: RefCell::new(Rc::new(OwnerRules::new(&config)?)),
             config: RefCell::new(Rc::new(config)),
             journal: RefCell::new(journal),
@@ -174,6 +178,9 @@ impl Node {
         let sessions: Vec<Rc<Session>> = self.sessions.borrow().values().cloned().collect();
         sessions.iter().for_each(|s| self.apply_rules(s));
         self.close_sessions_out_of_region();
+        if old.geo.prefix_file != new.geo.prefix_file {
+            self.look_up_prefix();
+        }
         self.review();
         self.ledger.ring();
         self.tell(|s| s.config_changed(&old, &new));

@@ -1,6 +1,9 @@
 //! Quarantine: what calls for it, and the way out.
 use super::lifecycle::NodeEvent;
 use super::node::Node;
+use crate::coordinator::wire::Observed;
+use crate::time::{DAY, Unix, days_from_civil};
+use std::net::IpAddr;
 
 /// What the node found of itself that it must not go on with. Each is an alert of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,61 @@ impl Node {
         }
         self.clear_alert(STANDING);
         self.on(NodeEvent::ClearQuarantine);
+    }
+
+    /// Weighs what is known of the node's place, with each answer to a heartbeat.
+    pub(super) fn review_region(&self, observed: Option<&Observed>) {
+        let config = self.config();
+        let allowed = &config.node.region_allow;
+        if let Some(address) = observed.and_then(|o| o.address.parse::<IpAddr>().ok()) {
+            let moved = self.region.borrow_mut().seen_at(&address.to_string());
+            if moved {
+                self.look_up_prefix();
+            }
+        }
+        let seen = observed.map(|o| (o.region.as_str(), o.confidence));
+        let outside = self.region.borrow_mut().observe(seen, self.time_zone(), (&config.geo, allowed));
+        let against = self.region.borrow().against(allowed);
+        if outside {
+            let belief = self.region.borrow().belief(allowed).outside;
+            let detail =
+                format!("The node seems to be outside node.regionAllow (confidence {belief:.2}). {against}");
+            self.quarantine(Violation::GeoMismatch, &detail);
+        }
+        if against.is_empty() || outside {
+            self.clear_alert("geo-suspect");
+        } else {
+            self.alert("geo-suspect", &format!("Something speaks against node.regionAllow. {against}"));
+        }
+    }
+
+    /// Asks the owner's file, if there is one, for the region of the WAN address.
+    pub(super) fn look_up_prefix(&self) {
+        let address = self.region.borrow().address().and_then(|a| a.parse::<IpAddr>().ok());
+        let Some(address) = address else { return };
+        self.region.borrow_mut().looked_up(&address.to_string(), None);
+        self.clear_alert("geo-file");
+        if let Some(file) = &self.config().geo.prefix_file {
+            self.tell(|s| s.region_wanted(file, address));
+        }
+    }
+
+    /// What the owner's file of prefixes says of an address that was asked for.
+    pub fn prefix_found(&self, address: IpAddr, found: Result<Option<String>, String>) {
+        match found {
+            Ok(region) => {
+                self.clear_alert("geo-file");
+                self.region.borrow_mut().looked_up(&address.to_string(), region);
+            }
+            Err(e) => self.alert("geo-file", &format!("geo.prefixFile: {e}; nothing of it is believed.")),
+        }
+    }
+
+    /// Offsets from UTC on 1 January and 1 July of this year, seconds.
+    fn time_zone(&self) -> (i32, i32) {
+        let (year, ..) = self.ledger.now().unix().date();
+        let at = |month| (self.ledger.local)(Unix(days_from_civil(year, month, 1) * DAY)).offset_s;
+        (at(1), at(7))
     }
 
     /// Raises the alert of a quarantine that was in force when the process ended.

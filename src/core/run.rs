@@ -3,13 +3,15 @@ use super::backend::Control;
 use super::ledger::{AccessLog, random_key};
 use super::lifecycle::NodeEvent;
 use super::node::{Node, Parts};
+use super::places::Places;
+use super::sandbox::Sandbox;
 use super::services::Identity;
 use super::supervisor::Supervisor;
 use crate::api::listen::{self, Served};
 use crate::api::run_dir::RunDir;
 use crate::cli::run::RunOptions;
 use crate::clock::Clock;
-use crate::config::{Config, Platform, SandboxMode, Store, real_path, usual_path};
+use crate::config::{Platform, Store, usual_path};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
 use crate::sys::linux::signals::{Signal, Signals};
@@ -21,7 +23,7 @@ use async_executor::LocalExecutor;
 use futures_lite::future;
 use std::fmt;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -69,7 +71,7 @@ fn invalid(e: impl fmt::Display) -> Failed {
 
 fn start(options: &RunOptions) -> Result<(), Failed> {
     // Before anything starts a thread: threads inherit which signals are blocked.
-    let signals = Signals::take().map_err(failed)?;
+    let signals = Signals::block().map_err(failed)?;
     reload_time_zone();
     if let Err(e) = net::raise_descriptor_limit() {
         crate::warn!("the limit of open files stays low: {e}");
@@ -78,15 +80,17 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     let store = Store::open(usual_path(options.config.as_deref()), platform);
     let config = store.load().map_err(invalid)?;
     crate::log::set_level(config.log.level);
-    check_sandbox(&config)?;
+    let mut sandbox = Sandbox::begin(&config, options, store.path()).map_err(invalid)?;
     let run_dir = RunDir::prepare(options.run_dir.as_deref()).map_err(failed)?;
-    let places = Places::new(&config, options, &run_dir);
+    let places = Places::new(&config, options.state_dir.as_deref(), run_dir.path());
+    make_private_directory(&places.state).map_err(failed)?;
+    sandbox.fence(&config, &places.own(store.path())).map_err(invalid)?;
+    let signals = signals.watch().map_err(failed)?;
     let vault = Vault::at(&places.key);
     let (key, made) = vault.load_or_generate().map_err(failed)?;
     if made {
         crate::info!("made a new node key in {}", places.key.display());
     }
-    make_private_directory(&places.state).map_err(failed)?;
     let tls_key = ServerKey::load_or_create(&places.tls_key).map_err(failed)?;
     let (journal, records, damage) = Journal::open(&places.journal).map_err(failed)?;
     if let Some(damage) = damage {
@@ -116,7 +120,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     };
     let node = Node::new(parts).map_err(invalid)?;
     let time = CertificateTime::new(u64::try_from(node.stored_time()).unwrap_or(0));
-    serve(Running { options, signals, platform, store, run_dir, vault, acceptor, node, time })
+    serve(Running { options, signals, platform, store, run_dir, vault, acceptor, node, time, sandbox })
 }
 
 /// All that [`serve`] takes over.
@@ -130,16 +134,20 @@ struct Running<'a> {
     acceptor: Rc<Acceptor>,
     node: Rc<Node>,
     time: std::sync::Arc<CertificateTime>,
+    sandbox: Sandbox,
 }
 
 fn serve(running: Running<'_>) -> Result<(), Failed> {
-    let Running { options, signals, platform, store, run_dir, vault, acceptor, node, time } = running;
+    let Running { options, signals, platform, store, run_dir, vault, acceptor, node, time, sandbox } =
+        running;
     let executor = Rc::new(LocalExecutor::new());
     let supervisor = Supervisor::new((executor.clone(), Rc::new(Linux)), node.clone(), acceptor, vault, time)
         .map_err(failed)?;
     supervisor.listen().map_err(failed)?;
     let control = Rc::new(Control { node: node.clone(), store: store.clone(), platform });
     let api: Served = listen::start(&executor, run_dir, options.api, control, Vec::new()).map_err(failed)?;
+    // Nothing has been read from the network yet.
+    node.sandbox.replace(Some(sandbox.seal().map_err(invalid)?));
     node.serve(supervisor.clone());
     supervisor.connect();
     let ticking = node.clone();
@@ -219,44 +227,7 @@ async fn drain(node: &Node, supervisor: &Supervisor) {
     supervisor.flush(FLUSH).await;
 }
 
-/// Where the node's files are.
-struct Places {
-    state: PathBuf,
-    key: PathBuf,
-    tls_key: PathBuf,
-    journal: PathBuf,
-    log: PathBuf,
-}
-
-impl Places {
-    /// What must outlive a reboot lies beside the key or in the state directory; the access log in the run directory,
-    /// which is memory on a router.
-    fn new(config: &Config, options: &RunOptions, run_dir: &RunDir) -> Places {
-        let key = real_path(&config.node.id_path).unwrap_or_else(|| config.node.id_path.clone());
-        let beside = key.parent().unwrap_or(Path::new(".")).to_owned();
-        let state = options.state_dir.clone().unwrap_or(beside);
-        Places {
-            tls_key: state.join("listener.key"),
-            journal: state.join("node.journal"),
-            log: run_dir.path().join("log"),
-            key,
-            state,
-        }
-    }
-}
-
 fn make_private_directory(path: &Path) -> Result<(), String> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|e| format!("{}: the state directory cannot be made: {e}", path.display()))
-}
-
-/// `strict` promises layers that this version does not have yet.
-fn check_sandbox(config: &Config) -> Result<(), Failed> {
-    if config.security.sandbox_mode == SandboxMode::Strict {
-        return Err(invalid(
-            "security.sandboxMode: strict refuses to run without the sandbox, which this version does not have yet; \
-             set it to standard to run without it",
-        ));
-    }
-    Ok(())
 }

@@ -10,9 +10,10 @@ use crate::policy::decision::{Standing, judge_host};
 use crate::policy::refusal::Refusal;
 use crate::session::allowance::{Allowance, NodeSpent, Spent};
 use crate::session::breakers::{Burst, Failures};
-use crate::session::{Account, Direction, Flow, FlowState, HelloRules, Outcome};
+use crate::session::{Account, Direction, Flow, FlowState, HelloRules, Outcome, Target};
 use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -115,25 +116,27 @@ impl Session {
     }
 
     /// Opens a flow and takes its place; `None` when the node's table of flows is full.
-    pub fn open_flow(self: &Rc<Session>, host: &str, port: u16, now: Now) -> Option<Flow> {
-        let state = self.shared.ledger.open_flow(&self.name, host, port, now)?;
+    pub fn open_flow(self: &Rc<Session>, to: &Target, from: Option<IpAddr>, now: Now) -> Option<Flow> {
+        let state = self.shared.ledger.open_flow(&self.name, to, from, now)?;
         self.connections.set(self.connections.get() + 1);
         Some(Flow::new(state, self.clone()))
     }
 
     /// Counts and logs a request that was refused before it became a flow.
-    pub fn refused(&self, host: &str, port: u16, refusal: Refusal) {
+    pub fn refused(&self, host: &str, port: u16, from: Option<IpAddr>, refusal: Refusal) {
         let now = self.shared.ledger.now();
         self.shared.ledger.refused(refusal);
         self.meter.borrow_mut().rejected(now);
         let status = refusal.status().unwrap_or(200);
-        self.log(now, self.line(host, port, status, Some(refusal.slug())));
+        let line = self.line(host, port, status, Some(refusal.slug()));
+        self.log(now, AccessLine { buyer_address: from, ..line });
     }
 
     fn line(&self, host: &str, port: u16, status: u16, slug: Option<&'static str>) -> AccessLine {
         AccessLine {
             session_id: self.order.session_id.clone(),
             buyer: self.order.buyer.clone(),
+            buyer_address: None,
             host_hash: self.shared.ledger.host_hash(host),
             port,
             status,
@@ -291,7 +294,8 @@ impl Account for Session {
         let (ingress, egress) = flow.bytes();
         let duration_ms = now.mono_us.saturating_sub(flow.started_us) / 1000;
         let line = self.line(&flow.host, flow.port, status, slug);
-        self.log(now, AccessLine { ingress, egress, duration_ms, ..line });
+        let buyer_address = flow.buyer_address;
+        self.log(now, AccessLine { ingress, egress, duration_ms, buyer_address, ..line });
     }
 }
 

@@ -88,6 +88,7 @@ impl Node {
             self.step(&session, now, &mut records);
         }
         self.review_spool(now, &mut records);
+        self.ledger.expire_logs(now);
         self.note(records);
         self.write_ahead();
         self.review();
@@ -227,6 +228,9 @@ impl Node {
         let mut earlier = |t: i64| next_s = Some(next_s.map_or(t, |n| n.min(t)));
         if self.alerts.borrow().has("quota-reached") {
             earlier(self.ledger.next_day(now).0);
+        }
+        if self.ledger.keeps_lines() {
+            earlier((now.unix().0.div_euclid(DAY) + 1) * DAY);
         }
         if let Some(t) = self.durable.borrow().refused_until() {
             earlier(t);

@@ -2,8 +2,9 @@
 use super::durable::session_ids;
 use super::lifecycle::State;
 use super::node::Node;
+use super::sandbox::Sandbox;
 use super::session::Session;
-use crate::config::{GuardMode, SandboxMode};
+use crate::config::GuardMode;
 use crate::json::{Value, array, object};
 use crate::session::limits::limits_to_value;
 
@@ -26,7 +27,7 @@ impl Node {
             ("uptimeMs", now.mono_ms().into()),
             ("guard", guard(config.security.guard).into()),
             ("offload", offload(config.network.offload.name())),
-            ("sandbox", sandbox(config.security.sandbox_mode)),
+            ("sandbox", self.sandbox_value()),
             ("coordinator", self.coordinator_value()),
             ("sessions", self.session_count().into()),
             ("throughput", qos.throughput_value(now)),
@@ -40,6 +41,12 @@ impl Node {
             ("alerts", self.alerts.borrow().to_value()),
             ("config", self.config_value()),
         ])
+    }
+
+    /// What was put in force at the start; the configuration may say otherwise since.
+    fn sandbox_value(&self) -> Value {
+        let unconfined = || Sandbox::unconfined(self.config().security.sandbox_mode).to_value();
+        self.sandbox.borrow().as_ref().map_or_else(unconfined, Sandbox::to_value)
     }
 
     fn coordinator_value(&self) -> Value {
@@ -148,9 +155,4 @@ fn offload(mode: &str) -> Value {
         ("active", "relay".into()),
         ("reason", "This version carries everything in the relay.".into()),
     ])
-}
-
-/// The layers that are in force: none yet, and the owner should see that.
-fn sandbox(mode: SandboxMode) -> Value {
-    object([("mode", mode.name().into()), ("layers", Value::Array(Vec::new()))])
 }

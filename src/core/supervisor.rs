@@ -8,6 +8,7 @@ use crate::dns::{Lookup, Names, OwnNames, ResolveError, Resolver};
 use crate::http::client::{Client as Http, Fixed, Resolve};
 use crate::http::url::Url;
 use crate::policy::addresses::AddressGuard;
+use crate::policy::geo::prefixes::region_of;
 use crate::probe::fetch::Fetcher;
 use crate::relay::admission::{Counts, Limits};
 use crate::relay::{RelayShared, serve_plain, serve_tls};
@@ -22,7 +23,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,6 +239,19 @@ impl Services for Supervisor {
 
     fn strangers(&self) -> Counts {
         self.relay.counts()
+    }
+
+    fn region_wanted(&self, file: &Path, address: IpAddr) {
+        let (file, node) = (real_path(file).unwrap_or_else(|| file.to_owned()), self.node.clone());
+        let look = async move {
+            // The file may be large: it is read through, not kept.
+            let found = blocking::unblock(move || {
+                let open = std::fs::File::open(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+                region_of(std::io::BufReader::new(open), address)
+            });
+            node.prefix_found(address, found.await);
+        };
+        self.executor.spawn(look).detach();
     }
 
     fn machine(&self) -> Machine {

@@ -1,4 +1,5 @@
 //! HTTP/1.1 message heads and body framing (RFC 9112), for client and server alike. Pure: bytes in, values out.
+use crate::mutant;
 use crate::time::{Unix, days_from_civil};
 use std::fmt;
 use std::ops::Range;
@@ -127,8 +128,8 @@ fn complete(
     have: usize,
 ) -> Result<Option<usize>, Malformed> {
     match parsed {
-        Ok(httparse::Status::Complete(n)) if n <= MAX_HEAD => Ok(Some(n)),
-        Ok(httparse::Status::Partial) if have < MAX_HEAD => Ok(None),
+        Ok(httparse::Status::Complete(n)) if n <= MAX_HEAD || mutant::out("http-head-limit") => Ok(Some(n)),
+        Ok(httparse::Status::Partial) if have < MAX_HEAD || mutant::out("http-head-limit") => Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(Malformed::HeadTooLarge),
         Err(_) => Err(Malformed::Head),
     }
@@ -167,12 +168,12 @@ fn declared(headers: &Headers) -> Result<Option<Framing>, Malformed> {
     let coding = codings.next();
     let length = content_length(headers)?;
     match (coding, length) {
-        (Some(_), Some(_)) => Err(Malformed::LengthAndCoding),
-        (Some(c), None) if c.trim().eq_ignore_ascii_case("chunked") && codings.next().is_none() => {
+        (Some(_), Some(_)) if !mutant::out("http-length-and-coding") => Err(Malformed::LengthAndCoding),
+        (Some(c), _) if c.trim().eq_ignore_ascii_case("chunked") && codings.next().is_none() => {
             Ok(Some(Framing::Chunked))
         }
-        (Some(_), None) => Err(Malformed::Coding),
-        (None, length) => Ok(length.map(Framing::Length)),
+        (Some(_), _) if !mutant::out("http-coding") => Err(Malformed::Coding),
+        (_, length) => Ok(length.map(Framing::Length)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`super::head`] reads the syntax. What decides where a message ends, and whom it is for, must be beyond doubt here: two
 //! readers of one connection that disagree about that are how requests get smuggled.
 use super::head::{self, BodyReader, Framing, Malformed, Piece, RequestHead};
+use crate::mutant;
 use std::fmt;
 
 /// Longest body that is read, in bytes.
@@ -115,7 +116,9 @@ impl Head {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let framing = head::request_framing(&raw.headers)?;
         match framing {
-            Framing::Length(n) if n > MAX_BODY as u64 => return Err(Fault::BodyTooLarge),
+            Framing::Length(n) if n > MAX_BODY as u64 && !mutant::out("api-body-limit") => {
+                return Err(Fault::BodyTooLarge);
+            }
             Framing::Chunked if !raw.current => {
                 return Err(Fault::Malformed("HTTP/1.0 has no transfer codings"));
             }
@@ -141,8 +144,10 @@ impl Head {
 fn single<'a>(raw: &'a RequestHead, name: &'static str) -> Result<Option<&'a str>, Fault> {
     let mut found = raw.headers.all(name);
     match (found.next(), found.next()) {
-        (_, Some(_)) => Err(Fault::Malformed("a field that may stand once is repeated")),
-        (value, None) => Ok(value),
+        (_, Some(_)) if !mutant::out("api-field-once") => {
+            Err(Fault::Malformed("a field that may stand once is repeated"))
+        }
+        (value, _) => Ok(value),
     }
 }
 
@@ -155,7 +160,7 @@ fn split_target<'a>(method: &str, target: &'a str) -> Result<(Option<&'a str>, &
     let rest = scheme.and_then(|_| target.get(7..)).ok_or(Fault::Malformed("its target is no path"))?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    Ok((Some(authority), path))
+    Ok(((!mutant::out("api-target-authority")).then_some(authority), path))
 }
 
 /// The text of percent-encoded UTF-8 (RFC 3986 section 2.1). A `+` is a plus sign.
@@ -195,7 +200,8 @@ impl RequestBody {
                 Piece::Data(range) => {
                     at += range.end;
                     let data = rest.get(range).unwrap_or_default();
-                    if data.len() > MAX_BODY - self.content.len() {
+                    let room = MAX_BODY.saturating_sub(self.content.len());
+                    if data.len() > room && !mutant::out("api-body-limit") {
                         return Err(Fault::BodyTooLarge);
                     }
                     self.content.extend_from_slice(data);

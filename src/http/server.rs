@@ -6,6 +6,7 @@
 use super::head::Framing;
 use super::places::{Place, Places};
 use super::request::{Fault, Head, RequestBody};
+use crate::mutant;
 use async_executor::LocalExecutor;
 use async_io::{Async, Timer};
 use futures_lite::future::or;
@@ -186,7 +187,7 @@ impl Connection {
     }
 
     async fn head(&mut self, places: &Places) -> Result<Head, Stop> {
-        let mut deadline = Timer::after(self.deadlines.head);
+        let mut deadline = within("api-head-deadline", self.deadlines.head);
         loop {
             match Head::parse(&self.buffer) {
                 Ok(Some((head, length))) => {
@@ -199,7 +200,7 @@ impl Connection {
             }
             let (idle, fresh) = (self.buffer.is_empty(), self.fresh);
             let unwanted = async {
-                if !idle {
+                if !idle || mutant::out("api-idle-makes-room") {
                     std::future::pending::<()>().await;
                 }
                 places.until_wanted().await;
@@ -220,7 +221,7 @@ impl Connection {
 
     async fn body(&mut self, framing: Framing) -> Result<Vec<u8>, Stop> {
         let mut reader = RequestBody::new(framing);
-        let mut deadline = Timer::after(self.deadlines.body);
+        let mut deadline = within("api-body-deadline", self.deadlines.body);
         loop {
             match reader.feed(&mut self.buffer) {
                 Ok(true) => return Ok(reader.into_content()),
@@ -292,6 +293,11 @@ impl Connection {
         self.buffer.extend_from_slice(part.get(..bytes).unwrap_or_default());
         Ok(bytes)
     }
+}
+
+/// A deadline, unless its rule is taken out.
+fn within(rule: &str, time: Duration) -> Timer {
+    if mutant::out(rule) { Timer::never() } else { Timer::after(time) }
 }
 
 async fn expire(deadline: &mut Timer) -> io::Result<usize> {

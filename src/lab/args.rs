@@ -1,4 +1,5 @@
 //! The lab's command line.
+use super::flood::Kind;
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -37,8 +38,17 @@ echomesh-lab buyer --proxy https://HOST:PORT|http://HOST:PORT [OPTIONS]
 echomesh-lab ask PATH [JSON] [--dir DIR] [--state NAME] [--control ADDR:PORT]
   Asks the control API; GET without JSON. Exit 1 for an error, and for a verdict that is not ok.
 
+echomesh-lab flood --to ADDR:PORT --from ADDR [OPTIONS]
+  Thousands of clients that hold up a listener, from one thread; prints one line of JSON at its end.
+  --sources N --stride N   addresses from --from on (1, 1)      --clients N (10000)   --seconds N (60)
+  --mix KIND[,KIND..]      silent|half|tls|head|spam|record, in turn (silent)
+  --again MS               pause before a client that was dropped comes again (2000)   --ramp MS (2000)
+
 echomesh-lab demo [--keep] [--size MB] [--node FILE]
   The whole story on this machine: lab, node, curl. Exit 0 only if all is as it must be.
+
+echomesh-lab trespass WHAT --own DIR [--user USER] [--bare]
+  Confines itself as the node does (not with --bare) and tries one forbidden thing. Exit 0 if it could, 1 if it was refused.
 ";
 
 /// A chosen command.
@@ -51,6 +61,30 @@ pub enum Command {
     Buyer(Buyer),
     /// Ask the control API.
     Ask(Ask),
+    /// Hold up a listener.
+    Flood(Flood),
+}
+
+/// Clients of a flood.
+pub struct Flood {
+    /// The listener.
+    pub to: SocketAddr,
+    /// First address of the clients.
+    pub from: IpAddr,
+    /// How many addresses.
+    pub sources: u64,
+    /// Distance from one to the next.
+    pub stride: u64,
+    /// How many clients.
+    pub clients: u64,
+    /// How long.
+    pub seconds: u64,
+    /// What they do, in turn.
+    pub mix: Vec<Kind>,
+    /// Pause before a client that was dropped comes again.
+    pub again_ms: u64,
+    /// Time over which the clients begin.
+    pub ramp_ms: u64,
 }
 
 /// Roles and where they listen.
@@ -169,6 +203,7 @@ pub fn parse(raw: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt:
         Some(Arg::Value(word)) if word == "up" => up(&mut parser),
         Some(Arg::Value(word)) if word == "buyer" => buyer(&mut parser),
         Some(Arg::Value(word)) if word == "ask" => ask(&mut parser),
+        Some(Arg::Value(word)) if word == "flood" => flood(&mut parser),
         None | Some(Arg::Long("help") | Arg::Short('h')) => Ok(Command::Help),
         Some(other) => Err(other.unexpected()),
     }
@@ -291,6 +326,33 @@ fn buyer(parser: &mut Parser) -> Result<Command, lexopt::Error> {
         return Err("buyer needs --proxy, and --get or --authority".into());
     }
     Ok(Command::Buyer(buyer))
+}
+
+fn flood(parser: &mut Parser) -> Result<Command, lexopt::Error> {
+    let (mut to, mut from) = (None, None);
+    let (mut sources, mut stride, mut clients, mut seconds) = (1, 1, 10_000, 60);
+    let (mut mix, mut again_ms, mut ramp_ms) = (vec![Kind::Silent], 2000, 2000);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Long("to") => to = Some(parser.value()?.parse()?),
+            Arg::Long("from") => from = Some(parser.value()?.parse()?),
+            Arg::Long("sources") => sources = parser.value()?.parse()?,
+            Arg::Long("stride") => stride = parser.value()?.parse()?,
+            Arg::Long("clients") => clients = parser.value()?.parse()?,
+            Arg::Long("seconds") => seconds = parser.value()?.parse()?,
+            Arg::Long("again") => again_ms = parser.value()?.parse()?,
+            Arg::Long("ramp") => ramp_ms = parser.value()?.parse()?,
+            Arg::Long("mix") => {
+                let names = parser.value()?.string()?;
+                let kind = |name| Kind::ALL.iter().find(|(n, _)| *n == name).map(|(_, kind)| *kind);
+                let kinds: Option<Vec<Kind>> = names.split(',').map(kind).collect();
+                mix = kinds.ok_or("--mix: silent, half, tls, head, spam, record")?;
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    let (Some(to), Some(from)) = (to, from) else { return Err("flood needs --to and --from".into()) };
+    Ok(Command::Flood(Flood { to, from, sources, stride, clients, seconds, mix, again_ms, ramp_ms }))
 }
 
 fn ask(parser: &mut Parser) -> Result<Command, lexopt::Error> {

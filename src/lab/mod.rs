@@ -15,6 +15,7 @@ pub(crate) mod coordinator;
 mod demo;
 mod doh;
 mod endpoint;
+mod flood;
 mod http;
 pub(crate) mod httpsig;
 pub(crate) mod json;
@@ -25,6 +26,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
+mod trespass;
 mod up;
 
 use args::Command;
@@ -37,6 +39,9 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut raw = raw.into_iter().peekable();
     if raw.next_if(|word| word == "demo").is_some() {
         return demo::run(raw);
+    }
+    if raw.next_if(|word| word == "trespass").is_some() {
+        return trespass::run(raw);
     }
     let command = match args::parse(raw) {
         Ok(command) => command,
@@ -54,6 +59,7 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             Command::Up(up) => up::run(Rc::clone(&executor), up).await.map(|()| true),
             Command::Buyer(buyer) => buyer::run(&executor, buyer).await,
+            Command::Flood(flood) => flood::run(&executor, flood).await,
             Command::Ask(ask) => client::ask(&executor, &ask).await,
         }
     }));

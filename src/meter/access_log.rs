@@ -2,6 +2,7 @@
 use crate::encoding::b3;
 use crate::json::{Value, object};
 use crate::time::Unix;
+use std::net::IpAddr;
 
 /// Which way a session's bytes went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct AccessLine {
     pub session_id: String,
     /// The session's `buyer`.
     pub buyer: String,
+    /// Where the buyer's connection came from, if the owner has that logged.
+    pub buyer_address: Option<IpAddr>,
     /// By [`HostHasher::hash`].
     pub host_hash: String,
     /// TCP port of the target.
@@ -70,6 +73,7 @@ impl AccessLine {
             ("durationMs", self.duration_ms.into()),
             ("path", self.path.as_str().into()),
         ];
+        members.extend(self.buyer_address.map(|a| ("buyerAddress", a.to_string().into())));
         members.extend(self.slug.map(|slug| ("slug", slug.into())));
         let mut line = object(members).canonical();
         line.push('\n');
@@ -84,6 +88,14 @@ pub fn line_instant(line: &[u8]) -> Option<Unix> {
     let (head, t) = line.split_at_checked(line.len().checked_sub(INSTANT)?)?;
     head.ends_with(b",\"t\":\"").then_some(())?;
     Unix::parse(std::str::from_utf8(t).ok()?)
+}
+
+/// The instant of a line of what was billed: the last second of a bundle's window, or when a session was settled. `None` if the
+/// text is no such line.
+pub fn billed_instant(line: &[u8]) -> Option<Unix> {
+    let body = crate::json::parse(line).ok()?;
+    let at = |name: &str| body.member(name).and_then(Value::as_str).and_then(Unix::parse);
+    at("windowEnd").map(|end| Unix(end.0 - 1)).or_else(|| at("at"))
 }
 
 /// Keyed hashes of host names. The key is random, lives for a day in memory and is shown to nobody: who has the log can
@@ -130,6 +142,7 @@ pub(super) mod tests {
         AccessLine {
             session_id: "5f0c4a1e-8f4f-4a58-9d5e-0f7a3f6b2c11".into(),
             buyer: "acme".into(),
+            buyer_address: None,
             host_hash: HostHasher::new(1, [1; 32]).hash("example.com"),
             port: 443,
             status: 200,
@@ -152,6 +165,23 @@ pub(super) mod tests {
              \"slug\":\"sni-mismatch\",\"status\":200,\"t\":\"1970-01-01T00:00:00Z\"}\n"
         );
         assert!(!line().text(Unix(0)).contains("slug"));
+    }
+
+    #[test]
+    fn a_buyers_address_is_in_the_line_only_if_the_owner_wants_it() {
+        let logged = AccessLine { buyer_address: Some([192, 0, 2, 7].into()), ..line() }.text(Unix(0));
+        assert!(logged.starts_with("{\"buyer\":\"acme\",\"buyerAddress\":\"192.0.2.7\",\"durationMs\""));
+        assert_eq!(line_instant(logged.as_bytes()), Some(Unix(0)));
+        assert!(!line().text(Unix(0)).contains("buyerAddress"));
+    }
+
+    #[test]
+    fn what_was_billed_is_as_old_as_its_window_or_its_settlement() {
+        let bundle = br#"{"windowEnd":"1970-01-01T00:10:00Z","windowStart":"1970-01-01T00:05:00Z"}"#;
+        assert_eq!(billed_instant(bundle), Some(Unix(599)));
+        assert_eq!(billed_instant(br#"{"at":"1970-01-01T00:00:09Z"}"#), Some(Unix(9)));
+        assert_eq!(billed_instant(b"{\"at\":9}"), None);
+        assert_eq!(billed_instant(b"no line"), None);
     }
 
     #[test]

@@ -17,6 +17,9 @@ const BUFFER: usize = 16 << 10;
 /// Longest line that is kept, bytes.
 pub const MAX_LINE: usize = 4 << 10;
 
+/// Reads the instant of a line; `None` if it has none.
+pub type Instant = fn(&[u8]) -> Option<Unix>;
+
 /// The store's files could not be used. Lines stay in memory and are tried again; beyond the buffer's bound the oldest
 /// are dropped and counted.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ impl LogStore {
     /// Opens the segments that are there. A last line without its end, of a process that died, does not count.
     pub fn open(directory: &Path, name: &str, capacity: u64) -> Result<LogStore, LogError> {
         fs::create_dir_all(directory).map_err(at(directory))?;
+        // Of a process that died while it took old lines out.
+        remove(&directory.join(format!("{name}.new")))?;
         let mut numbers: Vec<u64> = Vec::new();
         for entry in fs::read_dir(directory).map_err(at(directory))? {
             let file_name = entry.map_err(at(directory))?.file_name();
@@ -113,6 +118,37 @@ impl LogStore {
         }
         keep_since(&self.buffer, since, &mut out);
         Ok(out)
+    }
+
+    /// Removes the lines from before `before`, from the disk too; `instant` reads a line's. One that has none is removed:
+    /// nobody could tell how long it has been kept.
+    ///
+    /// # Errors
+    /// A segment that cannot be read or written; the others are done all the same.
+    pub fn expire(&mut self, before: Unix, instant: Instant) -> Result<(), LogError> {
+        let keeps = |line: &[u8]| instant(line).is_some_and(|t| t >= before);
+        self.buffer = kept(&self.buffer, keeps);
+        let mut done = Ok(());
+        let mut left = VecDeque::new();
+        for (number, length) in std::mem::take(&mut self.segments) {
+            match expire_segment(&self.segment(number), length, keeps) {
+                Ok(0) => {}
+                Ok(length) => left.push_back((number, length)),
+                Err(e) => {
+                    left.push_back((number, length));
+                    done = Err(e);
+                }
+            }
+        }
+        self.segments = left;
+        // It may be another file now.
+        self.newest = None;
+        done
+    }
+
+    /// Whether there is no line.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty() && self.buffer.is_empty()
     }
 
     /// Lines that could not be kept, since the start.
@@ -193,13 +229,29 @@ fn whole_lines(path: &Path) -> Result<u64, LogError> {
     Ok(text.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1) as u64)
 }
 
+/// Leaves in a segment of `length` bytes what is to be kept; its length then, 0 if the file is gone.
+fn expire_segment(path: &Path, length: u64, keeps: impl Fn(&[u8]) -> bool) -> Result<u64, LogError> {
+    let text = fs::read(path).map_err(at(path))?;
+    let whole = text.get(..usize::try_from(length).unwrap_or(usize::MAX)).unwrap_or(&text);
+    let left = kept(whole, keeps);
+    if left.is_empty() {
+        remove(path)?;
+    } else if left.len() < whole.len() {
+        let aside = path.with_extension("new");
+        let mut file = open_segment(&aside, 0)?;
+        file.write_all(&left).map_err(at(&aside))?;
+        fs::rename(&aside, path).map_err(at(path))?;
+    }
+    Ok(left.len() as u64)
+}
+
+fn kept(text: &[u8], keeps: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    text.split_inclusive(|b| *b == b'\n').filter(|line| keeps(line)).flatten().copied().collect()
+}
+
 fn keep_since(text: &[u8], since: Option<Unix>, out: &mut Vec<u8>) {
     let Some(since) = since else { return out.extend_from_slice(text) };
-    for line in text.split_inclusive(|b| *b == b'\n') {
-        if line_instant(line).is_some_and(|t| t >= since) {
-            out.extend_from_slice(line);
-        }
-    }
+    out.extend(kept(text, |line| line_instant(line).is_some_and(|t| t >= since)));
 }
 
 fn remove(path: &Path) -> Result<(), LogError> {
@@ -297,6 +349,32 @@ mod tests {
         store.flush().unwrap();
         assert!(store.export(None).unwrap().ends_with(text(999).as_bytes()));
         assert!(store.buffer.is_empty());
+    }
+
+    #[test]
+    fn lines_that_are_too_old_leave_disk_and_memory() {
+        let dir = Scratch::new();
+        let mut store = open(&dir, 64 << 10);
+        for t in 0..300 {
+            store.append(text(t).as_bytes()).unwrap();
+        }
+        store.flush().unwrap();
+        store.append(text(10).as_bytes()).unwrap();
+        store.append(text(400).as_bytes()).unwrap();
+        store.append(b"no line\n").unwrap();
+        let files = || fs::read_dir(&dir.0).unwrap().count();
+        let before = files();
+        store.expire(Unix(250), line_instant).unwrap();
+        let left: String = (250..300).chain([400]).map(text).collect();
+        assert_eq!(String::from_utf8(store.export(None).unwrap()).unwrap(), left);
+        assert!(files() < before, "{before} files are still there");
+        store.append(text(401).as_bytes()).unwrap();
+        store.flush().unwrap();
+        drop(store);
+        let mut store = open(&dir, 64 << 10);
+        assert_eq!(store.export(None).unwrap(), (left + &text(401)).as_bytes());
+        store.expire(Unix(1000), line_instant).unwrap();
+        assert_eq!((files(), store.export(None).unwrap().len()), (0, 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What may be carried: one policy for every data path.
 pub mod addresses;
 pub mod decision;
+pub mod geo;
 pub mod hosts;
 pub mod refusal;
 pub mod routes;

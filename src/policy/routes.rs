@@ -2,6 +2,7 @@
 //! `/proc/net/ipv6_route`): routes that do not lead where the default route leads, and every gateway. An interface's own
 //! prefix does not tell of networks behind another router, nor of the rest of a delegated prefix.
 use super::addresses::Prefix;
+use crate::mutant::out;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A route that is no more specific than this is a default route: VPNs split theirs into halves, and 2000::/3 is all
@@ -27,11 +28,12 @@ pub fn inside(v4: &str, v6: &str) -> Vec<Prefix> {
     let mut found = Vec::new();
     for route in &routes {
         let outside = outward.contains(&route.device) && route.gateway.is_some();
-        if route.to.1 > DEFAULT_BITS && !outside {
+        if route.to.1 > DEFAULT_BITS && !outside && !out("live-routes") {
             found.push(route.to);
         }
-        found.extend(route.from);
-        found.extend(route.gateway.map(|g| (g, if g.is_ipv4() { 32 } else { 128 })));
+        found.extend(route.from.filter(|_| !out("live-delegated")));
+        let gateway = route.gateway.filter(|_| !out("live-gateways"));
+        found.extend(gateway.map(|g| (g, if g.is_ipv4() { 32 } else { 128 })));
     }
     found.sort_unstable();
     found.dedup();

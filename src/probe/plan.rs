@@ -4,6 +4,7 @@ use crate::coordinator::wire::{ProbeHost, instant};
 use crate::encoding::{b3, base64};
 use crate::http::url::{Url, percent_encode};
 use crate::json::{self, Fields, Value, object};
+use crate::mutant;
 use crate::signed::{Kind, NodeKey, PublicKey, sign, verify};
 use crate::time::Unix;
 
@@ -126,7 +127,7 @@ pub struct Trailer {
 /// Judges a request. `Err` is one that gets no answer but an alert: not the coordinator's, or nothing that an answer
 /// could name.
 pub fn judge(request: &Value, context: &ProbeContext<'_>) -> Result<Challenge, &'static str> {
-    if !verify(Kind::ProbeRequest, request, context.coordinator) {
+    if !verify(Kind::ProbeRequest, request, context.coordinator) && !mutant::out("probe-signature") {
         return Err("the coordinator's signature on a probe request is not valid");
     }
     let text = |name: &str| request.member(name).and_then(Value::as_str);
@@ -147,12 +148,13 @@ fn plan(
     context: &ProbeContext<'_>,
 ) -> Result<Plan, ProbeRefusal> {
     let now = context.now.0;
-    if request.member("nodeId").and_then(Value::as_str) != Some(context.node_id) {
+    let own = request.member("nodeId").and_then(Value::as_str) == Some(context.node_id);
+    if !own && !mutant::out("probe-audience") {
         return Err(ProbeRefusal::WrongNode);
     }
     let f = Fields::of(request).map_err(|_| ProbeRefusal::Stale)?;
     let issued = instant(&f, "issuedAt").map_err(|_| ProbeRefusal::Stale)?.0;
-    if issued > now + AHEAD_S || issued < now - OLD_S {
+    if (issued > now + AHEAD_S || issued < now - OLD_S) && !mutant::out("probe-age") {
         return Err(ProbeRefusal::Stale);
     }
     let (endpoint, key) = endpoint(request, context).ok_or(ProbeRefusal::EndpointDenied)?;
@@ -161,13 +163,14 @@ fn plan(
     if deadline.0 <= now {
         return Err(ProbeRefusal::Expired);
     }
-    if (context.answered)(nonce) {
+    if (context.answered)(nonce) && !mutant::out("probe-once") {
         return Err(ProbeRefusal::NonceReused);
     }
     if !(context.active)(session_id) {
         return Err(ProbeRefusal::SessionUnknown);
     }
-    let size = f.int("size", SIZES).map_err(|_| ProbeRefusal::SizeDenied)?.unsigned_abs();
+    let sizes = if mutant::out("probe-size") { 0..=crate::json::MAX_INTEGER } else { SIZES };
+    let size = f.int("size", sizes).map_err(|_| ProbeRefusal::SizeDenied)?.unsigned_abs();
     let query = format!("nonce={}&size={size}", percent_encode(nonce));
     let url = Url { query: Some(query), ..endpoint };
     Ok(Plan { session_id: session_id.to_owned(), nonce: nonce.to_owned(), size, deadline, url, key })
@@ -182,7 +185,8 @@ fn endpoint(request: &Value, context: &ProbeContext<'_>) -> Option<(Url, PublicK
     } else {
         context.allow_plain && (port == 80 || context.extra_ports.contains(&port))
     };
-    let host = context.approved.iter().find(|h| h.host == url.origin.host)?;
+    let host =
+        context.approved.iter().find(|h| h.host == url.origin.host || mutant::out("probe-approved"))?;
     allowed.then_some((url, host.public_key))
 }
 

@@ -23,6 +23,9 @@ pub const GRACE_MS: u64 = 1000;
 pub const FLOOD_MS: u64 = 60_000;
 /// Handshakes of known sources for each of the unknown ones'.
 const KNOWN_SHARE: u32 = 4;
+/// How fast a handshake of a group is forgotten when turns are given, thousandths per second: in 20 seconds. A flood from
+/// many networks has had a handshake for each of them by then, and a new network comes before all of those.
+const GROUP_LEAK: u32 = 50;
 
 /// Where connections come from: what one party has for itself. An IPv4 address, or an IPv6 /64. The variants' order
 /// keeps a group together.
@@ -238,14 +241,14 @@ impl<T: Clone> Admission<T> {
             self.note_wait(now_ms);
             return None;
         }
-        let per_source = self.limits.handshakes_per_source;
+        let per_source = self.limits.handshakes_per_source.saturating_mul(1000);
         let ready = self.seats.iter().filter(|(_, s)| s.waits).filter_map(|(id, s)| {
             let is_known = self.sources.get(&s.source).is_some_and(|h| h.known);
             let own = self.by_source.level(s.source, per_source, now_ms);
-            let within = is_known || own + 1000 <= per_source.saturating_mul(1000);
+            let within = is_known || own.saturating_add(1000) <= per_source;
             let may = if is_known { known } else { unknown };
             let within = within || mutant::out("handshake-rate-per-source");
-            let group = self.by_group.level(s.source.group(), per_source, now_ms);
+            let group = self.by_group.level(s.source.group(), GROUP_LEAK, now_ms);
             (may && within).then_some((!is_known, group, own, *id))
         });
         let Some((is_unknown, _, _, id)) = ready.min() else {
@@ -261,7 +264,7 @@ impl<T: Clone> Admission<T> {
         seat.waits = false;
         self.waiting -= 1;
         self.by_source.add(seat.source, per_source, now_ms);
-        self.by_group.add(seat.source.group(), per_source, now_ms);
+        self.by_group.add(seat.source.group(), GROUP_LEAK, now_ms);
         Some(seat.tag.clone())
     }
 
@@ -276,8 +279,8 @@ impl<T: Clone> Admission<T> {
     }
 
     fn note_wait(&mut self, now_ms: u64) {
-        // A short wait is the rule at work on honest buyers; most seats waiting is a flood.
-        if self.waiting * 4 >= self.limits.pending.min(self.limits.pending_per_source * 4) {
+        // A few that wait are the rule at work on honest buyers; many are a flood.
+        if self.waiting * 8 >= self.limits.pending {
             self.bitten_ms = Some(now_ms);
         }
     }

@@ -6,6 +6,7 @@ use async_executor::LocalExecutor;
 use async_io::Timer;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -52,7 +53,8 @@ impl Door {
     }
 
     /// A seat for a connection that was just accepted, or none: then it is to be closed.
-    pub fn enter(self: &Rc<Door>, source: Source) -> Option<Seat> {
+    pub fn enter(self: &Rc<Door>, from: Option<IpAddr>) -> Option<Seat> {
+        let source = from.map_or(Source::Local, Source::of);
         let now_ms = self.gate.now().mono_ms();
         let mark = Rc::new(Mark::default());
         let arrival = self.admission.borrow_mut().arrive(source, now_ms, mark.clone());
@@ -63,7 +65,7 @@ impl Door {
         }
         let deadline = self.watch.start(now_ms, mark);
         self.watch.sweep_in(&self.executor, &self.gate);
-        Some(Seat { door: self.clone(), id, source, deadline })
+        Some(Seat { door: self.clone(), id, source, from, deadline })
     }
 
     /// Closes up to so many connections because descriptors or memory have run out.
@@ -118,6 +120,8 @@ pub struct Seat {
     door: Rc<Door>,
     id: u64,
     source: Source,
+    /// The connection's address; `None` for a Unix socket.
+    pub from: Option<IpAddr>,
     deadline: Deadline,
 }
 

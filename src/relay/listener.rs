@@ -1,9 +1,9 @@
 //! Accepting buyers. Nothing a peer does or leaves undone holds up the next one.
-use super::admission::Source;
 use super::buyer::Buyer;
 use super::door::Seat;
 use super::shared::RelayShared;
 use super::tunnel;
+use crate::mutant;
 use crate::sys::linux::net;
 use crate::sys::linux::reactor::{Io, READ, WRITE};
 use crate::tls::server::Acceptor;
@@ -37,7 +37,7 @@ pub async fn serve_tls(
     accept_all(listener.into(), shared, move |io, shared, seat| {
         let (acceptor, task) = (acceptor.clone(), shared.clone());
         let work = async move {
-            if future::or(greeted(&io, &task, &seat), late(&seat)).await.is_ok() {
+            if future::or(greeted(&io, &task, &seat), late(&seat, "greeting-deadline")).await.is_ok() {
                 // What comes next takes kilobytes, and most of a flood does not come this far.
                 Box::pin(secure(io, acceptor, task, seat)).await;
             }
@@ -47,7 +47,10 @@ pub async fn serve_tls(
     .await
 }
 
-async fn late(seat: &Seat) -> io::Result<()> {
+async fn late(seat: &Seat, rule: &str) -> io::Result<()> {
+    if mutant::out(rule) {
+        std::future::pending::<()>().await;
+    }
     seat.over().await;
     Err(io::ErrorKind::TimedOut.into())
 }
@@ -71,7 +74,7 @@ async fn greeted(io: &Io, shared: &RelayShared, seat: &Seat) -> io::Result<()> {
             seat.turn().await;
             return Ok(());
         }
-        if io.is_closed() {
+        if io.is_closed() && !mutant::out("half-hello-closed") {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         io.blocked(READ);
@@ -93,7 +96,7 @@ fn is_whole(bytes: &[u8]) -> bool {
 async fn secure(io: Io, acceptor: Rc<Acceptor>, shared: Rc<RelayShared>, seat: Seat) {
     let Ok(stream) = TlsStream::new(io, acceptor.config()) else { return };
     let mut stream = Box::new(stream);
-    if future::or(stream.handshake(&shared.scratch), late(&seat)).await.is_ok() {
+    if future::or(stream.handshake(&shared.scratch), late(&seat, "handshake-deadline")).await.is_ok() {
         tunnel::serve(Buyer::Tls(stream), shared, seat).await;
     }
 }
@@ -128,7 +131,7 @@ async fn accept_all(
             match net::accept(listener.as_fd()) {
                 Ok(Some((fd, peer))) => {
                     // Without a seat the socket is closed here, before anything is made for it.
-                    if let Some(seat) = shared.door.enter(peer.map_or(Source::Local, Source::of))
+                    if let Some(seat) = shared.door.enter(peer)
                         && let Ok(io) = Io::new(&shared.reactor, fd, READ | WRITE)
                     {
                         start(io, &shared, seat);

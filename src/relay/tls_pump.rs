@@ -1,6 +1,7 @@
 //! Carrying bytes both ways between the outer TLS and the target.
 use super::pump::{End, Fault, Half, TURN, Turn, finish, unless_blocked};
 use super::shared::{CHUNK, RelayShared};
+use crate::mutant;
 use crate::session::{Direction, Ending, Flow};
 use crate::sys::linux::reactor::{Io, READ, WRITE};
 use crate::tls::stream::{TlsStream, feed, send_tls};
@@ -159,7 +160,8 @@ impl TlsTunnel {
     fn run_down(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
         let mut budget = TURN;
         loop {
-            if !self.flush().map_err(|_| Fault::Buyer)? || self.down.shut {
+            let taken = self.flush().map_err(|_| Fault::Buyer)? || mutant::out("read-when-taken");
+            if !taken || self.down.shut {
                 return Ok(false);
             }
             if self.down.eof {

@@ -6,6 +6,7 @@ use super::door::Seat;
 use super::pump::PlainTunnel;
 use super::shared::RelayShared;
 use super::tls_pump::TlsTunnel;
+use crate::mutant;
 use crate::policy::refusal::Refusal;
 use crate::session::{Denied, Direction, Ending, Flow, Outcome, Phase, Target};
 use crate::sys::linux::net;
@@ -23,6 +24,9 @@ pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, seat: Seat)
     let mut bytes = Vec::new();
     let head = read_head(&mut buyer, &shared, &mut bytes);
     let late = async {
+        if mutant::out("head-deadline") {
+            std::future::pending::<()>().await;
+        }
         seat.over().await;
         Err(io::ErrorKind::TimedOut.into())
     };
@@ -68,7 +72,7 @@ fn admit(shared: &RelayShared, request: &Request, seat: &Seat) -> Result<(Flow, 
         Ask::Connect(target) => target.as_ref().map_err(|refusal| *refusal),
         Ask::Lease => Err(Refusal::NotHttps),
     };
-    let judged = shared.gate.admit(request.credentials.as_ref(), target);
+    let judged = shared.gate.admit(seat.from, request.credentials.as_ref(), target);
     if judged.as_ref().map_or_else(|denied| denied.refusal != Refusal::AuthRequired, |_| true) {
         seat.authenticated();
     }

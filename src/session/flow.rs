@@ -2,6 +2,7 @@
 use super::gate::{Direction, Ending, HelloRules};
 use crate::policy::refusal::Refusal;
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -42,6 +43,8 @@ pub struct FlowState {
     pub host: String,
     /// The port of the CONNECT request.
     pub port: u16,
+    /// Where the buyer's connection came from, if the owner has that logged.
+    pub buyer_address: Option<IpAddr>,
     /// Monotonic microseconds of the admission.
     pub started_us: u64,
     phase: Cell<Phase>,
@@ -63,6 +66,7 @@ impl FlowState {
             id,
             host: host.to_owned(),
             port,
+            buyer_address: None,
             started_us: now_us,
             phase: Cell::new(Phase::Dialling),
             phase_since_us: Cell::new(now_us),
@@ -75,6 +79,11 @@ impl FlowState {
             ending: Cell::new(None),
             waker: RefCell::new(None),
         }
+    }
+
+    /// The same, with the address to log.
+    pub fn coming_from(self, buyer_address: Option<IpAddr>) -> FlowState {
+        FlowState { buyer_address, ..self }
     }
 
     /// Where it stands.

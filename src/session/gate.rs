@@ -1,6 +1,7 @@
 //! What a data path asks of the node: may this pass, and who pays for it.
 use crate::policy::refusal::Refusal;
 use crate::time::Now;
+use std::net::IpAddr;
 
 /// Host and port of a CONNECT request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +11,7 @@ pub struct Target {
     /// TCP port.
     pub port: u16,
     /// The address, if the host is a literal.
-    pub literal: Option<std::net::IpAddr>,
+    pub literal: Option<IpAddr>,
 }
 
 /// The buyer's Basic credentials.
@@ -74,9 +75,11 @@ pub trait Gate {
     fn now(&self) -> Now;
 
     /// All checks before the name is resolved, in the contract's order. `target` carries what the request line already
-    /// decided (`not-https`, `address-denied`, …), for its place in that order. The refusal is counted and logged here.
+    /// decided (`not-https`, `address-denied`, …), for its place in that order. The refusal is counted and logged here;
+    /// `from` is where the buyer's connection comes from.
     fn admit(
         &self,
+        from: Option<IpAddr>,
         credentials: Option<&Credentials>,
         target: Result<&Target, Refusal>,
     ) -> Result<super::Flow, Denied>;

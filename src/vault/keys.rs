@@ -235,7 +235,11 @@ impl Vault {
         };
         let io = |e| VaultError::File(FileError::Io(around.to_owned(), e));
         let mut gone = Vec::new();
-        for entry in fs::read_dir(around).map_err(io)? {
+        let entries = match fs::read_dir(around) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(gone),
+            entries => entries.map_err(io)?,
+        };
+        for entry in entries {
             let entry = entry.map_err(io)?;
             if ours(&entry.file_name().to_string_lossy()) {
                 files::destroy(&entry.path())?;

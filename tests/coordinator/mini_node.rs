@@ -195,6 +195,7 @@ impl Node for MiniNode {
     fn probe_ended(&self, _: &str, outcome: Result<(), ProbeRefusal>) {
         self.note(format!("probe {outcome:?}"));
     }
+    fn probe_measured(&self, _: &str, _: u64) {}
     fn correct_clock(&self, unix_ms: i64) {
         self.note("corrected".into());
         self.clock.set(unix_ms);

@@ -165,7 +165,11 @@ impl Page {
         let layers: Vec<String> = layers.iter().filter_map(Value::as_str).map(clean).collect();
         let layers = if layers.is_empty() { "none".into() } else { layers.join(", ") };
         let guard = format!("guard {}", word(status, "guard"));
-        let sandbox = format!("sandbox {}: {layers}", word(status, "sandbox/mode"));
+        let missing = at(status, "sandbox/missing").and_then(Value::as_array).unwrap_or_default();
+        let missing: Vec<String> = missing.iter().map(|m| word(m, "layer")).collect();
+        let missing =
+            if missing.is_empty() { String::new() } else { format!("; missing {}", missing.join(", ")) };
+        let sandbox = format!("sandbox {}: {layers}{missing}", word(status, "sandbox/mode"));
         self.row("Path", &[word(status, "offload/active"), guard, sandbox]);
     }
 

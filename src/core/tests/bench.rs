@@ -15,6 +15,7 @@ use crate::policy::schedule::LocalTime;
 use crate::session::{Credentials, Denied, Direction, Ending, Flow, Gate, Target};
 use crate::signed::{Kind, NodeKey, sign};
 use crate::time::{Now, Unix};
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -23,6 +24,9 @@ pub const START: i64 = 1_772_424_000;
 /// A session.
 pub const ID: &str = "00000000-0000-4000-8000-000000000000";
 const TOKEN: &[u8] = b"0123456789abcdefghij";
+
+/// Where every buyer connects from.
+pub const BUYER: IpAddr = IpAddr::V4(Ipv4Addr::new(81, 2, 69, 142));
 
 /// The id of the n-th session.
 pub fn id(n: u32) -> String {
@@ -216,7 +220,7 @@ impl Bench {
         self.signal("policy", body).unwrap();
     }
 
-    /// A CONNECT of a buyer of the session.
+    /// A CONNECT of a buyer of the session, from [`BUYER`].
     pub fn connect(&self, id: &str, host: &str) -> Result<Flow, Denied> {
         self.connect_as(id, TOKEN, host, 443)
     }
@@ -224,7 +228,7 @@ impl Bench {
     pub fn connect_as(&self, id: &str, token: &[u8], host: &str, port: u16) -> Result<Flow, Denied> {
         let credentials = Credentials { session_id: id.to_owned(), token: token.to_vec() };
         let target = Target { host: host.to_owned(), port, literal: None };
-        self.node.admit(Some(&credentials), Ok(&target))
+        self.node.admit(Some(BUYER), Some(&credentials), Ok(&target))
     }
 
     /// Why a CONNECT is refused.

@@ -209,7 +209,7 @@ fn a_kill_at_any_moment_gives_nobody_more_than_the_quota() {
 #[test]
 fn a_clean_end_charges_nothing_that_was_not_carried() {
     let config = "network: { maxMbps: 1000, maxGBPerDay: 0.001 }";
-    let mut bench = Bench::active(config, "{}");
+    let bench = Bench::active(config, "{}");
     let flow = bench.tunnel(ID, "a.test");
     assert_eq!(carry(&flow, Direction::Ingress, 400_000), 400_000);
     drop(flow);

@@ -42,6 +42,9 @@ impl Services for FakeServices {
     fn strangers(&self) -> Counts {
         self.strangers.get()
     }
+    fn region_wanted(&self, _: &std::path::Path, _: IpAddr) {
+        self.note("region");
+    }
     fn machine(&self) -> Machine {
         let (board, kernel) = ("test-board".to_owned(), "6.1".to_owned());
         Machine { board, kernel, rss_kb: 4096, cpu_us: self.cpu_us.get() }

@@ -5,21 +5,21 @@ use std::collections::BTreeMap;
 /// Sources, or groups of sources, that are remembered. More are granted a handshake in no second that counts.
 const MAX_RECENT: usize = 1024;
 
-/// Handshakes of the last second by source, in thousandths, leaking away at the source's rate.
+/// Handshakes by source, in thousandths, leaking away at so many thousandths per second.
 #[derive(Debug, Default)]
 pub(super) struct Recent(BTreeMap<Source, (u32, u64)>);
 
 impl Recent {
     /// What is left of a source's handshakes now.
-    pub fn level(&self, source: Source, per_second: u32, now_ms: u64) -> u32 {
-        self.0.get(&source).map_or(0, |(level, at)| leaked(*level, now_ms.saturating_sub(*at), per_second))
+    pub fn level(&self, source: Source, leak: u32, now_ms: u64) -> u32 {
+        self.0.get(&source).map_or(0, |(level, at)| leaked(*level, now_ms.saturating_sub(*at), leak))
     }
 
     /// One more.
-    pub fn add(&mut self, source: Source, per_second: u32, now_ms: u64) {
-        let level = self.level(source, per_second, now_ms);
+    pub fn add(&mut self, source: Source, leak: u32, now_ms: u64) {
+        let level = self.level(source, leak, now_ms);
         if self.0.len() >= MAX_RECENT && !self.0.contains_key(&source) {
-            self.0.retain(|_, (level, at)| leaked(*level, now_ms.saturating_sub(*at), per_second) > 0);
+            self.0.retain(|_, (level, at)| leaked(*level, now_ms.saturating_sub(*at), leak) > 0);
         }
         if self.0.len() >= MAX_RECENT
             && !self.0.contains_key(&source)
@@ -31,8 +31,8 @@ impl Recent {
     }
 }
 
-fn leaked(level: u32, passed_ms: u64, per_second: u32) -> u32 {
-    let gone = passed_ms.saturating_mul(per_second.into());
+fn leaked(level: u32, passed_ms: u64, leak: u32) -> u32 {
+    let gone = passed_ms.saturating_mul(leak.into()) / 1000;
     level.saturating_sub(u32::try_from(gone).unwrap_or(u32::MAX))
 }
 
@@ -44,10 +44,10 @@ mod tests {
     fn sources_of_handshakes_are_remembered_up_to_a_bound() {
         let mut recent = Recent::default();
         for n in 0..MAX_RECENT as u32 + 10 {
-            recent.add(Source::V4(n), 1, 0);
+            recent.add(Source::V4(n), 1000, 0);
         }
         assert_eq!(recent.0.len(), MAX_RECENT);
-        recent.add(Source::Local, 1, 1000);
+        recent.add(Source::Local, 1000, 1000);
         assert_eq!(recent.0.len(), 1, "what has leaked away is forgotten first");
     }
 }

@@ -159,6 +159,25 @@ fn the_next_handshake_is_a_buyer_s_then_of_the_lightest_group() {
 }
 
 #[test]
+fn a_new_network_comes_before_all_that_had_their_turn() {
+    let limits = Limits { pending: 1000, handshakes: 100, ..LIMITS };
+    let mut table: Admission<u32> = Admission::new(limits);
+    let mut now_us = 0;
+    for n in 0..500u32 {
+        let Arrival::Seated(seat, None) = table.arrive(Source::V4((n % 200) << 8), now_us / 1000, n) else {
+            panic!()
+        };
+        table.ask(seat);
+        now_us += 6_000;
+        while table.grant(now_us).is_some() {}
+    }
+    assert!(table.has_waiting(), "the flood is faster than its handshakes");
+    let Arrival::Seated(seat, None) = table.arrive(v4("44.200.0.1"), now_us / 1000, 7777) else { panic!() };
+    table.ask(seat);
+    assert_eq!(table.grant(now_us + 10_000), Some(7777));
+}
+
+#[test]
 fn descriptors_are_won_back_from_strangers_first() {
     let mut table = filled(&[("44.1.0.1", 1), ("44.2.0.1", 2)]);
     table.authenticated(v4("44.2.0.1"), 0);

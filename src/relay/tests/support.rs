@@ -126,7 +126,12 @@ impl Gate for TestGate {
     fn now(&self) -> Now {
         self.account.clock.now()
     }
-    fn admit(&self, _: Option<&Credentials>, target: Result<&Target, Refusal>) -> Result<Flow, Denied> {
+    fn admit(
+        &self,
+        _: Option<IpAddr>,
+        _: Option<&Credentials>,
+        target: Result<&Target, Refusal>,
+    ) -> Result<Flow, Denied> {
         if let Some(denied) = self.denied {
             return Err(denied);
         }

@@ -6,6 +6,7 @@ pub mod net;
 pub mod pipe;
 pub mod reactor;
 pub mod routes;
+pub mod sandbox;
 pub mod signals;
 
 use super::System;

@@ -116,7 +116,7 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<(OwnedFd, Option<Ip
         match rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok((fd, peer)) => {
                 let peer = peer.and_then(|p| SocketAddr::try_from(p).ok());
-                return Ok(Some((fd, peer.map(|p| p.ip()))));
+                return Ok(Some((fd, peer.map(|p| p.ip().to_canonical()))));
             }
             Err(Errno::AGAIN) => return Ok(None),
             Err(Errno::INTR | Errno::CONNABORTED) => {}

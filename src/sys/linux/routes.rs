@@ -1,5 +1,6 @@
 //! The networks of the owner's side: interfaces, routes, name servers.
 use super::net::interfaces;
+use crate::mutant::out;
 use crate::policy::routes::{inside, name_servers};
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -16,10 +17,10 @@ const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/tmp/resolv.conf.d/resolv.con
 /// # Errors
 /// The kernel's, or a table too large to be known whole.
 pub fn own_networks() -> io::Result<Vec<(IpAddr, u8)>> {
-    let mut found = interfaces()?;
+    let mut found = if out("live-interfaces") { Vec::new() } else { interfaces()? };
     found.extend(inside(&table("/proc/net/route")?, &table_if_any("/proc/net/ipv6_route")?));
     for path in RESOLVERS {
-        found.extend(name_servers(&table_if_any(path)?));
+        found.extend(name_servers(&table_if_any(path)?).filter(|_| !out("live-name-servers")));
     }
     Ok(found)
 }

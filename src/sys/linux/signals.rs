@@ -16,9 +16,25 @@ pub enum Signal {
 #[derive(Debug)]
 pub struct Signals(Async<OwnedFd>);
 
+/// The signals, held back until somebody listens: listening starts the reactor's thread.
+#[derive(Debug)]
+pub struct Blocked(OwnedFd);
+
+impl Blocked {
+    /// Listens.
+    pub fn watch(self) -> io::Result<Signals> {
+        Async::new_nonblocking(self.0).map(Signals)
+    }
+}
+
 impl Signals {
-    /// Takes the signals. Must be called before the first thread starts: threads inherit what is blocked.
+    /// Takes the signals and listens.
     pub fn take() -> io::Result<Signals> {
+        Signals::block()?.watch()
+    }
+
+    /// Holds the signals back. Must be called before the first thread starts: threads inherit what is blocked.
+    pub fn block() -> io::Result<Blocked> {
         // SAFETY: a `sigset_t` is plain data, and `sigemptyset` initialises it before it is used.
         let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
         // SAFETY: `set` lives through the calls, the signal numbers are valid, and the null pointer asks for no old mask.
@@ -37,8 +53,7 @@ impl Signals {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: `signalfd` has just returned this descriptor, and nobody else has it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Async::new_nonblocking(fd).map(Signals)
+        Ok(Blocked(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
     /// The next one.
