@@ -226,6 +226,7 @@ fn without_a_journal_nothing_is_carried_beyond_what_it_covers() {
     let mut bench = Bench::active("network: { maxMbps: 8, maxGBPerDay: 0.01 }", "{}");
     let flow = bench.tunnel(ID, "a.test");
     std::fs::rename(&bench.dir.0, bench.dir.0.with_extension("gone")).unwrap();
+    bench.node.behind.set(true);
     let mut carried = 0;
     for _ in 0..100 {
         carried += carry(&flow, Direction::Ingress, 1_000_000);
