@@ -47,6 +47,7 @@ pub const OPTIONS: &[Opt] = &[
     ("out", Some("FILE"), "write to a new file instead of standard output"),
     ("clear-quarantine", None, "end a quarantine as well"),
     ("to", Some("FORM"), "yaml or json"),
+    ("print", None, "print the firewall table as nft would list it, and end"),
     ("keep-config", None, "leave the configuration where it is"),
     ("yes", None, "do it, although it cannot be undone"),
 ];
@@ -61,6 +62,14 @@ pub const COMMANDS: &[Command] = &[
         summary: "run the node in the foreground",
         text: "Ends on SIGTERM or SIGINT, reads its configuration again on SIGHUP, logs to standard error. Started as root, it becomes \
                USER; missing or empty directories are given to USER, others must belong to USER already.",
+    },
+    Command {
+        name: "guard",
+        operands: "",
+        count: (0, 0),
+        options: &["config", "run-dir", "user", "print"],
+        summary: "hold the node's traffic within policy by a firewall table",
+        text: "Runs in the foreground, as root, beside `run`, which runs as the user named here (default: echomesh). Keeps CAP_NET_ADMIN\nalone. The table stays when it ends: `nft delete table inet echomesh` removes it. SIGHUP makes it\nread the configuration again; addresses that are written there are taken in then and at the start only.",
     },
     Command {
         name: "status",

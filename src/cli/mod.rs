@@ -3,6 +3,7 @@
 pub mod args;
 mod client;
 mod files;
+mod guard;
 mod help;
 mod keys;
 mod node;
@@ -88,6 +89,7 @@ fn report(failure: &Failure) -> ExitCode {
 
 fn dispatch(arguments: &Arguments) -> Done {
     match arguments.command.name {
+        "guard" => guard::guard(arguments),
         "status" => node::status(arguments),
         "sessions" => node::sessions(arguments),
         "sessions close" => node::close(arguments),

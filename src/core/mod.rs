@@ -5,6 +5,8 @@ pub mod closed;
 pub mod closing;
 pub mod durable;
 pub mod gate;
+pub mod guard;
+pub mod guarded;
 pub mod ledger;
 pub mod lifecycle;
 pub mod link;

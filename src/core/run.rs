@@ -1,5 +1,6 @@
 //! The start-up story: configuration, identity, state, listeners, tasks; then wait, and drain.
 use super::backend::Control;
+use super::guarded::Guarded;
 use super::ledger::{AccessLog, random_key};
 use super::lifecycle::NodeEvent;
 use super::node::{Node, Parts};
@@ -12,6 +13,7 @@ use crate::api::run_dir::RunDir;
 use crate::cli::run::RunOptions;
 use crate::clock::Clock;
 use crate::config::{Platform, Store, usual_path};
+use crate::guard::client::Link;
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
 use crate::sys::linux::signals::{Signal, Signals};
@@ -141,8 +143,11 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     let Running { options, signals, platform, store, run_dir, vault, acceptor, node, time, sandbox } =
         running;
     let executor = Rc::new(LocalExecutor::new());
-    let supervisor = Supervisor::new((executor.clone(), Rc::new(Linux)), node.clone(), acceptor, vault, time)
-        .map_err(failed)?;
+    let guard = Rc::new(Link::new(run_dir.path()));
+    let machine = Rc::new(Guarded { system: Linux, node: node.clone() });
+    let supervisor =
+        Supervisor::new((executor.clone(), machine, guard.clone()), node.clone(), acceptor, vault, time)
+            .map_err(failed)?;
     supervisor.listen().map_err(failed)?;
     let control = Rc::new(Control { node: node.clone(), store: store.clone(), platform });
     let api: Served = listen::start(&executor, run_dir, options.api, control, Vec::new()).map_err(failed)?;
@@ -150,6 +155,8 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     node.sandbox.replace(Some(sandbox.seal().map_err(invalid)?));
     node.serve(supervisor.clone());
     supervisor.connect();
+    let listening = node.clone();
+    executor.spawn(async move { guard.attend(&*listening).await }).detach();
     let ticking = node.clone();
     executor.spawn(async move { tick(&ticking).await }).detach();
     let pacing = node.clone();

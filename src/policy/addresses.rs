@@ -62,6 +62,26 @@ const GLOBAL_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3
 /// The well-known NAT64 prefix (RFC 6052): what an IPv6-only line makes of IPv4 addresses.
 const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
+/// The special-purpose ranges of IPv4.
+pub fn special_v4() -> impl Iterator<Item = Prefix> {
+    SPECIAL_V4.iter().map(|(a, bits)| ((*a).into(), *bits))
+}
+
+/// The special-purpose ranges within [`global_v6`].
+pub fn special_v6() -> impl Iterator<Item = Prefix> {
+    SPECIAL_V6.iter().map(|(a, bits)| ((*a).into(), *bits))
+}
+
+/// Global unicast of IPv6; what is outside is denied, but for [`nat64`].
+pub fn global_v6() -> Prefix {
+    (GLOBAL_V6.0.into(), GLOBAL_V6.1)
+}
+
+/// The well-known prefix of translators: an address in it is judged as the IPv4 address it stands for.
+pub fn nat64() -> Prefix {
+    (NAT64.0.into(), NAT64.1)
+}
+
 /// Judges addresses before they are dialled.
 #[derive(Clone, Debug, Default)]
 pub struct AddressGuard {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 /// Most bytes of a table, some ten thousand routes.
 const MAX_TABLE: u64 = 2 << 20;
 /// Where the name servers stand: the program's own, and those that OpenWrt asks.
-const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/tmp/resolv.conf.d/resolv.conf.auto"];
+pub(super) const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/tmp/resolv.conf.d/resolv.conf.auto"];
 
 /// Everything that must not be dialled because it is the owner's: addresses and prefixes of the interfaces, routes that
 /// lead inside, gateways, name servers.
@@ -32,7 +32,7 @@ fn table(path: &str) -> io::Result<String> {
 }
 
 /// A kernel without IPv6 has no table of it.
-fn table_if_any(path: &str) -> io::Result<String> {
+pub(super) fn table_if_any(path: &str) -> io::Result<String> {
     match table(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         other => other,
