@@ -8,6 +8,7 @@ mod control;
 mod crash;
 mod geo;
 mod opening;
+mod oracle;
 mod privacy;
 mod property;
 mod quotas;
