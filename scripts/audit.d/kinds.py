@@ -15,6 +15,9 @@ CATEGORIES = {
     "connect": "kinds:connect",
     "hello": "kinds:client_hello",
     "limits": "kinds:limits",
+    "slow": "slow:attack",
+    "coordinator": "coordinator:attack",
+    "local_api": "local_api:attack",
 }
 
 

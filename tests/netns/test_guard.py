@@ -136,7 +136,7 @@ class Table(Guarded):
         session = self.lab.open()
         status, body, _ = self.proxy.get(session, "origin.lab.test", "/bytes/100000", discard=True)
         self.assertEqual((status, body), (200, 100000))
-        self.assertEqual(self.guard_state(), "in-force")
+        self.assertEqual(self.guard_state(), "up")
         refused = self.node.get("/diagnostics")["guardRefused"]
         self.assertEqual({k: refused[k] for k in ("protocol", "address", "port", "device")}, dict.fromkeys(("protocol", "address", "port", "device"), 0))
 
@@ -150,7 +150,7 @@ class Table(Guarded):
             self.assertEqual(subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=10).stdout.strip(), "0")
         finally:
             os.chmod(self.node.run_dir, 0o700)
-        self.assertEqual(self.guard_state(), "in-force")
+        self.assertEqual(self.guard_state(), "up")
 
 
 class Changes(Guarded):
@@ -164,7 +164,7 @@ class Changes(Guarded):
         self.assertLess(took, 1.0)
         tunnel.close()
         self.node.wait_state("active", "idle", seconds=3)
-        self.assertEqual(self.guard_state(), "in-force")
+        self.assertEqual(self.guard_state(), "up")
 
     def test_a_flush_ends_live_flows_and_is_undone(self):
         self.reasserted("flush", "ruleset")
@@ -201,7 +201,7 @@ class Changes(Guarded):
         finally:
             self.topology.node.ip("addr", "del", "44.99.0.9/24", "dev", "lan0")
         wait_for("the kernel's set", lambda: "44.99.0.0/24" not in self.table(), 1)
-        self.assertEqual(self.guard_state(), "in-force")
+        self.assertEqual(self.guard_state(), "up")
 
 
 class Death(Guarded):
