@@ -142,7 +142,7 @@ fn session_value(session: &Session) -> Value {
     ])
 }
 
-fn offload(mode: &str) -> Value {
+pub(super) fn offload(mode: &str) -> Value {
     object([
         ("mode", mode.into()),
         ("active", "relay".into()),
