@@ -81,6 +81,22 @@ build_lab() {
   printf '%s\n' "$root/target/lab/lab"
 }
 
+# build_mutants: the node from which rules can be taken out, and the lab, in a directory of their own; prints that directory.
+build_mutants() {
+  (cd "$root" && cargo build --profile lab --locked --features mutants --bins --target-dir target/mutants >&2) || return 1
+  printf '%s\n' "$root/target/mutants/lab"
+}
+
+# can_make_namespaces: whether network namespaces can be made here: by root, or in a user namespace.
+can_make_namespaces() { [ "$(id -u)" -eq 0 ] || unshare -Urmn true 2>/dev/null; }
+
+# with_namespaces COMMAND...: becomes the command, as root or as root of a user namespace of its own.
+with_namespaces() {
+  [ "$(id -u)" -eq 0 ] && exec "$@"
+  can_make_namespaces || die "network namespaces need root, or unprivileged user namespaces"
+  exec unshare -Urmn sh -c 'mount -t tmpfs run /run && exec "$@"' sh "$@"
+}
+
 # Counting of checks inside a suite: `check NAME COMMAND...`, `skip NAME REASON`, then `report`.
 passed=0 failed=0 skipped=0
 check() {

@@ -9,6 +9,7 @@ pub mod coordinator;
 pub mod core;
 pub mod dns;
 pub mod encoding;
+pub mod guard;
 pub mod http;
 pub mod json;
 #[cfg(feature = "lab")]

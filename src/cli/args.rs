@@ -185,7 +185,9 @@ mod tests {
             assert_eq!(parse(line), Err(message.to_owned()), "{line}");
         }
         assert!(
-            parse("stat").unwrap_err().starts_with("there is no command \"stat\"; there are: run, status,")
+            parse("stat")
+                .unwrap_err()
+                .starts_with("there is no command \"stat\"; there are: run, guard, status,")
         );
         assert!(parse("").unwrap_err().starts_with("Usage: "));
     }

@@ -3,10 +3,12 @@
 pub mod args;
 mod client;
 mod files;
+mod guard;
 mod help;
 mod keys;
 mod node;
 mod out;
+mod passphrase;
 pub mod run;
 pub mod view;
 mod watch;
@@ -88,6 +90,7 @@ fn report(failure: &Failure) -> ExitCode {
 
 fn dispatch(arguments: &Arguments) -> Done {
     match arguments.command.name {
+        "guard" => guard::guard(arguments),
         "status" => node::status(arguments),
         "sessions" => node::sessions(arguments),
         "sessions close" => node::close(arguments),
@@ -105,6 +108,7 @@ fn dispatch(arguments: &Arguments) -> Done {
         "config show" => files::show(arguments),
         "config init" => files::init(arguments),
         "config convert" => files::convert(arguments),
+        "keys unlock" => keys::unlock(arguments),
         "verify" => files::verify(arguments),
         "wipe" => wipe::command(arguments),
         _ => keys::command(arguments),

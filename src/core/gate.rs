@@ -1,6 +1,7 @@
 //! Admission: who the buyer is, and whether the request may go out.
 use super::node::Node;
 use super::session::{At, Session};
+use crate::mutant;
 use crate::policy::decision::admit;
 use crate::policy::refusal::Refusal;
 use crate::session::{Credentials, Denied, Flow, Gate, Target};
@@ -59,8 +60,13 @@ impl Node {
     /// The session of valid credentials. An unknown session and a wrong token take the same way: the token is hashed in
     /// either case, and hashes are compared in constant time.
     fn authenticate(&self, credentials: Option<&Credentials>) -> Option<Rc<Session>> {
+        let any = || self.sessions.borrow().values().next().cloned();
+        if mutant::out("auth-present") && credentials.is_none() {
+            return any();
+        }
         let credentials = credentials?;
         let session = self.sessions.borrow().get(&credentials.session_id).cloned();
+        let session = session.or_else(|| any().filter(|_| mutant::out("auth-session")));
         let hash = session.as_ref().map(|s| s.order.token_hash.as_str());
         if is_token(credentials, hash) { session } else { None }
     }
@@ -83,5 +89,5 @@ fn is_token(credentials: &Credentials, wanted: Option<&str>) -> bool {
     let given = blake3::hash(&credentials.token);
     let wanted = wanted.and_then(|h| h.strip_prefix("b3:")).and_then(|h| blake3::Hash::from_hex(h).ok());
     // `blake3::Hash` compares in constant time.
-    wanted.is_some_and(|wanted| wanted == given)
+    wanted.is_some_and(|wanted| wanted == given || mutant::out("auth-token"))
 }

@@ -12,6 +12,7 @@ use super::session::{At, Session, Shared};
 use crate::clock::Clock;
 use crate::config::{Config, SessionLimits};
 use crate::coordinator::link::LinkStatus;
+use crate::guard::view::View;
 use crate::json::Value;
 use crate::meter::Journal;
 use crate::policy::hosts::BadName;
@@ -36,6 +37,8 @@ pub struct Node {
     pub ledger: Rc<Ledger>,
     /// The node's key.
     pub key: Rc<NodeKey>,
+    /// The guard, as its reports show it.
+    pub(super) guard: RefCell<View>,
     /// Alerts in force.
     pub alerts: RefCell<Alerts>,
     pub(super) sessions: RefCell<BTreeMap<String, Rc<Session>>>,
@@ -112,6 +115,7 @@ impl Node {
         ledger.restore(durable.quota.as_ref());
         let node = Node {
             key,
+            guard: RefCell::new(View::new(rustix::process::geteuid().as_raw())),
             alerts: RefCell::default(),
             sessions: RefCell::default(),
             closed: RefCell::default(),

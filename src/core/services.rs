@@ -19,6 +19,8 @@ pub trait Services {
     fn strangers(&self) -> crate::relay::admission::Counts {
         crate::relay::admission::Counts::default()
     }
+    /// The owner's networks have changed.
+    fn networks(&self, _: &[crate::policy::addresses::Prefix]) {}
     /// The region of an address is wanted from the owner's file; [`super::node::Node::prefix_found`] takes it.
     fn region_wanted(&self, file: &std::path::Path, address: IpAddr);
     /// The machine and this process, for an owner who has opted in to telemetry.

@@ -3,7 +3,7 @@ use super::durable::{Durable, MAX_BUNDLES, record};
 use super::lifecycle::{CloseReason, Conditions, Event, NodeAction, NodeEvent, State};
 use super::node::Node;
 use super::session::Session;
-use crate::config::GuardMode;
+use crate::guard::view::Status;
 use crate::json::Value;
 use crate::policy::schedule::{Hours, hours};
 use crate::session::allowance::Spent;
@@ -69,8 +69,7 @@ impl Node {
         let conditions = Conditions {
             configured: config.coordinator.url.is_some() && self.coordinator_key().is_some(),
             unlocked: true,
-            // There is no guard in this version: where it is required, nothing is carried.
-            guard_ok: config.security.guard == GuardMode::Optional,
+            guard_ok: self.guard_status() != Status::Down,
             schedule_open: self.hours_now(self.ledger.now()).open,
             sessions: self.session_count(),
         };

@@ -4,7 +4,6 @@ use super::lifecycle::State;
 use super::node::Node;
 use super::sandbox::Sandbox;
 use super::session::Session;
-use crate::config::GuardMode;
 use crate::json::{Value, array, object};
 use crate::session::limits::limits_to_value;
 
@@ -25,7 +24,7 @@ impl Node {
             ("reason", machine.reason().into()),
             ("since", machine.since().to_string().into()),
             ("uptimeMs", now.mono_ms().into()),
-            ("guard", guard(config.security.guard).into()),
+            ("guard", self.guard_status().as_str().into()),
             ("offload", offload(config.network.offload.name())),
             ("sandbox", self.sandbox_value()),
             ("coordinator", self.coordinator_value()),
@@ -110,6 +109,7 @@ impl Node {
         object([
             ("status", self.status_value()),
             ("clockOffsetMs", self.ledger.clock.offset_ms().into()),
+            ("guardRefused", self.guard_value()),
             ("liveFlows", self.ledger.live_flows().into()),
             ("unansweredTransitions", durable.transitions.len().into()),
             ("unansweredBundles", durable.bundles.len().into()),
@@ -142,14 +142,7 @@ fn session_value(session: &Session) -> Value {
     ])
 }
 
-fn guard(mode: GuardMode) -> &'static str {
-    match mode {
-        GuardMode::Required => "down",
-        GuardMode::Optional => "absent",
-    }
-}
-
-fn offload(mode: &str) -> Value {
+pub(super) fn offload(mode: &str) -> Value {
     object([
         ("mode", mode.into()),
         ("active", "relay".into()),

@@ -5,9 +5,10 @@ use crate::clock::Clock;
 use crate::config::{Apply, Config, diff, real_path};
 use crate::coordinator::client::{Client, Settings, WAIT_MS};
 use crate::dns::{Lookup, Names, OwnNames, ResolveError, Resolver};
+use crate::guard::client::Link as GuardLink;
 use crate::http::client::{Client as Http, Fixed, Resolve};
 use crate::http::url::Url;
-use crate::policy::addresses::AddressGuard;
+use crate::policy::addresses::{AddressGuard, Prefix};
 use crate::policy::geo::prefixes::region_of;
 use crate::probe::fetch::Fetcher;
 use crate::relay::admission::{Counts, Limits};
@@ -42,6 +43,7 @@ pub struct Supervisor {
     resolver: RefCell<Rc<dyn Resolver>>,
     listeners: RefCell<Listeners>,
     link: RefCell<Option<Link>>,
+    guard: Rc<GuardLink>,
 }
 
 /// The tasks that accept buyers; dropping one closes its listener.
@@ -60,7 +62,7 @@ struct Link {
 impl Supervisor {
     /// Nothing listens and nothing connects yet.
     pub fn new(
-        (executor, system): (Rc<LocalExecutor<'static>>, Rc<dyn System>),
+        (executor, system, link): (Rc<LocalExecutor<'static>>, Rc<dyn System>, Rc<GuardLink>),
         node: Rc<Node>,
         acceptor: Rc<Acceptor>,
         vault: Vault,
@@ -88,6 +90,7 @@ impl Supervisor {
             resolver: RefCell::new(resolver),
             listeners: RefCell::default(),
             link: RefCell::default(),
+            guard: link,
         }))
     }
 
@@ -263,8 +266,13 @@ impl Services for Supervisor {
         }
     }
 
+    fn networks(&self, networks: &[Prefix]) {
+        self.relay.networks_changed(networks.to_vec());
+    }
+
     fn config_changed(&self, old: &Config, new: &Config) {
         let changes = diff(old, new);
+        self.guard.config_changed();
         if changes.touches("security") {
             *self.resolver.borrow_mut() = resolver(new, &self.node, &self.time);
         }

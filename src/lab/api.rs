@@ -31,7 +31,7 @@ POST /fault     {kind,times?,path?,..}
                 outage (the test cuts the line itself: lateness of the next minutes is no breach)
                 endpoint: probe-signature | probe-hash | probe-short | probe-trailer | probe-nonce | probe-status
 POST /observe   {region,confidence,address?}: what heartbeats are told
-POST /zone      {name,addresses?,cname?,ttl?,fail?,times?,remove?}; fail: servfail nxdomain refused timeout garbage http
+POST /zone      {name,addresses?,cname?,ttl?,then?,after?,fail?,times?,remove?}; fail: servfail nxdomain refused timeout garbage http
 POST /access-log  the node's export (JSON lines): compared with every accessLogHash
 POST /origin    reset the origin's counters
 POST /violations  forget those recorded so far

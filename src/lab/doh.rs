@@ -27,6 +27,9 @@ pub struct Entry {
     ttl: u32,
     fail: String,
     times: i64,
+    /// What it answers after so many answers for IPv4.
+    then: Option<Vec<IpAddr>>,
+    after: i64,
 }
 
 /// Names, counters.
@@ -51,7 +54,8 @@ impl Zone {
         self.names.borrow_mut().insert(plain(name), entry);
     }
 
-    /// Takes `{name, addresses?, cname?, ttl?, fail?, times?, remove?}`; `fail` is `servfail`, `nxdomain`,
+    /// Takes `{name, addresses?, cname?, ttl?, then?, after?, fail?, times?, remove?}`; after `after` answers (1) for IPv4
+    /// the name has the addresses of `then`; `fail` is `servfail`, `nxdomain`,
     /// `refused`, `timeout`, `garbage`, `http` and holds for `times` answers (−1, the default: for good).
     pub fn apply(&self, ask: &Json) -> Result<Json, String> {
         let name = plain(ask.str("name").ok_or("a zone entry needs a name")?);
@@ -59,11 +63,8 @@ impl Zone {
             self.names.borrow_mut().remove(&name);
             return Ok(object([("removed", text(name))]));
         }
-        let mut addresses = Vec::new();
-        for raw in ask.list("addresses") {
-            let raw = as_str(raw).unwrap_or_default();
-            addresses.push(raw.parse().map_err(|_| format!("{raw:?} is no address"))?);
-        }
+        let addresses = addresses_of(ask, "addresses")?;
+        let then = addresses_of(ask, "then")?;
         let old = self.names.borrow().get(&name).cloned().unwrap_or_default();
         let entry = Entry {
             addresses: if ask.member("addresses").is_some() { addresses } else { old.addresses },
@@ -71,6 +72,8 @@ impl Zone {
             ttl: ask.int("ttl").and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or(60),
             fail: ask.str("fail").unwrap_or_default().to_owned(),
             times: ask.int("times").unwrap_or(-1),
+            then: ask.member("then").map(|_| then),
+            after: ask.int("after").unwrap_or(1),
         };
         if self.names.borrow().len() >= MAX_NAMES {
             return Err(format!("a zone has at most {MAX_NAMES} names"));
@@ -163,7 +166,7 @@ impl Zone {
                 name = target;
                 continue;
             }
-            for address in entry.addresses {
+            for address in self.turn(&name, &entry, asked.query_type()) {
                 let data = match address {
                     IpAddr::V4(v4) if asked.query_type() == RecordType::A => RData::A(A(v4)),
                     IpAddr::V6(v6) if asked.query_type() == RecordType::AAAA => RData::AAAA(AAAA(v6)),
@@ -173,6 +176,17 @@ impl Zone {
             }
             return;
         }
+    }
+
+    /// The addresses of now; one answer more is given of those that change.
+    fn turn(&self, name: &str, entry: &Entry, kind: RecordType) -> Vec<IpAddr> {
+        let Some(then) = &entry.then else { return entry.addresses.clone() };
+        if kind == RecordType::A
+            && let Some(kept) = self.names.borrow_mut().get_mut(name)
+        {
+            kept.after -= 1;
+        }
+        if entry.after > 0 { entry.addresses.clone() } else { then.clone() }
     }
 
     async fn handle(&self, request: Incomings) -> Answer {
@@ -198,6 +212,14 @@ impl Zone {
             }
         }
     }
+}
+
+fn addresses_of(ask: &Json, member: &str) -> Result<Vec<IpAddr>, String> {
+    let one = |raw: &Json| {
+        let raw = as_str(raw).unwrap_or_default();
+        raw.parse().map_err(|_| format!("{raw:?} is no address"))
+    };
+    ask.list(member).iter().map(one).collect()
 }
 
 fn plain(name: &str) -> String {

@@ -1,5 +1,6 @@
 //! Which addresses may be dialled: global unicast only, and none of the router's own networks.
 use super::refusal::Refusal;
+use crate::mutant::{out, row_out};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An address and the length of its prefix.
@@ -31,9 +32,23 @@ const SPECIAL_V4: [(Ipv4Addr, u8); 18] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// IANA IPv6 special-purpose registry within 2000::/3; all outside of it is denied anyway. 2001::/23 holds Teredo,
-/// ORCHID and benchmarking; 2002::/16 is 6to4: both carry an IPv4 address, and neither has a site of its own.
-const SPECIAL_V6: [(Ipv6Addr, u8); 5] = [
+/// IANA IPv6 special-purpose registry; and what was once special and still means something to a router: addresses with
+/// an IPv4 one in them, site-local ones, multicast. 2001::/23 holds Teredo, ORCHID and benchmarking; 2002::/16 is 6to4:
+/// both carry an IPv4 address, and neither has a site of its own. Rows outside 2000::/3 are denied twice.
+const SPECIAL_V6: [(Ipv6Addr, u8); 18] = [
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 128),
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 1), 128),
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 96),
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
+    (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96),
+    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
+    (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64),
+    (Ipv6Addr::new(0x100, 0, 0, 1, 0, 0, 0, 0), 64),
+    (Ipv6Addr::new(0x5f00, 0, 0, 0, 0, 0, 0, 0), 16),
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+    (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10),
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
@@ -46,6 +61,26 @@ const GLOBAL_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3
 
 /// The well-known NAT64 prefix (RFC 6052): what an IPv6-only line makes of IPv4 addresses.
 const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+
+/// The special-purpose ranges of IPv4.
+pub fn special_v4() -> impl Iterator<Item = Prefix> {
+    SPECIAL_V4.iter().map(|(a, bits)| ((*a).into(), *bits))
+}
+
+/// The special-purpose ranges within [`global_v6`].
+pub fn special_v6() -> impl Iterator<Item = Prefix> {
+    SPECIAL_V6.iter().map(|(a, bits)| ((*a).into(), *bits))
+}
+
+/// Global unicast of IPv6; what is outside is denied, but for [`nat64`].
+pub fn global_v6() -> Prefix {
+    (GLOBAL_V6.0.into(), GLOBAL_V6.1)
+}
+
+/// The well-known prefix of translators: an address in it is judged as the IPv4 address it stands for.
+pub fn nat64() -> Prefix {
+    (NAT64.0.into(), NAT64.1)
+}
 
 /// Judges addresses before they are dialled.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +105,8 @@ impl AddressGuard {
 
     /// Whether the live set must be read again before a judgement.
     pub fn is_stale(&self, mono_ms: u64) -> bool {
-        self.refreshed_ms.is_none_or(|at| mono_ms.saturating_sub(at) >= STALE_MS)
+        // A mutation run changes from one moment to the next what is read.
+        cfg!(feature = "mutants") || self.refreshed_ms.is_none_or(|at| mono_ms.saturating_sub(at) >= STALE_MS)
     }
 
     /// Whether `address` may be dialled. Before the live set is known, none may.
@@ -84,7 +120,8 @@ impl AddressGuard {
         }
         let embedded = embedded_v4(address).map(IpAddr::V4);
         let unknown = self.refreshed_ms.is_none();
-        let own = unknown || within(&self.live, address) || embedded.is_some_and(|v4| within(&self.live, v4));
+        let live = |a| within(&self.live, a) && !out("live-networks");
+        let own = unknown || live(address) || embedded.is_some_and(|v4| live(v4) && !out("nat64-live"));
         if own || is_special(address) { Err(Refusal::AddressDenied) } else { Ok(()) }
     }
 
@@ -93,6 +130,9 @@ impl AddressGuard {
     /// # Errors
     /// [`Refusal::AddressDenied`].
     pub fn judge_all(&self, addresses: &[IpAddr]) -> Result<(), Refusal> {
+        if out("every-answer-judged") && addresses.iter().any(|a| self.judge(*a).is_ok()) {
+            return Ok(());
+        }
         addresses.iter().try_for_each(|a| self.judge(*a))
     }
 }
@@ -118,10 +158,24 @@ fn contains_v6((net, len): (Ipv6Addr, u8), address: Ipv6Addr) -> bool {
 
 fn is_special(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(a) => SPECIAL_V4.iter().any(|p| contains_v4(*p, a)),
-        IpAddr::V6(a) if contains_v6(NAT64, a) => embedded_v4(address).is_none_or(|v4| is_special(v4.into())),
-        IpAddr::V6(a) => !contains_v6(GLOBAL_V6, a) || SPECIAL_V6.iter().any(|p| contains_v6(*p, a)),
+        IpAddr::V4(a) => SPECIAL_V4.iter().any(|p| contains_v4(*p, a) && !row_out("special-v4", p.0, p.1)),
+        IpAddr::V6(a) if contains_v6(NAT64, a) => {
+            let embedded = embedded_v4(address);
+            embedded.is_none_or(|v4| is_special(v4.into()) && !out("nat64-embedded"))
+        }
+        IpAddr::V6(a) => {
+            let global = contains_v6(GLOBAL_V6, a) || out("global-unicast");
+            let row = SPECIAL_V6.iter().any(|p| contains_v6(*p, a) && !row_out("special-v6", p.0, p.1));
+            !global || row || isatap_v4(a).is_some_and(|v4| is_special(v4.into()) && !out("isatap"))
+        }
     }
+}
+
+/// The IPv4 address of an ISATAP interface (RFC 5214 section 6.1): a tunnel would end there.
+fn isatap_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [.., group, mark, high, low] = address.segments();
+    let is_isatap = group & !0x200 == 0 && mark == 0x5efe;
+    is_isatap.then(|| Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)))
 }
 
 /// The IPv4 address that a translator would reach. The other forms that carry one (mapped, compatible, 64:ff9b:1::/48,
@@ -172,7 +226,7 @@ mod tests {
             64:ff9b::127.0.0.1 64:ff9b:1::1 64:ff9b:1:808:8:800:: 100::1 100:0:0:1::1 2001::1 2001:2::1 2001:10::1 \
             2001:20::1 2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff 2001:db8::1 2002:c0a8:101::1 2002:808:808::1 \
             2620:4f:8000::1 3fff::1 3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff 4000::1 5f00::1 fc00::1 fdff::1 fe80::1 \
-            fec0::1 ff02::1 1fff::1"
+            fec0::1 ff02::1 1fff::1 2606:4700::5efe:10.0.0.1 2606:4700::200:5efe:192.168.1.1"
             .split_whitespace()
         {
             assert!(denied(text), "{text}");
@@ -184,7 +238,8 @@ mod tests {
         for text in "1.0.0.0 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 \
             169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 192.0.1.0 192.0.3.0 192.167.255.255 192.169.0.0 \
             198.17.255.255 198.20.0.0 203.0.112.255 203.0.114.0 223.255.255.255 8.8.8.8 2000::1 2001:200::1 \
-            2001:4860:4860::8888 2003::1 2606:4700::1111 3ffe::1 3fff:1000::1 64:ff9b::8.8.8.8"
+            2001:4860:4860::8888 2003::1 2606:4700::1111 3ffe::1 3fff:1000::1 64:ff9b::8.8.8.8 2606:4700::5efe:8.8.8.8 \
+            2606:4700::400:5efe:10.0.0.1"
             .split_whitespace()
         {
             assert!(!denied(text), "{text}");

@@ -1,4 +1,5 @@
 //! Host names and sets of domains (RFC 1123 section 2.1, RFC 5890 A-labels).
+use crate::mutant::out;
 use std::fmt;
 
 /// The longest name in text form, without final dot (RFC 1035 section 3.1).
@@ -7,15 +8,20 @@ pub const MAX_NAME: usize = 253;
 /// Lower case, without final dot; `None` unless it is a name of A-labels: letters, digits, hyphens and underscores,
 /// labels of 1 to 63 octets, 253 in all.
 pub fn normal(name: &str) -> Option<String> {
-    let name = name.strip_suffix('.').unwrap_or(name);
+    let given = name;
+    let name = given.strip_suffix('.').unwrap_or(given);
+    let alphabet = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let hyphen = |l: &str| l.starts_with('-') || l.ends_with('-');
     let label = |l: &str| {
-        !l.is_empty()
-            && l.len() <= 63
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        (!l.is_empty() || out("host-empty-label"))
+            && (l.len() <= 63 || out("host-label-length"))
+            && (!hyphen(l) || out("host-hyphens"))
+            && (l.bytes().all(alphabet) || out("host-alphabet"))
     };
-    (name.len() <= MAX_NAME && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
+    let fits = name.len() <= MAX_NAME || out("host-length");
+    let kept = if out("host-final-dot") { given } else { name };
+    let lower = || if out("host-case") { kept.to_owned() } else { kept.to_ascii_lowercase() };
+    (fits && name.split('.').all(label)).then(lower)
 }
 
 /// A name that is none. A list with one is refused whole: to skip an entry of an allow list could empty it, and an

@@ -2,6 +2,7 @@
 //! `/proc/net/ipv6_route`): routes that do not lead where the default route leads, and every gateway. An interface's own
 //! prefix does not tell of networks behind another router, nor of the rest of a delegated prefix.
 use super::addresses::Prefix;
+use crate::mutant::out;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A route that is no more specific than this is a default route: VPNs split theirs into halves, and 2000::/3 is all
@@ -10,28 +11,45 @@ const DEFAULT_BITS: u8 = 7;
 /// `RTF_GATEWAY` (linux/route.h).
 const GATEWAY: u32 = 2;
 
-struct Route<'a> {
-    to: Prefix,
+/// A route of one of the tables; devices are told apart by `D`.
+#[derive(Clone, Debug)]
+pub struct Route<D> {
+    /// Where it leads.
+    pub to: Prefix,
     /// Whose packets alone take it (IPv6); on OpenWrt the delegated prefix.
-    from: Option<Prefix>,
-    gateway: Option<IpAddr>,
-    device: &'a str,
+    pub from: Option<Prefix>,
+    /// The next router.
+    pub gateway: Option<IpAddr>,
+    /// The device.
+    pub device: D,
+    /// Whether packets that take it go anywhere.
+    pub unicast: bool,
+}
+
+/// Whether it leads to the Internet as a whole.
+pub fn is_default<D>(route: &Route<D>) -> bool {
+    route.to.1 <= DEFAULT_BITS
 }
 
 /// The networks of both tables that must not be dialled. Lines that are none are passed over, the heading first.
 pub fn inside(v4: &str, v6: &str) -> Vec<Prefix> {
-    let routes: Vec<Route<'_>> =
+    let routes: Vec<Route<&str>> =
         v4.lines().filter_map(line_v4).chain(v6.lines().filter_map(line_v6)).collect();
-    let is_default = |r: &&Route<'_>| r.to.1 <= DEFAULT_BITS;
-    let outward: Vec<&str> = routes.iter().filter(is_default).map(|r| r.device).collect();
+    inner(&routes)
+}
+
+/// The networks that must not be dialled: those that lead elsewhere than the default route, and every gateway.
+pub fn inner<D: PartialEq>(routes: &[Route<D>]) -> Vec<Prefix> {
+    let outward: Vec<&D> = routes.iter().filter(|r| r.unicast && is_default(r)).map(|r| &r.device).collect();
     let mut found = Vec::new();
-    for route in &routes {
-        let outside = outward.contains(&route.device) && route.gateway.is_some();
-        if route.to.1 > DEFAULT_BITS && !outside {
+    for route in routes {
+        let outside = outward.contains(&&route.device) && route.gateway.is_some();
+        if !is_default(route) && !outside && !out("live-routes") {
             found.push(route.to);
         }
-        found.extend(route.from);
-        found.extend(route.gateway.map(|g| (g, if g.is_ipv4() { 32 } else { 128 })));
+        found.extend(route.from.filter(|_| !out("live-delegated")));
+        let gateway = route.gateway.filter(|_| !out("live-gateways"));
+        found.extend(gateway.map(|g| (g, if g.is_ipv4() { 32 } else { 128 })));
     }
     found.sort_unstable();
     found.dedup();
@@ -49,7 +67,7 @@ pub fn name_servers(text: &str) -> impl Iterator<Item = Prefix> {
 }
 
 /// `Iface Destination Gateway Flags RefCnt Use Metric Mask …`; addresses as the machine's own words of 32 bits.
-fn line_v4(line: &str) -> Option<Route<'_>> {
+fn line_v4(line: &str) -> Option<Route<&str>> {
     let mut words = line.split_whitespace();
     let device = words.next()?;
     let mut hex = words.map(|w| u32::from_str_radix(w, 16));
@@ -63,11 +81,12 @@ fn line_v4(line: &str) -> Option<Route<'_>> {
         from: None,
         gateway: (flags & GATEWAY != 0).then(|| address(gateway).into()),
         device,
+        unicast: true,
     })
 }
 
 /// `destination length source length next-hop metric references uses flags device`, all hexadecimal.
-fn line_v6(line: &str) -> Option<Route<'_>> {
+fn line_v6(line: &str) -> Option<Route<&str>> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [to, to_bits, from, from_bits, hop, _, _, _, flags, device] = words.as_slice() else { return None };
     let prefix = |address: &str, bits: &str| -> Option<Prefix> {
@@ -81,6 +100,7 @@ fn line_v6(line: &str) -> Option<Route<'_>> {
         from: Some(prefix(from, from_bits)?).filter(|f| f.1 > 0),
         gateway: (flags & GATEWAY != 0).then_some(gateway),
         device,
+        unicast: true,
     })
 }
 

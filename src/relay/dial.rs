@@ -1,9 +1,11 @@
 //! From a name to a connection to a checked address of it.
 use super::shared::RelayShared;
+use crate::mutant;
 use crate::policy::refusal::Refusal;
 use crate::session::{Flow, Target};
 use crate::sys::linux::net;
 use crate::sys::linux::reactor::{Io, WRITE};
+use crate::time::Now;
 use async_io::Timer;
 use futures_lite::future;
 use std::io;
@@ -31,15 +33,28 @@ impl From<Refusal> for Failure {
 
 /// Resolves, judges every address, then tries them in order.
 pub(super) async fn dial(shared: &Rc<RelayShared>, flow: &Flow, target: &Target) -> Result<Io, Failure> {
-    if target.literal.is_some() {
+    if target.literal.is_some() && !mutant::out("literal-not-dialled") {
         return Err(Refusal::AddressDenied.into());
     }
     let resolver = shared.resolver.borrow().clone();
     let answer =
         resolver.resolve(&target.host, shared.gate.now()).await.map_err(|_| Refusal::ResolveFailed)?;
-    answer.aliases.iter().try_for_each(|alias| flow.judge_alias(alias))?;
+    if !mutant::out("alias-judged") {
+        answer.aliases.iter().try_for_each(|alias| flow.judge_alias(alias))?;
+    }
     shared.refresh_addresses()?;
-    shared.addresses.borrow().judge_all(&answer.addresses)?;
+    let judged = if mutant::out("untried-judged") {
+        worth_trying(&answer.addresses)
+    } else {
+        answer.addresses.clone()
+    };
+    shared.addresses.borrow().judge_all(&judged)?;
+    let answer = if mutant::out("checked-address-dialled") {
+        let later = Now { mono_us: u64::MAX / 2, ..shared.gate.now() };
+        resolver.resolve(&target.host, later).await.map_err(|_| Refusal::ResolveFailed)?
+    } else {
+        answer
+    };
 
     let deadline = shared.deadline();
     let late = async {

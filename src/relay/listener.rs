@@ -37,7 +37,10 @@ pub async fn serve_tls(
     accept_all(listener.into(), shared, move |io, shared, seat| {
         let (acceptor, task) = (acceptor.clone(), shared.clone());
         let work = async move {
-            if future::or(greeted(&io, &task, &seat), late(&seat, "greeting-deadline")).await.is_ok() {
+            if future::or(greeted(&io, &task, &seat), late(&seat, mutant::out("greeting-deadline")))
+                .await
+                .is_ok()
+            {
                 // What comes next takes kilobytes, and most of a flood does not come this far.
                 Box::pin(secure(io, acceptor, task, seat)).await;
             }
@@ -47,8 +50,8 @@ pub async fn serve_tls(
     .await
 }
 
-async fn late(seat: &Seat, rule: &str) -> io::Result<()> {
-    if mutant::out(rule) {
+async fn late(seat: &Seat, is_out: bool) -> io::Result<()> {
+    if is_out {
         std::future::pending::<()>().await;
     }
     seat.over().await;
@@ -96,7 +99,10 @@ fn is_whole(bytes: &[u8]) -> bool {
 async fn secure(io: Io, acceptor: Rc<Acceptor>, shared: Rc<RelayShared>, seat: Seat) {
     let Ok(stream) = TlsStream::new(io, acceptor.config()) else { return };
     let mut stream = Box::new(stream);
-    if future::or(stream.handshake(&shared.scratch), late(&seat, "handshake-deadline")).await.is_ok() {
+    if future::or(stream.handshake(&shared.scratch), late(&seat, mutant::out("handshake-deadline")))
+        .await
+        .is_ok()
+    {
         tunnel::serve(Buyer::Tls(stream), shared, seat).await;
     }
 }

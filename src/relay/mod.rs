@@ -1,5 +1,6 @@
 //! The relay path: an HTTPS CONNECT proxy that carries nothing it has not judged.
 pub mod admission;
+mod authority;
 mod buyer;
 pub mod connect;
 mod dial;

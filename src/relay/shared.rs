@@ -4,7 +4,7 @@ use super::door::Door;
 use super::pools::Pipes;
 use super::watch::{Deadline, Watch};
 use crate::dns::Resolver;
-use crate::policy::addresses::AddressGuard;
+use crate::policy::addresses::{AddressGuard, Prefix};
 use crate::policy::refusal::Refusal;
 use crate::session::Gate;
 use crate::sys::System;
@@ -71,6 +71,11 @@ impl RelayShared {
     pub fn reconfigure(&self, resolver: Rc<dyn Resolver>, addresses: AddressGuard) {
         *self.resolver.borrow_mut() = resolver;
         *self.addresses.borrow_mut() = addresses;
+    }
+
+    /// Takes the owner's networks as the guard reports them.
+    pub fn networks_changed(&self, networks: Vec<Prefix>) {
+        self.addresses.borrow_mut().refresh(networks, self.gate.now().mono_ms());
     }
 
     /// Reads the owner's networks anew if what is known is old.

@@ -1,5 +1,6 @@
 //! The ClientHello of a carried connection: read from raw records in any fragmentation (RFC 8446 sections 4.1.2 and
 //! 5.1, RFC 5246 section 7.4.1.2), then judged. Nothing may reach the target before the verdict.
+use crate::mutant::out;
 use crate::policy::hosts::{DomainSet, normal};
 use crate::policy::refusal::Refusal;
 use crate::session::HelloRules;
@@ -17,7 +18,9 @@ const MAX_FRAGMENT: usize = 1 << 14;
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 const SUPPORTED_VERSIONS: u16 = 43;
-const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
+/// RFC 9849 has 0xfe0d; its drafts before number 13 took those below it, and the first one 0xffce.
+const ENCRYPTED_CLIENT_HELLO: std::ops::RangeInclusive<u16> = 0xfe08..=0xfe0d;
+const ENCRYPTED_SERVER_NAME: u16 = 0xffce;
 const TLS12: u16 = 0x0303;
 const TLS13: u16 = 0x0304;
 
@@ -103,7 +106,7 @@ impl HelloReader {
                     Err(refusal) => return Progress::Refused(refusal),
                 }
             }
-            let in_limit = self.raw.get(self.read..self.raw.len().min(MAX_HELLO)).unwrap_or_default();
+            let in_limit = self.raw.get(self.read..self.raw.len().min(limit())).unwrap_or_default();
             let take = in_limit.len().min(self.record_left);
             if take == 0 {
                 return self.unless_too_long();
@@ -120,7 +123,7 @@ impl HelloReader {
     }
 
     fn unless_too_long(&self) -> Progress {
-        if self.raw.len() >= MAX_HELLO {
+        if self.raw.len() >= MAX_HELLO && !out("hello-limit") {
             Progress::Refused(Refusal::HelloTimeout)
         } else {
             Progress::NeedMore
@@ -130,29 +133,36 @@ impl HelloReader {
     /// Reads a record header; false if it is not there yet. What is there must fit already, so that a client that
     /// speaks something else is told at its first byte.
     fn next_record(&mut self) -> Result<bool, Refusal> {
-        let header = self.raw.get(self.read..self.raw.len().min(MAX_HELLO)).unwrap_or_default();
+        let header = self.raw.get(self.read..self.raw.len().min(limit())).unwrap_or_default();
         let fits = |at: usize, ok: fn(u8) -> bool| header.get(at).is_none_or(|b| ok(*b));
-        if !fits(0, |b| b == HANDSHAKE) || !fits(1, |b| b == 3) || !fits(2, |b| b <= 4) {
+        let handshake = fits(0, |b| b == HANDSHAKE) || out("record-type");
+        let major = fits(1, |b| b == 3) || out("record-major");
+        let minor = fits(2, |b| b <= 4) || out("record-minor");
+        if !handshake || !major || !minor {
             return Err(Refusal::NotTls);
         }
         let Some([_, _, _, high, low]) = header.first_chunk::<RECORD_HEADER>() else { return Ok(false) };
         let length = usize::from(u16::from_be_bytes([*high, *low]));
-        if length == 0 || length > MAX_FRAGMENT {
+        if (length == 0 && !out("record-empty")) || (length > MAX_FRAGMENT && !out("record-length")) {
             return Err(Refusal::NotTls);
         }
         self.record_left = length;
         self.read += RECORD_HEADER;
-        Ok(true)
+        if out("record-type") && header.first() != Some(&HANDSHAKE) {
+            self.read += std::mem::take(&mut self.record_left);
+            return self.next_record();
+        }
+        if length == 0 { self.next_record() } else { Ok(true) }
     }
 
     /// The length of the message once all of it has come.
     fn message_end(&self) -> Result<Option<usize>, Refusal> {
-        if self.message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
+        if self.message.first().is_some_and(|kind| *kind != CLIENT_HELLO) && !out("message-type") {
             return Err(Refusal::NotTls);
         }
         let Some([_, a, b, c]) = self.message.first_chunk::<HANDSHAKE_HEADER>() else { return Ok(None) };
         let end = HANDSHAKE_HEADER + u32::from_be_bytes([0, *a, *b, *c]) as usize;
-        if end > MAX_HELLO - RECORD_HEADER {
+        if end > MAX_HELLO - RECORD_HEADER && !out("message-length") {
             return Err(Refusal::HelloTimeout);
         }
         Ok((self.message.len() >= end).then_some(end))
@@ -161,11 +171,17 @@ impl HelloReader {
     /// A hello ends its record: nothing may follow it there (RFC 8446 section 5.1: the keys change).
     fn complete(&mut self, end: usize) -> Progress {
         let body = self.message.get(HANDSHAKE_HEADER..end).unwrap_or_default();
-        let hello = if self.message.len() == end && self.record_left == 0 { parse(body) } else { None };
+        let alone = self.message.len() == end && self.record_left == 0;
+        let hello = if alone || out("hello-ends-record") { parse(body) } else { None };
         self.message = Vec::new();
         self.hello = hello;
         if self.hello.is_some() { Progress::Complete } else { Progress::Refused(Refusal::NotTls) }
     }
+}
+
+/// Raw bytes that are read of a hello.
+fn limit() -> usize {
+    if out("hello-limit") { usize::MAX } else { MAX_HELLO }
 }
 
 /// The verdict on a hello, checks in the contract's order.
@@ -174,18 +190,26 @@ impl HelloReader {
 /// `sni-missing`, `sni-mismatch`, `alpn-denied`, `ech-denied` or `tls-version`.
 pub fn judge(hello: &Hello, rules: &HelloRules, ech_public_names: &DomainSet) -> Result<(), Refusal> {
     match &hello.sni {
+        Sni::Missing if out("sni-present") => {}
         Sni::Missing => return Err(Refusal::SniMissing),
-        Sni::Name(name) if *name == rules.host => {}
+        Sni::Name(name) if *name == rules.host || out("sni-equals-host") => {}
+        Sni::Invalid if out("sni-valid") => {}
         Sni::Name(_) | Sni::Invalid => return Err(Refusal::SniMismatch),
     }
     let listed = |name: &String| rules.alpn.contains(name);
-    if hello.alpn.as_ref().is_some_and(|offered| offered.is_empty() || !offered.iter().all(listed)) {
+    let alpn_fits = |offered: &Vec<String>| {
+        (!offered.is_empty() || out("alpn-not-empty"))
+            && (offered.iter().all(listed) || (out("alpn-all-listed") && offered.iter().any(listed)))
+            || out("alpn-listed")
+    };
+    if !hello.alpn.as_ref().is_none_or(alpn_fits) {
         return Err(Refusal::AlpnDenied);
     }
-    if hello.ech && (rules.ech_deny || ech_public_names.covers(&rules.host)) {
+    let public = ech_public_names.covers(&rules.host) && !out("ech-public-name");
+    if hello.ech && ((rules.ech_deny && !out("ech-deny")) || public) {
         return Err(Refusal::EchDenied);
     }
-    if hello.modern { Ok(()) } else { Err(Refusal::TlsVersion) }
+    if hello.modern || out("tls-version") { Ok(()) } else { Err(Refusal::TlsVersion) }
 }
 
 /// The known public names of ECH, from the data file.
@@ -205,11 +229,12 @@ fn parse(body: &[u8]) -> Option<Hello> {
     let mut r = Reader(body);
     let legacy_version = r.u16()?;
     r.take(32)?;
-    if r.vec8()?.len() > 32 {
+    if r.vec8()?.len() > 32 && !out("hello-session-id") {
         return None;
     }
     let suites = r.vec16()?;
-    if suites.is_empty() || suites.len() % 2 != 0 || r.vec8()?.is_empty() {
+    let fit = !suites.is_empty() && suites.len() % 2 == 0;
+    if (!fit && !out("hello-suites")) || (r.vec8()?.is_empty() && !out("hello-compression")) {
         return None;
     }
     let mut hello = Hello { sni: Sni::Missing, alpn: None, modern: legacy_version >= TLS12, ech: false };
@@ -223,17 +248,23 @@ fn parse(body: &[u8]) -> Option<Hello> {
         let repeated = seen.contains(&kind);
         seen.push(kind);
         match kind {
-            SERVER_NAME if repeated => hello.sni = Sni::Invalid,
+            SERVER_NAME if repeated && !out("sni-once") => hello.sni = Sni::Invalid,
             SERVER_NAME => hello.sni = server_name(data),
             // Readers differ in which of two they take (RFC 8446 section 4.2 forbids a second).
-            _ if repeated => return None,
+            _ if repeated && !out("extension-once") => return None,
             ALPN => hello.alpn = Some(protocols(data).unwrap_or_default()),
             SUPPORTED_VERSIONS => hello.modern = offers_modern(data).unwrap_or(false),
-            ENCRYPTED_CLIENT_HELLO => hello.ech = true,
+            kind if is_ech(kind) => hello.ech = true,
             _ => {}
         }
     }
-    r.0.is_empty().then_some(hello)
+    (r.0.is_empty() || out("hello-trailing")).then_some(hello)
+}
+
+fn is_ech(kind: u16) -> bool {
+    let draft =
+        (ENCRYPTED_CLIENT_HELLO.contains(&kind) || kind == ENCRYPTED_SERVER_NAME) && !out("ech-drafts");
+    kind == *ENCRYPTED_CLIENT_HELLO.end() || draft
 }
 
 /// RFC 6066 section 3.
@@ -242,15 +273,16 @@ fn server_name(data: &[u8]) -> Sni {
     if data.is_empty() || data == [0, 0] || data == [0, 3, 0, 0, 0] {
         return Sni::Missing;
     }
-    let name = r.vec16().filter(|_| r.0.is_empty()).and_then(|list| {
+    let name = r.vec16().filter(|_| r.0.is_empty() || out("sni-trailing")).and_then(|list| {
         let mut list = Reader(list);
         let kind = list.take(1)?;
         let name = list.vec16()?;
-        (kind == [0] && list.0.is_empty()).then_some(name)
+        let host_name = kind == [0] || out("sni-type");
+        (host_name && (list.0.is_empty() || out("sni-one-name"))).then_some(name)
     });
     let text = name.and_then(|n| std::str::from_utf8(n).ok()).and_then(normal);
     match text {
-        Some(text) if text.parse::<std::net::Ipv4Addr>().is_err() => Sni::Name(text),
+        Some(text) if text.parse::<std::net::Ipv4Addr>().is_err() || out("sni-no-address") => Sni::Name(text),
         _ => Sni::Invalid,
     }
 }
@@ -261,18 +293,19 @@ fn protocols(data: &[u8]) -> Option<Vec<String>> {
     let mut list = Reader(outer.vec16()?);
     let mut names = Vec::new();
     while !list.0.is_empty() {
-        let name = list.vec8().filter(|n| !n.is_empty())?;
+        let name = list.vec8().filter(|n| !n.is_empty() || out("alpn-no-empty-name"))?;
         names.push(std::str::from_utf8(name).unwrap_or_default().to_owned());
     }
-    outer.0.is_empty().then_some(names)
+    (outer.0.is_empty() || out("alpn-trailing")).then_some(names)
 }
 
 /// RFC 8446 section 4.2.1.
 fn offers_modern(data: &[u8]) -> Option<bool> {
     let mut r = Reader(data);
     let (versions, odd) = r.vec8()?.as_chunks::<2>();
+    let strict = !out("versions-form");
     let modern = |v: &[u8; 2]| [TLS12, TLS13].contains(&u16::from_be_bytes(*v));
-    (odd.is_empty() && r.0.is_empty()).then(|| versions.iter().any(modern))
+    ((odd.is_empty() && r.0.is_empty()) || !strict).then(|| versions.iter().any(modern))
 }
 
 /// A cursor over bytes; every method is `None` past the end.
@@ -280,6 +313,7 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let n = if out("hello-lengths") { n.min(self.0.len()) } else { n };
         let (head, rest) = self.0.split_at_checked(n)?;
         self.0 = rest;
         Some(head)

@@ -12,7 +12,7 @@ mod privacy;
 mod property;
 mod quotas;
 mod rules;
-mod schema;
+pub(super) mod schema;
 mod services;
 mod settling;
 mod words;

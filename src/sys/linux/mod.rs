@@ -1,12 +1,15 @@
 //! Linux: the only place with `unsafe`.
 #![allow(unsafe_code, reason = "system calls that no safe crate offers; each block has its SAFETY comment")]
+pub mod guard_privileges;
 pub mod local_time;
 pub mod machine;
 pub mod net;
+pub mod netlink;
 pub mod pipe;
 pub mod reactor;
 pub mod routes;
 pub mod sandbox;
+pub mod seqpacket;
 pub mod signals;
 
 use super::System;

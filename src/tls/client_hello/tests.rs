@@ -109,8 +109,16 @@ fn every_offered_protocol_must_be_listed() {
 }
 
 #[test]
+fn drafts_of_ech_and_its_forerunner_count_as_ech() {
+    for kind in [0xfe08, 0xfe0c, 0xfe0d, 0xffce] {
+        assert!(hello(&[sni(b"origin.test"), extension(kind, &[0; 40])].concat()).ech, "{kind:x}");
+    }
+    assert!(!hello(&[sni(b"origin.test"), extension(0xfe07, &[])].concat()).ech);
+}
+
+#[test]
 fn ech_is_judged_by_rule_and_public_name() {
-    let ech = extension(ENCRYPTED_CLIENT_HELLO, &[0; 40]);
+    let ech = extension(*ENCRYPTED_CLIENT_HELLO.end(), &[0; 40]);
     let with = |name: &str| hello(&[sni(name.as_bytes()), ech.clone()].concat());
     let at = |host: &str, ech_deny| HelloRules { host: host.into(), ..rules(&[], ech_deny) };
     let names = ech_public_names();
@@ -135,7 +143,7 @@ fn a_version_from_1_2_up_must_be_offered() {
 
 #[test]
 fn the_first_reason_is_given() {
-    let ech = extension(ENCRYPTED_CLIENT_HELLO, &[]);
+    let ech = extension(*ENCRYPTED_CLIENT_HELLO.end(), &[]);
     let deny = rules(&["h2"], true);
     let all = [alpn(&["h3"]), ech.clone(), versions(&[0x0301])].concat();
     let judged = |e: &[u8]| judge(&hello(e), &deny, ech_public_names());

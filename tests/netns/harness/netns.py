@@ -119,7 +119,7 @@ class Namespace:
 def remove_leftovers():
     """Removes the namespaces of a run that was killed: their names have the number of a process that is gone."""
     for line in sh("ip", "netns", "list").splitlines():
-        found = re.fullmatch(r"em(\d+)x\d+-[inlb]", line.split()[0])
+        found = re.fullmatch(r"em(\d+)x\d+-[inlbv]", line.split()[0])
         if found and not os.path.exists(f"/proc/{found[1]}"):
             subprocess.run(["ip", "netns", "del", found[0]], check=False)
 

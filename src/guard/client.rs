@@ -1,0 +1,120 @@
+//! The guard as `run` finds it: a connection that is made anew whenever it ends.
+use super::protocol::{MAX_MESSAGE, Report, Request};
+use super::view::SILENCE_MS;
+use crate::sys::linux::seqpacket::Seqpacket;
+use futures_lite::future;
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The guard's socket in the run directory.
+pub const SOCKET: &str = "guard.sock";
+/// Pause before another try.
+const RETRY: Duration = Duration::from_millis(250);
+/// Root: only who may change the firewall may say how it is.
+const ROOT: u32 = 0;
+
+/// Whom the reports are for.
+pub trait Listener {
+    /// A report.
+    fn hear(&self, report: Report);
+    /// No guard is there any more; why, if it is not just gone.
+    fn lose(&self, why: Option<&Lost>);
+}
+
+/// Why a connection was given up.
+#[derive(Debug)]
+pub enum Lost {
+    /// Whoever listens there is not root.
+    Impostor(u32),
+    /// It says what no guard of this version says.
+    Malformed,
+    /// It says nothing.
+    Silent,
+    /// It is gone.
+    Gone(io::Error),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lost::Impostor(uid) => write!(
+                f,
+                "Whoever listens on the guard's socket is user {uid} and not root, and is not believed."
+            ),
+            Lost::Malformed => f.write_str(
+                "The guard sends what this version does not know; run both processes from one binary.",
+            ),
+            Lost::Silent => f.write_str("The guard says nothing."),
+            Lost::Gone(e) => write!(f, "The guard is gone: {e}."),
+        }
+    }
+}
+
+/// The connection to the guard.
+#[derive(Debug)]
+pub struct Link {
+    path: PathBuf,
+    connection: RefCell<Option<Rc<Seqpacket>>>,
+}
+
+impl Link {
+    /// To the guard of a run directory.
+    pub fn new(run_dir: &Path) -> Link {
+        Link { path: run_dir.join(SOCKET), connection: RefCell::default() }
+    }
+
+    /// Tells the guard that the configuration's file has changed.
+    pub fn config_changed(&self) {
+        let connection = self.connection.borrow().clone();
+        if let Some(Err(e)) = connection.map(|c| c.send(&Request::ConfigChanged.encode())) {
+            crate::warn!("the guard cannot be told of the new configuration: {e}");
+        }
+    }
+
+    /// Listens to the guard, for ever.
+    pub async fn attend(&self, listener: &dyn Listener) {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        loop {
+            let ended = match Seqpacket::connect(&self.path).map(Rc::new) {
+                Ok(connection) => {
+                    *self.connection.borrow_mut() = Some(connection.clone());
+                    Some(hear(&connection, listener, &mut buffer).await)
+                }
+                Err(_) => None,
+            };
+            *self.connection.borrow_mut() = None;
+            if let Some(why) = &ended {
+                listener.lose(Some(why));
+            }
+            async_io::Timer::after(RETRY).await;
+        }
+    }
+}
+
+async fn hear(connection: &Seqpacket, listener: &dyn Listener, buffer: &mut [u8]) -> Lost {
+    match connection.peer() {
+        Ok(ROOT) => {}
+        Ok(uid) => return Lost::Impostor(uid),
+        Err(e) => return Lost::Gone(e),
+    }
+    loop {
+        let silence = async {
+            async_io::Timer::after(Duration::from_millis(SILENCE_MS)).await;
+            None
+        };
+        let length = match future::or(async { Some(connection.receive(buffer).await) }, silence).await {
+            None => return Lost::Silent,
+            Some(Ok(0)) => return Lost::Gone(io::ErrorKind::UnexpectedEof.into()),
+            Some(Ok(length)) => length,
+            Some(Err(e)) => return Lost::Gone(e),
+        };
+        match Report::decode(buffer.get(..length).unwrap_or_default()) {
+            Ok(report) => listener.hear(report),
+            Err(_) => return Lost::Malformed,
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The guard: the process with `CAP_NET_ADMIN` that keeps the service user's traffic within policy, whatever `run` does.
+//!
+//! `run` parses what comes from the network and may be broken by it. The guard reads nothing from the network: it takes the owner's
+//! configuration and the kernel's reports of addresses and routes, renders a firewall table from them, puts it in force
+//! in one transaction, reads it back, and tells `run` whether it stands.
+
+pub mod client;
+pub mod messages;
+pub mod netlink;
+pub mod network;
+pub mod protocol;
+pub mod view;
+
+pub mod ranges;
+pub mod rules;
+pub mod ruleset;
+pub mod scope;
+pub mod serve;
+
+pub mod table;

@@ -1,0 +1,427 @@
+//! `echomesh guard`: start, give up privileges, keep the table in force, report.
+use super::client::SOCKET;
+use super::network::{MAX_NETWORKS, Network};
+use super::protocol::{KEEP_ALIVE_MS, MAX_MESSAGE, Report, Request, State};
+use super::ruleset::{COUNTERS, Rendered, render};
+use super::scope::Scope;
+use crate::api::run_dir::RunDir;
+use crate::clock::Clock;
+use crate::config::Store;
+use crate::sys::linux::guard_privileges::keep_net_admin;
+use crate::sys::linux::netlink::{Netlink, Routes, Tables};
+use crate::sys::linux::sandbox::{Layers, Profile, User, filter_calls};
+use crate::sys::linux::seqpacket::Seqpacket;
+use crate::sys::linux::signals::{Signal, Signals};
+use async_io::Async;
+use futures_lite::future;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// Connections of `run` at a time: one, and its successor while the old one ends.
+const MAX_CLIENTS: usize = 4;
+/// Pause between two transactions at least, milliseconds: whoever changes the table in a loop shall not occupy the router.
+const MIN_PAUSE_MS: u64 = 100;
+/// How long reports of links and routes are gathered, milliseconds: a redialled line comes in a dozen of them.
+const GATHER_MS: u64 = 20;
+/// How often the table is read back although nobody reported a change, and the name servers' files are read.
+const REVIEW_MS: u64 = 5_000;
+
+/// The text of the table as it would be put in force now.
+///
+/// # Errors
+/// A sentence: the configuration, or the kernel's.
+pub fn print(store: &Store, uid: u32) -> Result<String, String> {
+    let scope = scope(store)?;
+    let network =
+        Routes::open().and_then(|mut r| r.read()).map_err(|e| format!("routes cannot be read: {e}"))?;
+    Ok(render(uid, &scope, &network).text)
+}
+
+/// Runs the guard until a signal ends it. The table stays, so that nothing is let out that should not.
+///
+/// # Errors
+/// A sentence that says what is missing.
+pub fn run(store: Store, run_dir: Option<&Path>, user: User) -> Result<(), String> {
+    let dir = RunDir::candidates(run_dir).into_iter().next().ok_or("there is no run directory")?;
+    prepare(dir.path(), &user).map_err(|e| format!("{}: {e}", dir.path().display()))?;
+    keep_net_admin(user.uid, user.gid).map_err(|e| format!("privileges cannot be given up: {e}"))?;
+    let signals = Signals::take().map_err(|e| e.to_string())?;
+    let mut guard = Guard::start(store, user.uid, &dir.path().join(SOCKET))?;
+    let mut layers = Layers::default();
+    filter_calls(Profile::Guard, &mut layers);
+    for (layer, why) in layers.missing {
+        crate::warn!("the guard runs without {}: {why}", layer.name());
+    }
+    async_io::block_on(guard.serve(&signals));
+    Ok(())
+}
+
+/// Makes the run directory, if it is not there: the service user's alone, as `run` makes it.
+fn prepare(dir: &Path, user: &User) -> io::Result<()> {
+    if dir.exists() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    std::os::unix::fs::lchown(dir, Some(user.uid), Some(user.gid))
+}
+
+fn scope(store: &Store) -> Result<Scope, String> {
+    store.load().map(|config| Scope::of(&config)).map_err(|e| e.to_string())
+}
+
+struct Guard {
+    store: Store,
+    uid: u32,
+    clock: Clock,
+    scope: Scope,
+    literals_differ: bool,
+    network: Network,
+    rendered: Rendered,
+    tables: Tables,
+    routes: Routes,
+    table_events: Events,
+    route_events: Events,
+    listener: Seqpacket,
+    clients: Vec<Seqpacket>,
+    in_force: bool,
+    /// Refused packets since the start, and of the table that stands.
+    refused: [u64; COUNTERS.len()],
+    seen: [u64; COUNTERS.len()],
+    asserted_ms: u64,
+    /// When each of these is due.
+    assert_due: Option<u64>,
+    network_due: Option<u64>,
+    config_due: Option<u64>,
+    review_due: u64,
+    report_due: u64,
+}
+
+/// A socket of reports, and the same one to wait for.
+struct Events {
+    socket: Netlink,
+    wait: Async<OwnedFd>,
+}
+
+impl Events {
+    fn new(socket: Netlink) -> io::Result<Events> {
+        let wait = Async::new(socket.as_fd().try_clone_to_owned()?)?;
+        Ok(Events { socket, wait })
+    }
+}
+
+enum Event {
+    Signal(Signal),
+    Tables,
+    Routes,
+    Client(io::Result<Seqpacket>),
+    Heard(usize, io::Result<Request>),
+    Time,
+}
+
+impl Guard {
+    fn start(store: Store, uid: u32, socket: &Path) -> Result<Guard, String> {
+        let named = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
+        let scope = scope(&store)?;
+        let missing = "the kernel has no nf_tables (OpenWrt: kmod-nft-core), or this is not root's network";
+        let tables = Tables::open().map_err(named(missing))?;
+        let table_events = Tables::monitor().and_then(Events::new).map_err(named(missing))?;
+        let mut routes = Routes::open().map_err(named("routes"))?;
+        let route_events = Routes::monitor().and_then(Events::new).map_err(named("routes"))?;
+        let network = routes.read().map_err(named("routes"))?;
+        let listener = Seqpacket::listen(socket).map_err(|e| format!("{}: {e}", socket.display()))?;
+        let rendered = render(uid, &scope, &network);
+        let mut guard = Guard {
+            store,
+            uid,
+            clock: Clock::new(),
+            scope,
+            literals_differ: false,
+            network,
+            rendered,
+            tables,
+            routes,
+            table_events,
+            route_events,
+            listener,
+            clients: Vec::new(),
+            in_force: false,
+            refused: [0; COUNTERS.len()],
+            seen: [0; COUNTERS.len()],
+            asserted_ms: 0,
+            assert_due: None,
+            network_due: None,
+            config_due: None,
+            review_due: 0,
+            report_due: 0,
+        };
+        guard.tables.replace(&guard.rendered.table).map_err(named("the table cannot be put in force"))?;
+        guard.verify();
+        crate::info!(
+            "guard ready: user {uid}, WAN {:?}, table in force: {}",
+            guard.network.wan,
+            guard.in_force
+        );
+        Ok(guard)
+    }
+
+    async fn serve(&mut self, signals: &Signals) {
+        loop {
+            match self.next(signals).await {
+                Event::Signal(Signal::Stop) => break,
+                Event::Signal(Signal::Reload) => self.reload(true),
+                Event::Tables => {
+                    if self.table_events.socket.drain() {
+                        self.check();
+                    }
+                }
+                Event::Routes => {
+                    if self.route_events.socket.drain() {
+                        let due = self.now().saturating_add(GATHER_MS);
+                        self.network_due.get_or_insert(due);
+                    }
+                }
+                Event::Client(Ok(client)) => self.admit(client),
+                Event::Client(Err(e)) => crate::warn!("a connection could not be accepted: {e}"),
+                Event::Heard(_, Ok(Request::ConfigChanged)) => {
+                    let due = self.now().saturating_add(GATHER_MS);
+                    self.config_due.get_or_insert(due);
+                }
+                Event::Heard(client, Err(_)) => _ = self.clients.remove(client),
+                Event::Time => {}
+            }
+            self.do_what_is_due();
+        }
+        crate::info!("guard stopped; its table stays");
+    }
+
+    async fn next(&self, signals: &Signals) -> Event {
+        let dues = [
+            self.assert_due,
+            self.network_due,
+            self.config_due,
+            Some(self.review_due),
+            Some(self.report_due),
+        ];
+        let next = dues.into_iter().flatten().min().unwrap_or(0).saturating_sub(self.now());
+        let time = async {
+            async_io::Timer::after(Duration::from_millis(next)).await;
+            Event::Time
+        };
+        // If signals cannot be read, the guard ends: it could not be ended otherwise.
+        let signal = async { Event::Signal(signals.next().await.unwrap_or(Signal::Stop)) };
+        let tables = async {
+            let _ = self.table_events.wait.readable().await;
+            Event::Tables
+        };
+        let routes = async {
+            let _ = self.route_events.wait.readable().await;
+            Event::Routes
+        };
+        let client = async { Event::Client(self.listener.accept().await) };
+        let kernel = future::or(tables, routes);
+        future::or(signal, future::or(kernel, future::or(client, future::or(self.heard(), time)))).await
+    }
+
+    /// The next request of any client.
+    async fn heard(&self) -> Event {
+        let mut waiting: Vec<_> = self.clients.iter().map(|c| Box::pin(request(c))).collect();
+        std::future::poll_fn(move |cx| {
+            for (at, client) in waiting.iter_mut().enumerate() {
+                if let std::task::Poll::Ready(said) = client.as_mut().poll(cx) {
+                    return std::task::Poll::Ready(Event::Heard(at, said));
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = self.now();
+        let is_due = |due: &mut Option<u64>| due.take_if(|d| *d <= now).is_some();
+        if is_due(&mut self.config_due) {
+            self.reload(false);
+        }
+        if is_due(&mut self.network_due) {
+            self.look_around();
+        }
+        if is_due(&mut self.assert_due) {
+            self.assert();
+        }
+        if self.review_due <= now {
+            self.review_due = now.saturating_add(REVIEW_MS);
+            self.look_around();
+            self.check();
+        }
+        if self.report_due <= now {
+            self.count();
+            self.report();
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.now().mono_ms()
+    }
+
+    /// Reads the configuration again: all of it for root, ports alone for `run`.
+    fn reload(&mut self, by_root: bool) {
+        let found = match scope(&self.store) {
+            Ok(found) => found,
+            Err(e) => return crate::error!("the guard's policy stays as it was: {e}"),
+        };
+        let (ports_only, differs) = self.scope.with_ports_of(&found);
+        self.literals_differ = differs && !by_root;
+        self.scope = if by_root { found } else { ports_only };
+        self.render_again();
+        self.report();
+    }
+
+    /// Reads links, addresses and routes again, and tells `run` if they have changed.
+    fn look_around(&mut self) {
+        match self.routes.read() {
+            Ok(network) if network == self.network => {}
+            Ok(network) => {
+                self.network = network;
+                self.render_again();
+                // The kernel first: what `run` learns late is refused anyway.
+                self.tell(&Report::Networks(self.network.inside.clone()));
+                self.report();
+            }
+            Err(e) => {
+                crate::error!("routes cannot be read: {e}");
+                self.in_force = false;
+                self.report();
+            }
+        }
+    }
+
+    fn render_again(&mut self) {
+        let rendered = render(self.uid, &self.scope, &self.network);
+        if rendered != self.rendered {
+            self.rendered = rendered;
+            self.assert();
+        }
+    }
+
+    /// Compares the kernel's table with ours; if it is another one, says so and puts ours in its place.
+    fn check(&mut self) {
+        self.verify();
+        if !self.in_force {
+            crate::warn!("the firewall table was changed by another program; it is put in force again");
+            self.report();
+            self.assert();
+        }
+    }
+
+    /// Reads the table back.
+    fn verify(&mut self) {
+        let found = self.tables.read();
+        if let Ok(found) = &found {
+            self.note(found.counts().iter());
+        }
+        self.in_force = self.network.inside.len() <= MAX_NETWORKS
+            && found.is_ok_and(|f| f.table() == Some(&self.rendered.table));
+    }
+
+    /// Puts the table in force, unless that was done just now: then a little later.
+    fn assert(&mut self) {
+        let now = self.now();
+        let earliest = self.asserted_ms.saturating_add(MIN_PAUSE_MS);
+        if now < earliest && self.asserted_ms > 0 {
+            self.in_force = false;
+            self.assert_due = Some(earliest);
+            return self.report();
+        }
+        self.asserted_ms = now;
+        self.count();
+        match self.tables.replace(&self.rendered.table) {
+            Ok(()) => {
+                self.seen = [0; COUNTERS.len()];
+                // Our own change is reported as well; one behind it would be reported once more.
+                self.table_events.socket.drain();
+                self.verify();
+                if !self.in_force {
+                    crate::error!("the kernel's table is not the one that was rendered");
+                    self.assert_due = Some(now.saturating_add(MIN_PAUSE_MS * 10));
+                }
+            }
+            Err(e) => {
+                crate::error!("the table cannot be put in force: {e}");
+                self.in_force = false;
+                self.assert_due = Some(now.saturating_add(MIN_PAUSE_MS * 10));
+            }
+        }
+        self.report();
+    }
+
+    /// Reads the counters.
+    fn count(&mut self) {
+        if let Ok(found) = self.tables.counters() {
+            self.note(found.counts().iter());
+        }
+    }
+
+    fn note<'a>(&mut self, counts: impl Iterator<Item = (&'a String, &'a u64)>) {
+        for (name, packets) in counts {
+            let Some(at) = COUNTERS.iter().position(|c| c == name) else { continue };
+            let (Some(total), Some(seen)) = (self.refused.get_mut(at), self.seen.get_mut(at)) else {
+                continue;
+            };
+            // One that has fallen was made anew or reset by somebody.
+            let before = if *packets < *seen { 0 } else { *seen };
+            *total = total.saturating_add(packets - before);
+            *seen = *packets;
+        }
+    }
+
+    /// Takes a connection of the service user; nobody else has anything to say or to hear.
+    fn admit(&mut self, client: Seqpacket) {
+        match client.peer() {
+            Ok(uid) if uid == self.uid || uid == 0 => {}
+            Ok(uid) => return crate::warn!("user {uid} connected to the guard and was sent away"),
+            Err(e) => return crate::warn!("who connected to the guard is not known: {e}"),
+        }
+        if self.clients.len() >= MAX_CLIENTS {
+            self.clients.remove(0);
+        }
+        let networks = Report::Networks(self.network.inside.clone()).encode();
+        let sent = client.send(&networks).and_then(|()| client.send(&self.state().encode()));
+        if sent.is_ok() {
+            self.clients.push(client);
+        }
+    }
+
+    fn state(&self) -> Report {
+        Report::State(State {
+            in_force: self.in_force,
+            literals_differ: self.literals_differ,
+            uid: self.uid,
+            refused: self.refused,
+        })
+    }
+
+    fn report(&mut self) {
+        self.report_due = self.now().saturating_add(KEEP_ALIVE_MS);
+        let state = self.state();
+        self.tell(&state);
+    }
+
+    /// Sends to all. Who does not read loses the connection, and carries nothing then.
+    fn tell(&mut self, report: &Report) {
+        let message = report.encode();
+        if message.len() <= MAX_MESSAGE {
+            self.clients.retain(|c| c.send(&message).is_ok());
+        }
+    }
+}
+
+/// A client's next request; an error ends its connection.
+async fn request(client: &Seqpacket) -> io::Result<Request> {
+    // One byte more than any request: a longer one is no request.
+    let mut buffer = [0; 3];
+    let length = client.receive(&mut buffer).await?;
+    Request::decode(buffer.get(..length).unwrap_or_default()).map_err(|_| io::ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,231 @@
+//! What `run` makes of the guard's reports: whether anything may be carried, and whether the node has sent what it should
+//! not have. Everything is down until a report says otherwise.
+use super::protocol::{Report, State};
+use super::ruleset::{COUNTERS, OUTSIDE, reason};
+use crate::config::GuardMode;
+use crate::policy::addresses::Prefix;
+
+/// Age in milliseconds at which the last report says nothing any more: a guard that hangs does not watch the table.
+pub const SILENCE_MS: u64 = 5_000;
+/// How long after a change of the network refused packets may be late ones of what was allowed before, milliseconds: TCP sends a
+/// SYN again after 1, 3, 7 and 15 s.
+pub const SETTLING_MS: u64 = 30_000;
+
+/// How the guard is, for the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Its table holds this process.
+    InForce,
+    /// It is required and not there, or there and its table does not stand.
+    Down,
+    /// There is none, and none is required.
+    Absent,
+}
+
+impl Status {
+    /// The word in `/status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::InForce => "in-force",
+            Status::Down => "down",
+            Status::Absent => "absent",
+        }
+    }
+}
+
+/// What a report means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Packets were refused that only a broken node sends; the sentence names them.
+    Outside(String),
+    /// Packets were refused for a reason that passes by itself.
+    Refused(String),
+}
+
+/// The guard as `run` sees it.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    uid: u32,
+    heard_ms: Option<u64>,
+    state: Option<State>,
+    networks: Option<Vec<Prefix>>,
+    changed_ms: Option<u64>,
+    baseline: Option<[u64; COUNTERS.len()]>,
+}
+
+impl View {
+    /// Of a process that runs as this user.
+    pub fn new(uid: u32) -> View {
+        View { uid, ..View::default() }
+    }
+
+    /// A report has come.
+    pub fn hear(&mut self, report: Report, now_ms: u64) -> Option<Finding> {
+        self.heard_ms = Some(now_ms);
+        match report {
+            Report::Networks(list) => {
+                // The first list is no change: nothing of this node was under way before it.
+                if self.networks.replace(list).is_some() {
+                    self.changed_ms = Some(now_ms);
+                }
+                None
+            }
+            Report::State(state) => {
+                self.state = Some(state);
+                // The first one says what others did before this process began.
+                let before = self.baseline.replace(state.refused)?;
+                self.judge(&before, &state, now_ms)
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub fn lose(&mut self) {
+        *self = View { uid: self.uid, ..View::default() };
+    }
+
+    /// How the guard is.
+    pub fn status(&self, mode: GuardMode, now_ms: u64) -> Status {
+        let fresh = self.heard_ms.is_some_and(|at| now_ms.saturating_sub(at) < SILENCE_MS);
+        match (self.heard_ms, mode) {
+            (None, GuardMode::Optional) => Status::Absent,
+            _ if fresh && self.holds() => Status::InForce,
+            _ => Status::Down,
+        }
+    }
+
+    /// The owner's networks as the guard knows them, while it is to be believed.
+    pub fn networks(&self, now_ms: u64) -> Option<&[Prefix]> {
+        let fresh = self.heard_ms.is_some_and(|at| now_ms.saturating_sub(at) < SILENCE_MS);
+        self.networks.as_deref().filter(|_| fresh)
+    }
+
+    /// Whether the configuration has addresses that the guard has not taken.
+    pub fn literals_differ(&self) -> bool {
+        self.state.is_some_and(|s| s.literals_differ)
+    }
+
+    /// Whether the guard holds another user's traffic, and so not this process's.
+    pub fn holds_another(&self) -> Option<u32> {
+        self.state.map(|s| s.uid).filter(|uid| *uid != self.uid)
+    }
+
+    /// Refused packets by counter.
+    pub fn refused(&self) -> Option<[u64; COUNTERS.len()]> {
+        self.state.map(|s| s.refused)
+    }
+
+    fn holds(&self) -> bool {
+        self.state.is_some_and(|s| s.in_force && s.uid == self.uid) && self.networks.is_some()
+    }
+
+    fn judge(&self, before: &[u64], state: &State, now_ms: u64) -> Option<Finding> {
+        let grown: Vec<(usize, String)> = COUNTERS
+            .iter()
+            .enumerate()
+            .zip(state.refused.iter().zip(before))
+            .filter(|(_, (now, before))| now > before)
+            .map(|((at, name), (now, before))| (at, format!("{} ({})", now - before, reason(name))))
+            .collect();
+        let outside = grown.iter().any(|(at, _)| *at < OUTSIDE);
+        let settling = self.changed_ms.is_some_and(|at| now_ms.saturating_sub(at) < SETTLING_MS)
+            || state.literals_differ;
+        let counts: Vec<String> =
+            grown.into_iter().filter(|(at, _)| *at < OUTSIDE || !outside).map(|g| g.1).collect();
+        let text =
+            format!("The firewall table has refused packets of the node's user: {}.", counts.join(", "));
+        match (counts.is_empty(), outside && !settling) {
+            (true, _) => None,
+            (false, true) => Some(Finding::Outside(text)),
+            (false, false) => Some(Finding::Refused(text)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use GuardMode::{Optional, Required};
+
+    fn state(refused: [u64; 6]) -> Report {
+        Report::State(State { in_force: true, literals_differ: false, uid: 7, refused })
+    }
+
+    fn standing() -> View {
+        let mut view = View::new(7);
+        assert_eq!(view.hear(Report::Networks(Vec::new()), 0), None);
+        assert_eq!(view.hear(state([5; 6]), 0), None, "what was before is nobody's fault");
+        view
+    }
+
+    #[test]
+    fn without_a_guard_it_is_down_where_one_is_required_and_absent_elsewhere() {
+        assert_eq!(View::new(7).status(Required, 0), Status::Down);
+        assert_eq!(View::new(7).status(Optional, 0), Status::Absent);
+        let mut view = standing();
+        view.lose();
+        assert_eq!((view.status(Required, 1), view.status(Optional, 1)), (Status::Down, Status::Absent));
+        assert_eq!(view.networks(1), None);
+    }
+
+    #[test]
+    fn a_table_that_stands_counts_for_its_own_user_and_for_five_seconds() {
+        let view = standing();
+        assert_eq!(view.status(Required, 4_999), Status::InForce);
+        assert_eq!(
+            (view.status(Required, 5_000), view.status(Optional, 5_000)),
+            (Status::Down, Status::Down)
+        );
+        assert!(view.networks(4_999).is_some() && view.networks(5_000).is_none());
+        let mut other = View { uid: 8, ..standing() };
+        other.hear(state([5; 6]), 0);
+        assert_eq!((other.status(Optional, 0), other.holds_another()), (Status::Down, Some(7)));
+    }
+
+    #[test]
+    fn a_table_counts_only_once_the_networks_are_known() {
+        let mut view = View::new(7);
+        view.hear(state([0; 6]), 0);
+        assert_eq!(view.status(Required, 0), Status::Down);
+    }
+
+    #[test]
+    fn a_table_that_does_not_stand_is_down_even_where_it_is_optional() {
+        let mut view = standing();
+        view.hear(
+            Report::State(State { in_force: false, literals_differ: false, uid: 7, refused: [5; 6] }),
+            1,
+        );
+        assert_eq!(view.status(Optional, 1), Status::Down);
+    }
+
+    #[test]
+    fn what_only_a_broken_node_sends_is_outside_policy() {
+        for at in 0..6 {
+            let mut view = standing();
+            let mut refused = [5; 6];
+            refused[at] += 2;
+            let finding = view.hear(state(refused), 1).unwrap();
+            let text = format!(
+                "The firewall table has refused packets of the node's user: 2 ({}).",
+                reason(COUNTERS[at])
+            );
+            let wanted = if at < OUTSIDE { Finding::Outside(text) } else { Finding::Refused(text) };
+            assert_eq!(finding, wanted);
+            assert_eq!(view.hear(state(refused), 2), None, "it is told once");
+        }
+    }
+
+    #[test]
+    fn what_is_late_after_a_change_is_no_violation() {
+        let mut view = standing();
+        view.hear(Report::Networks(Vec::new()), 100_000);
+        let finding = view.hear(state([5, 6, 5, 5, 5, 5]), 100_000 + SETTLING_MS - 1);
+        assert!(matches!(finding, Some(Finding::Refused(_))));
+        let finding = view.hear(state([5, 7, 5, 5, 5, 5]), 100_000 + SETTLING_MS);
+        assert!(matches!(finding, Some(Finding::Outside(_))));
+        let differ = State { in_force: true, literals_differ: true, uid: 7, refused: [5, 8, 5, 5, 5, 5] };
+        let finding = view.hear(Report::State(differ), 200_000);
+        assert!(matches!(finding, Some(Finding::Refused(_))), "the owner's own new address");
+    }
+}

@@ -1,0 +1,251 @@
+//! Sockets for nf_tables and for the kernel's reports of links, addresses and routes.
+use crate::guard::messages::{Ask, Found, acknowledgements, ask, replace};
+use crate::guard::netlink::{self as nl, DONE, DUMP, ERROR, INTERRUPTED, REQUEST, Writer};
+use crate::guard::network::{Answers, Network};
+use crate::guard::table::Table;
+use crate::policy::routes::name_servers;
+use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// `NETLINK_ROUTE` is 0, which is no protocol for rustix.
+const ROUTE: Option<Protocol> = None;
+const NETFILTER: Option<Protocol> = Some(rustix::net::netlink::NETFILTER);
+/// Bytes read at a time; the kernel's dumps come in pieces of at most 32 KiB.
+const PIECE: usize = 64 * 1024;
+/// Bytes of a batch and its answers that the kernel holds for us.
+const BUFFER: usize = 4 << 20;
+/// How long the kernel has to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a dump is asked for again that was changed under way.
+const DUMPS: u32 = 5;
+/// Groups of `RTMGRP_*`: links, IPv4 addresses and routes, IPv6 addresses and routes.
+const ROUTE_GROUPS: u32 = 1 | 0x10 | 0x40 | 0x100 | 0x400;
+/// `NFNLGRP_NFTABLES` as a bit.
+const TABLE_GROUP: u32 = 1 << 6;
+
+/// A netlink socket.
+#[derive(Debug)]
+pub struct Netlink {
+    fd: OwnedFd,
+    seq: u32,
+    piece: Vec<u8>,
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Netlink {
+    fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Netlink> {
+        let fd = rustix::net::socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            protocol,
+        )?;
+        sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(PATIENCE))?;
+        for set in [sockopt::set_socket_send_buffer_size_force, sockopt::set_socket_recv_buffer_size_force] {
+            set(&fd, BUFFER)?;
+        }
+        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups))?;
+        Ok(Netlink { fd, seq: 1, piece: vec![0; PIECE] })
+    }
+
+    /// Throws away what was reported; whether there was anything.
+    pub fn drain(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            match rustix::net::recv(&self.fd, &mut self.piece[..], RecvFlags::DONTWAIT) {
+                Ok(_) | Err(Errno::INTR) => any = true,
+                // What did not fit is lost, which is a report as well.
+                Err(Errno::NOBUFS) => any = true,
+                Err(_) => return any,
+            }
+        }
+    }
+
+    /// Sends a question and takes the pieces of its answer; `Ok(false)` if it was changed under way.
+    fn dump(&mut self, question: &[u8], mut take: impl FnMut(&nl::Message<'_>)) -> io::Result<bool> {
+        rustix::net::send(&self.fd, question, SendFlags::empty())?;
+        let mut whole = true;
+        loop {
+            let (read, _) = rustix::net::recv(&self.fd, &mut self.piece[..], RecvFlags::empty())?;
+            for message in nl::messages(self.piece.get(..read).unwrap_or_default()) {
+                if message.seq != self.seq {
+                    continue;
+                }
+                whole &= message.flags & INTERRUPTED == 0;
+                match message.kind {
+                    DONE => return Ok(whole),
+                    ERROR => return failure(&message).map_or(Ok(whole), Err),
+                    _ => take(&message),
+                }
+            }
+        }
+    }
+}
+
+/// The error of an `NLMSG_ERROR`; 0 is an acknowledgement.
+fn failure(message: &nl::Message<'_>) -> Option<io::Error> {
+    let number = nl::u32_at(message.body, 0)?.cast_signed();
+    (number != 0).then(|| io::Error::from_raw_os_error(number.saturating_neg()))
+}
+
+/// nf_tables.
+#[derive(Debug)]
+pub struct Tables(Netlink);
+
+impl Tables {
+    /// # Errors
+    /// The kernel's: it has no nf_tables, or no descriptor is left.
+    pub fn open() -> io::Result<Tables> {
+        Netlink::open(NETFILTER, 0).map(Tables)
+    }
+
+    /// A socket that becomes readable whenever a table changes.
+    ///
+    /// # Errors
+    /// As [`Tables::open`].
+    pub fn monitor() -> io::Result<Netlink> {
+        Netlink::open(NETFILTER, TABLE_GROUP)
+    }
+
+    /// Puts a table in the place of what has its name, in one transaction.
+    ///
+    /// # Errors
+    /// The kernel's; then all is as it was.
+    pub fn replace(&mut self, table: &Table) -> io::Result<()> {
+        let batch = replace(table);
+        let socket = &mut self.0;
+        rustix::net::send(&socket.fd, &batch, SendFlags::empty())?;
+        let (mut missing, mut failed) = (acknowledgements(&batch), None);
+        while missing > 0 {
+            let (read, _) = match rustix::net::recv(&socket.fd, &mut socket.piece[..], RecvFlags::empty()) {
+                // A batch that fails as a whole has one error and no acknowledgements.
+                Err(Errno::AGAIN) => return Err(failed.unwrap_or(io::ErrorKind::TimedOut.into())),
+                read => read?,
+            };
+            for message in nl::messages(socket.piece.get(..read).unwrap_or_default()) {
+                missing = missing.saturating_sub(1);
+                if let Some(e) = failure(&message).filter(|_| message.kind == ERROR) {
+                    return Err(failed.take().unwrap_or(e));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The table as the kernel has it.
+    ///
+    /// # Errors
+    /// The kernel's, or it changes faster than it can be read.
+    pub fn read(&mut self) -> io::Result<Found> {
+        for _ in 0..DUMPS {
+            self.0.drain();
+            let mut found = Found::default();
+            let mut whole = true;
+            for what in [Ask::Table, Ask::Chains, Ask::Rules, Ask::Sets, Ask::Objects] {
+                whole &= self.ask(what, &mut found)?;
+            }
+            for set in found.sets() {
+                whole &= self.ask(Ask::Elements(&set), &mut found)?;
+            }
+            if whole {
+                return Ok(found);
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+
+    /// The counters alone.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn counters(&mut self) -> io::Result<Found> {
+        let mut found = Found::default();
+        self.ask(Ask::Objects, &mut found)?;
+        Ok(found)
+    }
+
+    fn ask(&mut self, what: Ask<'_>, found: &mut Found) -> io::Result<bool> {
+        self.0.seq = self.0.seq.wrapping_add(1);
+        let question = ask(what, self.0.seq);
+        match self.0.dump(&question, |m| found.take(m)) {
+            // Without a table there is nothing in it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+            answer => answer,
+        }
+    }
+}
+
+/// Links, addresses and routes.
+#[derive(Debug)]
+pub struct Routes(Netlink);
+
+impl Routes {
+    /// # Errors
+    /// The kernel's: no descriptor is left.
+    pub fn open() -> io::Result<Routes> {
+        Netlink::open(ROUTE, 0).map(Routes)
+    }
+
+    /// A socket that becomes readable whenever one of them changes.
+    ///
+    /// # Errors
+    /// As [`Routes::open`].
+    pub fn monitor() -> io::Result<Netlink> {
+        Netlink::open(ROUTE, ROUTE_GROUPS)
+    }
+
+    /// Where the machine stands now.
+    ///
+    /// # Errors
+    /// The kernel's, or it changes faster than it can be read.
+    pub fn read(&mut self) -> io::Result<Network> {
+        for _ in 0..DUMPS {
+            let mut answers = Answers::default();
+            let mut whole = true;
+            // `RTM_GETLINK`, `RTM_GETADDR`, `RTM_GETROUTE`, each with the largest of their headers.
+            for kind in [18, 22, 26] {
+                self.0.seq = self.0.seq.wrapping_add(1);
+                let mut w = Writer::default();
+                w.message((kind, REQUEST | DUMP, self.0.seq), &[0; 16], |_| {});
+                whole &= self.0.dump(&w.finish(), |m| answers.take(m))?;
+            }
+            if whole {
+                let mut resolvers = Vec::new();
+                for path in super::routes::RESOLVERS {
+                    let text = super::routes::table_if_any(path)?;
+                    resolvers.extend(name_servers(&text).map(|p| p.0));
+                }
+                resolvers.sort_unstable();
+                resolvers.dedup();
+                return Ok(answers.network(resolvers));
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_routes_are_those_of_proc() {
+        let network = Routes::open().unwrap().read().unwrap();
+        for prefix in super::super::routes::own_networks().unwrap() {
+            let held = network
+                .inside
+                .iter()
+                .any(|p| p.1 <= prefix.1 && crate::policy::addresses::contains(*p, prefix.0));
+            assert!(held, "{prefix:?} in {network:?}");
+        }
+    }
+}

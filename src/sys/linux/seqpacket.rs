@@ -1,0 +1,115 @@
+//! Unix sockets that keep messages apart, with the user at the other end.
+use async_io::Async;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// Connections that wait for `accept`.
+const BACKLOG: i32 = 4;
+
+/// A connection or a listener.
+#[derive(Debug)]
+pub struct Seqpacket(Async<OwnedFd>);
+
+fn socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+impl Seqpacket {
+    /// Listens; whatever socket lies there is replaced.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn listen(path: &Path) -> io::Result<Seqpacket> {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let fd = socket()?;
+        rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
+        rustix::net::listen(&fd, BACKLOG)?;
+        Async::new_nonblocking(fd).map(Seqpacket)
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// The kernel's: nobody listens there.
+    pub fn connect(path: &Path) -> io::Result<Seqpacket> {
+        let fd = socket()?;
+        rustix::net::connect(&fd, &SocketAddrUnix::new(path)?)?;
+        Async::new_nonblocking(fd).map(Seqpacket)
+    }
+
+    /// The user at the other end: who connected, or who called `listen` (SO_PEERCRED of unix(7)).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn peer(&self) -> io::Result<u32> {
+        Ok(sockopt::socket_peercred(&self.0)?.uid.as_raw())
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn accept(&self) -> io::Result<Seqpacket> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let fd = self.0.read_with(|fd| Ok(rustix::net::accept_with(fd, flags)?)).await?;
+        Async::new_nonblocking(fd).map(Seqpacket)
+    }
+
+    /// The next message: its length, 0 at the end. One that does not fit is an error.
+    ///
+    /// # Errors
+    /// The kernel's, or [`io::ErrorKind::InvalidData`].
+    pub async fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
+        let (_, length) =
+            self.0.read_with(|fd| Ok(rustix::net::recv(fd, &mut *into, RecvFlags::TRUNC)?)).await?;
+        if length > into.len() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(length) }
+    }
+
+    /// Sends a message now or not at all.
+    ///
+    /// # Errors
+    /// The kernel's; [`io::ErrorKind::WouldBlock`] if the other end does not read.
+    pub fn send(&self, message: &[u8]) -> io::Result<()> {
+        loop {
+            match rustix::net::send(&self.0, message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Err(Errno::INTR) => {}
+                sent => return Ok(sent.map(drop)?),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_io::block_on;
+
+    #[test]
+    fn messages_stay_apart_and_ends_know_each_other() {
+        let path = std::env::temp_dir().join(format!("echomesh-seq-{}", std::process::id()));
+        block_on(async {
+            let listener = Seqpacket::listen(&path).unwrap();
+            let one = Seqpacket::connect(&path).unwrap();
+            let other = listener.accept().await.unwrap();
+            let me = rustix::process::geteuid().as_raw();
+            assert_eq!((one.peer().unwrap(), other.peer().unwrap()), (me, me));
+            one.send(b"ab").unwrap();
+            one.send(b"cdef").unwrap();
+            one.send(b"gh").unwrap();
+            let mut buffer = [0; 3];
+            assert_eq!(other.receive(&mut buffer).await.unwrap(), 2);
+            assert_eq!(other.receive(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+            assert_eq!(other.receive(&mut buffer).await.unwrap(), 2);
+            drop(one);
+            assert_eq!(other.receive(&mut buffer).await.unwrap(), 0);
+        });
+        std::fs::remove_file(&path).unwrap();
+    }
+}
