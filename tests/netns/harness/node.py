@@ -27,14 +27,16 @@ class Node:
 
     # ---- life
 
-    def start(self, wait=True):
+    def write(self):
         self.config_file.write_text(json.dumps(self.config, indent=1), encoding="utf-8")
         os.chmod(self.config_file, 0o600)
-        options = list(self.options)
         if self.user:
             for path in [self.directory, self.config_file]:
                 os.chown(path, self.user, self.user)
-            options += ["--user", str(self.user)]
+
+    def start(self, wait=True):
+        self.write()
+        options = [*self.options, *(["--user", str(self.user)] if self.user else [])]
         words = [self.binary, "run", "--config", self.config_file, "--run-dir", self.run_dir, "--state-dir", self.state_dir, *options]
         for name in ["api.sock", "api.token"]:
             (self.run_dir / name).unlink(missing_ok=True)
