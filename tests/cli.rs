@@ -316,9 +316,9 @@ fn a_key_is_made_shown_exported_and_destroyed() {
     let made = expect(&keys(&["generate"]), 0).0;
     let id = made.lines().next().unwrap().to_owned();
     assert!(id.starts_with("nodeId: ed25519:") && expect(&keys(&["show"]), 0).0.starts_with(&id));
-    assert!(expect(&keys(&["export"]), 4).1.contains("--yes"));
+    assert!(expect(&keys(&["export", "--plain"]), 4).1.contains("--plain --yes"));
     let file = dir.join("backup.pem");
-    expect(&keys(&["export", "--yes", "--out", file.to_str().unwrap()]), 0);
+    expect(&keys(&["export", "--plain", "--yes", "--out", file.to_str().unwrap()]), 0);
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
     let rotated = expect(&keys(&["rotate"]), 0).0;
     assert!(!rotated.starts_with(&id) && rotated.contains(id.trim_start_matches("nodeId: ")));

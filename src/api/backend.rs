@@ -2,6 +2,12 @@
 use super::Problem;
 use crate::json::Value;
 use crate::time::Unix;
+use crate::vault::Passphrase;
+use std::future::{Future, ready};
+use std::pin::Pin;
+
+/// An answer that takes its time.
+pub type Later<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// What `POST /control` can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +66,7 @@ pub struct Health {
     pub checks: Vec<(&'static str, bool)>,
 }
 
-/// The node, as the API sees it. All of it answers at once.
+/// The node, as the API sees it. All of it but [`Backend::unlock`] answers at once.
 pub trait Backend {
     /// The body of `GET /status`.
     fn status(&self) -> Value;
@@ -85,6 +91,10 @@ pub trait Backend {
     /// The last lines of the node's own log, for an issue report.
     fn recent_log(&self) -> Vec<String> {
         Vec::new()
+    }
+    /// Opens the sealed key; the NodeID, once it is open.
+    fn unlock(&self, _: Passphrase) -> Later<Result<String, Problem>> {
+        Box::pin(ready(Err(Problem::not_locked())))
     }
     /// Whether the node's parts are well.
     fn health(&self) -> Health;

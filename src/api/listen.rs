@@ -54,11 +54,11 @@ impl fmt::Display for ListenError {
 impl std::error::Error for ListenError {}
 
 /// The API while it is served. Dropping it takes its files away and stops listening.
-#[derive(Debug)]
 pub struct Served {
     /// The address of the TCP listener, with its real port.
     pub address: Option<SocketAddr>,
     dir: RunDir,
+    api: Rc<Api>,
     _tasks: Vec<Task<()>>,
 }
 
@@ -81,7 +81,14 @@ pub fn start(
     let listeners = std::iter::once(Listener::Unix(unix)).chain(tcp.map(Listener::Tcp));
     let serve = |listener| serve(executor.clone(), listener, api.clone(), Deadlines::default());
     let tasks = listeners.map(|listener| executor.spawn(serve(listener))).collect();
-    Ok(Served { address, dir, _tasks: tasks })
+    Ok(Served { address, dir, api, _tasks: tasks })
+}
+
+impl Served {
+    /// Lets another backend answer from now on.
+    pub fn replace(&self, backend: Rc<dyn Backend>) {
+        self.api.replace(backend);
+    }
 }
 
 impl Drop for Served {

@@ -11,20 +11,22 @@ pub mod report;
 mod routes;
 pub mod run_dir;
 
-pub use backend::{Action, Archive, Backend, Health};
+pub use backend::{Action, Archive, Backend, Health, Later};
 pub use problems::Problem;
 
 use crate::http::request::{Fault, Head};
 use crate::http::server::{Handler, Response};
 use access::{Names, Token};
+use std::cell::RefCell;
 use std::rc::Rc;
+use zeroize::Zeroizing;
 
 /// The API's OpenAPI document, as `GET /openapi.json` gives it.
 pub const OPENAPI: &str = include_str!("../../schemas/openapi.json");
 
 /// The API as the HTTP server sees it.
 pub struct Api {
-    backend: Rc<dyn Backend>,
+    backend: RefCell<Rc<dyn Backend>>,
     token: Token,
     names: Names,
 }
@@ -32,7 +34,12 @@ pub struct Api {
 impl Api {
     /// An API for a node. `names` are hosts, beside loopback's, that a request may be addressed to.
     pub fn new(backend: Rc<dyn Backend>, token: Token, names: Vec<String>) -> Api {
-        Api { backend, token, names: Names::new(names) }
+        Api { backend: RefCell::new(backend), token, names: Names::new(names) }
+    }
+
+    /// Lets another backend answer from now on: the node itself, once its key is open.
+    pub fn replace(&self, backend: Rc<dyn Backend>) {
+        self.backend.replace(backend);
     }
 
     fn check(&self, head: &Head) -> Result<(), Problem> {
@@ -48,7 +55,8 @@ impl Handler for Api {
     }
 
     fn answer(&self, head: &Head, body: Vec<u8>) -> Response {
-        routes::answer(&*self.backend, head, &body).unwrap_or_else(Problem::response)
+        let backend = self.backend.borrow().clone();
+        routes::answer(&*backend, head, &Zeroizing::new(body)).unwrap_or_else(Problem::response)
     }
 
     fn refuse(&self, fault: Fault) -> Response {

@@ -55,6 +55,29 @@ impl Problem {
         Problem::new(404, "session-unknown", "There is no open session with this id.")
     }
 
+    /// The key is sealed and nobody has given the passphrase.
+    pub fn locked() -> Problem {
+        let detail = "The node's key is sealed, so it carries nothing; give the passphrase with `echomesh keys unlock`, or \
+                      POST /keys/unlock.";
+        Problem::new(409, "locked", detail)
+    }
+
+    /// Nothing waits for a passphrase.
+    pub fn not_locked() -> Problem {
+        Problem::new(409, "not-locked", "The node's key is open already.")
+    }
+
+    /// The passphrase does not open the key.
+    pub fn wrong_passphrase() -> Problem {
+        Problem::new(403, "wrong-passphrase", "The passphrase is wrong; the key stays sealed.")
+    }
+
+    /// Too many requests of this kind; the next may come in so many seconds.
+    pub fn rate_limited(detail: impl Into<String>, seconds: u64) -> Problem {
+        let field = Some(("Retry-After", seconds.to_string()));
+        Problem { field, ..Problem::new(429, "rate-limited", detail) }
+    }
+
     /// The path does not have this method; `allow` are those it has.
     pub fn method_not_allowed(allow: String) -> Problem {
         let detail = format!("This path takes {allow}.");

@@ -6,7 +6,9 @@ use crate::http::server::{Body, Response};
 use crate::json::{self, Fields, Value, object};
 use crate::mutant;
 use crate::time::Unix;
+use crate::vault::Passphrase;
 use std::borrow::Cow;
+use zeroize::Zeroizing;
 
 type Answer = Result<Response, Problem>;
 
@@ -27,6 +29,7 @@ pub(super) struct Route {
 const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/status", answer: |node, _| ok(&node.status()) },
     Route { method: "POST", path: "/control", answer: control },
+    Route { method: "POST", path: "/keys/unlock", answer: unlock },
     Route { method: "GET", path: "/config", answer: |node, _| Ok(config_response(node)) },
     Route { method: "PUT", path: "/config", answer: put_config },
     Route {
@@ -136,6 +139,22 @@ fn control(node: &dyn Backend, request: &Request<'_>) -> Answer {
     let status = node.status();
     let members = ["state", "reason", "since"].map(|n| (n, status.member(n).cloned().unwrap_or(Value::Null)));
     ok(&object(members))
+}
+
+fn unlock(node: &dyn Backend, request: &Request<'_>) -> Answer {
+    let mut document = request.json()?;
+    Fields::of(&document)?.str("passphrase")?;
+    // Moved out, not copied: its memory is zeroed when it is dropped.
+    let given = document.remove("passphrase").and_then(Value::into_string).unwrap_or_default();
+    let passphrase = Passphrase::new(Zeroizing::new(given.into_bytes()));
+    let asked = node.unlock(passphrase.map_err(|e| Problem::invalid(format!("/passphrase: {e}.")))?);
+    let answer = async {
+        match asked.await {
+            Ok(node_id) => json_response(200, &object([("nodeId", node_id.into())])),
+            Err(problem) => problem.response(),
+        }
+    };
+    Ok(Response { status: 200, fields: Vec::new(), body: Body::Later(Box::pin(answer)) })
 }
 
 fn put_config(node: &dyn Backend, request: &Request<'_>) -> Answer {

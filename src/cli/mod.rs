@@ -8,6 +8,7 @@ mod help;
 mod keys;
 mod node;
 mod out;
+mod passphrase;
 pub mod run;
 pub mod view;
 mod watch;
@@ -107,6 +108,7 @@ fn dispatch(arguments: &Arguments) -> Done {
         "config show" => files::show(arguments),
         "config init" => files::init(arguments),
         "config convert" => files::convert(arguments),
+        "keys unlock" => keys::unlock(arguments),
         "verify" => files::verify(arguments),
         "wipe" => wipe::command(arguments),
         _ => keys::command(arguments),

@@ -216,15 +216,27 @@ coordinator; `reconnect` a new connection to it; `rebind` a new listener, live t
 const KEY: &str = "
 ## The node's key
 
-`node.idPath` is a PKCS#8 file (PEM, Ed25519, version 1: `openssl pkey -in FILE` reads it), made at the first start, mode 0600.
-It is refused if it is a symbolic link, belongs to somebody else, or if others may read it or write its directory;
-root's commands may use the file of the service's user, and what root writes there belongs to that user.
+`node.idPath` is a PKCS#8 file (PEM, Ed25519), made at the first start, mode 0600. It is refused if it is a symbolic link, belongs to
+somebody else, or if others may read it or write its directory; root's commands may use the file of the service's user, and what root
+writes there belongs to that user. `openssl pkey -in FILE` reads both of its forms:
 
-- `echomesh keys show` tells the NodeID, `keys export --yes` prints the key, `keys import FILE` takes another one.
-- `keys rotate` makes a new key. The old one signs the new NodeID (`NAME.previous`, until the coordinator has registered it)
-  and stays beside it as `NAME.old-DATE`; a second rotation before that registration is refused.
+- **Plain** (`PRIVATE KEY`): what protects it is that only the service's user reads the file. The node starts by itself.
+- **Sealed** (`ENCRYPTED PRIVATE KEY`: PBES2 with PBKDF2-HMAC-SHA-256, 600,000 iterations, and AES-256-CBC) by `echomesh keys seal`. The
+  node starts `locked`: it answers its owner, calls nobody and carries nothing, until `echomesh keys unlock` (or `POST /keys/unlock`)
+  gives the passphrase; then it goes on without a restart. With `security.passphraseFile`, a file as private as the key's, it opens the
+  key by itself; a key that is made while that is set is sealed at once. After a wrong passphrase the API takes the next one after 1, 2,
+  4 … 60 seconds.
+
+Commands:
+
+- `keys show` tells the NodeID, `keys export` prints the key sealed (plain only with `--plain --yes`), `keys import FILE` takes another
+  one, plain or sealed; what OpenSSL sealed by `-v2 aes-256-cbc -v2prf hmacWithSHA256` or `-scrypt` is opened.
+- `keys seal` sets or changes the passphrase, also of the keys kept aside, and overwrites plain files. `keys unseal --yes` takes it off.
+- Passphrases are asked for, without echo, or come from `--passphrase-file FILE` (`-`: standard input). They have 8 characters or more.
+- `keys rotate` makes a new key, sealed as the old one was. The old one signs the new NodeID (`NAME.previous`, until the coordinator has
+  registered it) and stays beside it as `NAME.old-DATE`; a second rotation before that registration is refused.
 - `keys wipe --yes` overwrites and removes all of them. Flash may keep what was overwritten until the block is used again.
-- A running node takes a changed key at its next start. A sealed key (`ENCRYPTED PRIVATE KEY`) is recognised as `locked`.
+- A running node takes a changed key at its next start.
 ";
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ pub static OPTIONS: &[Opt] = options! {
     "security.guard", "security.guard": Choice(&["required", "optional"]), By(r#""required""#, r#""optional""#), "", Restart,
         "Whether nothing is carried unless the guard's firewall table stands.";
     "security.passphraseFile", "security.passphrase_file": Text(Form::Path), Unset, "", Restart,
-        "File with the passphrase of the sealed key.";
+        "File whose first line is the passphrase of the sealed key; only the node's user may read it. Without one the node starts locked.";
 
     "privacy.logBuyerAddress", "privacy.log_buyer_address": Bool, Is("false"), "", Live,
         "Whether lines of the access log have the buyer's address.";

@@ -10,6 +10,7 @@ pub mod guarded;
 pub mod ledger;
 pub mod lifecycle;
 pub mod link;
+pub mod locked;
 pub mod node;
 pub mod orders;
 pub mod places;

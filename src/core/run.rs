@@ -3,6 +3,7 @@ use super::backend::Control;
 use super::guarded::Guarded;
 use super::ledger::{AccessLog, random_key};
 use super::lifecycle::NodeEvent;
+use super::locked::{self, Locked, Opened};
 use super::node::{Node, Parts};
 use super::places::Places;
 use super::sandbox::Sandbox;
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::{Platform, Store, usual_path};
 use crate::guard::client::Link;
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
+use crate::signed::NodeKey;
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
 use crate::sys::linux::signals::{Signal, Signals};
 use crate::sys::linux::{Linux, net, reactor};
@@ -89,10 +91,24 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     sandbox.fence(&config, &places.own(store.path())).map_err(invalid)?;
     let signals = signals.watch().map_err(failed)?;
     let vault = Vault::at(&places.key);
-    let (key, made) = vault.load_or_generate().map_err(failed)?;
-    if made {
-        crate::info!("made a new node key in {}", places.key.display());
-    }
+    let executor = Rc::new(LocalExecutor::new());
+    let (key, config, early) = match locked::open(&vault, &config).map_err(failed)? {
+        Opened::Key(key, made) => {
+            if made {
+                crate::info!("made a new node key in {}", places.key.display());
+            }
+            (key, config, None)
+        }
+        Opened::Locked(why) => {
+            sandbox = sandbox.seal().map_err(invalid)?;
+            let place = (store.clone(), platform, sandbox.to_value());
+            let locked = Locked::new(vault.clone(), place, config, why);
+            match unlocked(&locked, (&signals, &executor), run_dir.clone(), options)? {
+                Some((key, api)) => (key, locked.current_config(), Some(api)),
+                None => return Ok(()),
+            }
+        }
+    };
     let tls_key = ServerKey::load_or_create(&places.tls_key).map_err(failed)?;
     let (journal, records, damage) = Journal::open(&places.journal).map_err(failed)?;
     if let Some(damage) = damage {
@@ -122,13 +138,55 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     };
     let node = Node::new(parts).map_err(invalid)?;
     let time = CertificateTime::new(u64::try_from(node.stored_time()).unwrap_or(0));
-    serve(Running { options, signals, platform, store, run_dir, vault, acceptor, node, time, sandbox })
+    serve(Running {
+        options,
+        signals,
+        executor,
+        early,
+        platform,
+        store,
+        run_dir,
+        vault,
+        acceptor,
+        node,
+        time,
+        sandbox,
+    })
+}
+
+/// Serves the API alone until the key is open; `None` if the node is told to end before that.
+fn unlocked(
+    locked: &Locked,
+    (signals, executor): (&Signals, &Rc<LocalExecutor<'static>>),
+    run_dir: RunDir,
+    options: &RunOptions,
+) -> Result<Option<(NodeKey, Served)>, Failed> {
+    let api = listen::start(executor, run_dir, options.api, Rc::new(locked.clone()), Vec::new());
+    let api = api.map_err(failed)?;
+    crate::warn!("the key is sealed: nothing is carried until `echomesh keys unlock`; API {:?}", api.address);
+    let told = async {
+        while wait(signals).await == Signal::Reload {
+            reload_time_zone();
+            locked.reload().await;
+        }
+        None
+    };
+    let opened = async { Some(locked.opened().await) };
+    let key = reactor::block_on(executor.run(future::or(opened, told))).map_err(failed)?;
+    match key {
+        Some(_) => crate::info!("the key is open"),
+        None => crate::info!("stopped"),
+    }
+    Ok(key.map(|key| (key, api)))
 }
 
 /// All that [`serve`] takes over.
 struct Running<'a> {
     options: &'a RunOptions,
     signals: Signals,
+    executor: Rc<LocalExecutor<'static>>,
+    /// The API, if it is served already.
+    early: Option<Served>,
     platform: Platform,
     store: Store,
     run_dir: RunDir,
@@ -140,9 +198,20 @@ struct Running<'a> {
 }
 
 fn serve(running: Running<'_>) -> Result<(), Failed> {
-    let Running { options, signals, platform, store, run_dir, vault, acceptor, node, time, sandbox } =
-        running;
-    let executor = Rc::new(LocalExecutor::new());
+    let Running {
+        options,
+        signals,
+        executor,
+        early,
+        platform,
+        store,
+        run_dir,
+        vault,
+        acceptor,
+        node,
+        time,
+        sandbox,
+    } = running;
     let guard = Rc::new(Link::new(run_dir.path()));
     let machine = Rc::new(Guarded { system: Linux, node: node.clone() });
     let supervisor =
@@ -150,9 +219,18 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
             .map_err(failed)?;
     supervisor.listen().map_err(failed)?;
     let control = Rc::new(Control { node: node.clone(), store: store.clone(), platform });
-    let api: Served = listen::start(&executor, run_dir, options.api, control, Vec::new()).map_err(failed)?;
-    // Nothing has been read from the network yet.
-    node.sandbox.replace(Some(sandbox.seal().map_err(invalid)?));
+    let (api, sandbox) = match early {
+        Some(api) => {
+            api.replace(control);
+            (api, sandbox)
+        }
+        None => {
+            let api = listen::start(&executor, run_dir, options.api, control, Vec::new()).map_err(failed)?;
+            // Nothing has been read from the network yet.
+            (api, sandbox.seal().map_err(invalid)?)
+        }
+    };
+    node.sandbox.replace(Some(sandbox));
     node.serve(supervisor.clone());
     supervisor.connect();
     let listening = node.clone();
@@ -187,6 +265,7 @@ async fn wait(signals: &Signals) -> Signal {
 /// SIGHUP: the file is read again. One that is not valid changes nothing and is shown in the status.
 fn reload(node: &Node, store: &Store) {
     reload_time_zone();
+    node.ledger.forget_local_time();
     match store.load() {
         Ok(config) => {
             crate::info!("configuration read again from {}", store.path().display());

@@ -12,7 +12,7 @@ impl Node {
     pub(super) fn status_value(&self) -> Value {
         let now = self.ledger.now();
         let config = self.config();
-        let hours = self.hours_now(now);
+        let hours = self.ledger.hours(now);
         let machine = self.machine.borrow();
         let mut qos = self.ledger.qos.borrow_mut();
         let remote = self.remote.borrow();
@@ -142,7 +142,7 @@ fn session_value(session: &Session) -> Value {
     ])
 }
 
-fn offload(mode: &str) -> Value {
+pub(super) fn offload(mode: &str) -> Value {
     object([
         ("mode", mode.into()),
         ("active", "relay".into()),

@@ -13,11 +13,14 @@ use futures_lite::future::or;
 use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::future::Future;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Connections of one listener at a time.
 pub const MAX_CONNECTIONS: usize = 32;
@@ -56,6 +59,8 @@ pub enum Body {
     Bytes(Cow<'static, [u8]>),
     /// Pieces that are made when the client is ready for them.
     Stream(Box<dyn Iterator<Item = Vec<u8>>>),
+    /// It is not known yet: this is another response, once it is. It has no such body itself.
+    Later(Pin<Box<dyn Future<Output = Response>>>),
 }
 
 /// What answers requests. It must not block.
@@ -101,7 +106,7 @@ pub async fn serve(
                 let connection = Connection {
                     stream,
                     handler: handler.clone(),
-                    buffer: Vec::new(),
+                    buffer: Zeroizing::default(),
                     fresh: true,
                     deadlines,
                 };
@@ -134,7 +139,8 @@ impl Stream for Async<UnixStream> {
 struct Connection {
     stream: Box<dyn Stream>,
     handler: Rc<dyn Handler>,
-    buffer: Vec<u8>,
+    /// What came and is not used yet; zeroed at the end, since tokens and passphrases pass here.
+    buffer: Zeroizing<Vec<u8>>,
     fresh: bool,
     deadlines: Deadlines,
 }
@@ -179,7 +185,10 @@ impl Connection {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
         let body = self.body(head.framing).await?;
-        let response = self.handler.answer(&head, body);
+        let mut response = self.handler.answer(&head, body);
+        if let Body::Later(later) = response.body {
+            response = later.await;
+        }
         let close = !head.keep_alive() || places.wanted();
         let wire = Wire { with_body: head.method != "HEAD", chunked: head.knows_chunked(), close };
         self.send(response, wire).await?;
@@ -191,7 +200,8 @@ impl Connection {
         loop {
             match Head::parse(&self.buffer) {
                 Ok(Some((head, length))) => {
-                    self.buffer.drain(..length.min(self.buffer.len()));
+                    let used = length.min(self.buffer.len());
+                    self.buffer.drain(..used);
                     self.fresh = false;
                     return Ok(head);
                 }
@@ -249,6 +259,7 @@ impl Connection {
                 }
                 self.write(&bytes).await
             }
+            Body::Later(_) => Ok(()),
             Body::Stream(pieces) => {
                 self.write(&bytes).await?;
                 if wire.with_body { self.send_pieces(pieces, wire.chunked).await } else { Ok(()) }
@@ -288,8 +299,8 @@ impl Connection {
 
     /// Appends what the peer has sent to the buffer; the number of bytes, 0 at its end.
     async fn stream_read(&mut self) -> io::Result<usize> {
-        let mut part = [0; READ_SIZE];
-        let bytes = self.stream.read(&mut part).await?;
+        let mut part = Zeroizing::new([0; READ_SIZE]);
+        let bytes = self.stream.read(&mut *part).await?;
         self.buffer.extend_from_slice(part.get(..bytes).unwrap_or_default());
         Ok(bytes)
     }
@@ -322,7 +333,7 @@ fn head_bytes(response: &Response, wire: Wire) -> Vec<u8> {
         Body::Bytes(_) if response.status == 204 => {}
         Body::Bytes(content) => drop(write!(head, "Content-Length: {}\r\n", content.len())),
         Body::Stream(_) if wire.chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
-        Body::Stream(_) => {}
+        Body::Stream(_) | Body::Later(_) => {}
     }
     if wire.close {
         head.push_str("Connection: close\r\n");
@@ -348,6 +359,7 @@ fn reason(status: u16) -> &'static str {
         415 => "Unsupported Media Type",
         417 => "Expectation Failed",
         422 => "Unprocessable Content",
+        429 => "Too Many Requests",
         428 => "Precondition Required",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

@@ -65,6 +65,11 @@ impl Value {
         if let Value::String(s) = self { Some(s) } else { None }
     }
 
+    /// The text of a string, moved out.
+    pub fn into_string(self) -> Option<String> {
+        if let Value::String(s) = self { Some(s) } else { None }
+    }
+
     /// The value of an integer; a float without fraction within the safe range counts (`1.0` is `1` in JSON).
     pub fn as_int(&self) -> Option<i64> {
         match *self {

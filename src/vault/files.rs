@@ -93,6 +93,20 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     rename(&aside, path)
 }
 
+/// [`replace`] of a file whose old content must not be found on the disk: it is overwritten once the new one stands.
+pub fn replace_destroying(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".wiping");
+    let old = PathBuf::from(name);
+    match destroy(&old) {
+        Ok(()) | Err(FileError::Missing(_)) => {}
+        Err(e) => return Err(e),
+    }
+    link(path, &old)?;
+    replace(path, bytes)?;
+    destroy(&old)
+}
+
 /// Moves a private file to another name in its directory, durably.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::rename(from, to).map_err(|e| FileError::Io(to.to_owned(), e))?;

@@ -1,12 +1,15 @@
-//! The node's key: made once, kept, rotated, never lost.
+//! The node's key: made once, kept, sealed and unsealed, rotated, never lost.
+use super::error::VaultError;
 use super::files::{self, FileError};
 use super::pem::{self, Content};
+use super::seal::{Fresh, ITERATIONS, Sealed};
+use super::secret::Passphrase;
 use crate::json::{self, Value, object};
 use crate::signed::{self, Kind, NodeKey, PublicKey};
 use crate::time::Unix;
 use ring::rand::{SecureRandom, SystemRandom};
-use std::fmt;
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -24,59 +27,6 @@ pub enum KeyState {
     Ready(NodeKey),
 }
 
-/// Why the vault did not do what was asked. No variant holds anything secret.
-#[derive(Debug)]
-pub enum VaultError {
-    /// The file, its owner or its mode.
-    File(FileError),
-    /// The file holds no Ed25519 key in PKCS#8 PEM.
-    NotAKey(PathBuf),
-    /// The key needs a passphrase.
-    Locked(PathBuf),
-    /// The last rotation is not known to the coordinator yet: the chain of signatures would break.
-    RotationPending,
-    /// Too many keys were put aside today.
-    TooManyKept(PathBuf),
-    /// The system has no random numbers.
-    NoRandomness,
-    /// The owner has to say that it is meant.
-    Unconfirmed(&'static str),
-}
-
-impl fmt::Display for VaultError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            VaultError::File(e) => e.fmt(f),
-            VaultError::NotAKey(path) => {
-                let path = path.display();
-                write!(f, "{path}: holds no Ed25519 private key (PKCS#8, PEM); put the right file there, or move it \
-                           away and a new key, and with it a new identity, is made")
-            }
-            VaultError::Locked(path) => write!(f, "{}: is sealed with a passphrase", path.display()),
-            VaultError::RotationPending => f.write_str(
-                "the last rotation is not registered at the coordinator yet; run the node once before the next",
-            ),
-            VaultError::TooManyKept(path) => {
-                write!(f, "{}: {MAX_KEPT_PER_DAY} keys were put aside today", path.display())
-            }
-            VaultError::NoRandomness => f.write_str("the system gives no random numbers"),
-            VaultError::Unconfirmed(what) => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for VaultError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        if let VaultError::File(e) = self { Some(e) } else { None }
-    }
-}
-
-impl From<FileError> for VaultError {
-    fn from(error: FileError) -> VaultError {
-        VaultError::File(error)
-    }
-}
-
 /// What a rotation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
@@ -88,17 +38,39 @@ pub struct Rotation {
     pub kept: PathBuf,
 }
 
+/// What a change of the seal did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resealed {
+    /// Files that are sealed with the new passphrase now; the key file is the last.
+    pub sealed: Vec<PathBuf>,
+    /// Keys kept aside that another passphrase seals; they are as they were.
+    pub left: Vec<PathBuf>,
+}
+
 /// The key file and what belongs to it, all in one directory: `NAME`, `NAME.previous` (the old key's word for the
 /// new one, until it is registered) and `NAME.old-DATE` (keys that were replaced).
+///
+/// A key is plain or sealed with a passphrase. What takes a passphrase takes none for a plain key.
 #[derive(Clone, Debug)]
 pub struct Vault {
     path: PathBuf,
+    iterations: NonZeroU32,
 }
+
+/// A key that can sign, and the seed it is made of.
+type Opened = (NodeKey, Zeroizing<[u8; 32]>);
 
 impl Vault {
     /// The vault of a key file; the path has no `~` any more. Nothing is read yet.
     pub fn at(path: impl Into<PathBuf>) -> Vault {
-        Vault { path: path.into() }
+        let iterations = NonZeroU32::new(ITERATIONS).unwrap_or(NonZeroU32::MIN);
+        Vault { path: path.into(), iterations }
+    }
+
+    /// With a seal that costs nothing: tests have no time.
+    #[cfg(test)]
+    pub fn quick(self) -> Vault {
+        Vault { iterations: NonZeroU32::MIN, ..self }
     }
 
     /// The key file.
@@ -108,82 +80,136 @@ impl Vault {
 
     /// Reads the key file.
     pub fn state(&self) -> Result<KeyState, VaultError> {
-        let file = match files::read(&self.path) {
-            Err(FileError::Missing(_)) => return Ok(KeyState::Absent),
-            file => file?,
-        };
-        match pem::read(&file) {
-            Some(Content::Plain(key, _)) => Ok(KeyState::Ready(key)),
-            Some(Content::Sealed) => Ok(KeyState::Locked),
-            None => Err(VaultError::NotAKey(self.path.clone())),
+        match read(&self.path) {
+            Err(VaultError::File(FileError::Missing(_))) => Ok(KeyState::Absent),
+            Err(e) => Err(e),
+            Ok(Content::Plain(key, _)) => Ok(KeyState::Ready(key)),
+            Ok(Content::Sealed(der)) => match Sealed::read(&der) {
+                Ok(_) => Ok(KeyState::Locked),
+                Err(e) => Err(VaultError::Seal(self.path.clone(), e)),
+            },
         }
     }
 
-    /// The key, which must be there and not sealed.
-    pub fn load(&self) -> Result<NodeKey, VaultError> {
+    /// The key, which must be there. A sealed one is opened, which takes its time.
+    pub fn load(&self, passphrase: Option<&Passphrase>) -> Result<NodeKey, VaultError> {
+        Ok(open(read(&self.path)?, passphrase, &self.path)?.0)
+    }
+
+    /// The key, made if there is none (sealed if there is a passphrase). Says whether it was made.
+    pub fn load_or_generate(&self, passphrase: Option<&Passphrase>) -> Result<(NodeKey, bool), VaultError> {
         match self.state()? {
-            KeyState::Ready(key) => Ok(key),
-            KeyState::Locked => Err(VaultError::Locked(self.path.clone())),
-            KeyState::Absent => Err(FileError::Missing(self.path.clone()).into()),
+            KeyState::Absent => Ok((self.generate(passphrase)?, true)),
+            KeyState::Ready(key) => Ok((key, false)),
+            KeyState::Locked => Ok((self.load(passphrase)?, false)),
         }
     }
 
-    /// The key, made if there is none. Says whether it was made.
-    pub fn load_or_generate(&self) -> Result<(NodeKey, bool), VaultError> {
-        match self.state()? {
-            KeyState::Absent => Ok((self.generate()?, true)),
-            _ => Ok((self.load()?, false)),
-        }
-    }
-
-    /// Makes a key; an existing one is left alone and an error.
-    pub fn generate(&self) -> Result<NodeKey, VaultError> {
+    /// Makes a key, sealed if there is a passphrase; an existing one is left alone and an error.
+    pub fn generate(&self, passphrase: Option<&Passphrase>) -> Result<NodeKey, VaultError> {
         let (key, seed) = random_key()?;
-        files::create(&self.path, pem::write(&seed).as_bytes())?;
+        if let Some(passphrase) = passphrase {
+            passphrase.check_length()?;
+        }
+        files::create(&self.path, self.text(&seed, passphrase)?.as_bytes())?;
         Ok(key)
     }
 
-    /// The key as PKCS#8 PEM.
-    pub fn export(&self) -> Result<Zeroizing<String>, VaultError> {
-        let file = files::read(&self.path)?;
-        match pem::read(&file) {
-            Some(Content::Plain(_, seed)) => Ok(pem::write(&seed)),
-            Some(Content::Sealed) => Err(VaultError::Locked(self.path.clone())),
-            None => Err(VaultError::NotAKey(self.path.clone())),
+    /// The key as PKCS#8 PEM: plain if that is asked for; else sealed, with the passphrase that opens it, or with this
+    /// one if it is plain.
+    pub fn export(
+        &self,
+        passphrase: Option<&Passphrase>,
+        plain: bool,
+    ) -> Result<Zeroizing<String>, VaultError> {
+        let content = read(&self.path)?;
+        let container = if let Content::Sealed(der) = &content { Some(pem::write_sealed(der)) } else { None };
+        let (_, seed) = open(content, passphrase, &self.path)?;
+        match (plain, container, passphrase) {
+            (true, _, _) => Ok(pem::write(&seed)),
+            (false, Some(container), _) => Ok(Zeroizing::new(container)),
+            (false, None, Some(passphrase)) => {
+                passphrase.check_length()?;
+                self.text(&seed, Some(passphrase))
+            }
+            (false, None, None) => Err(VaultError::NotSealed(self.path.clone())),
         }
     }
 
-    /// Takes a key (PKCS#8 PEM) as this node's. One that is there is kept aside under the date of `now`.
-    pub fn import(&self, text: &[u8], now: Unix) -> Result<NodeKey, VaultError> {
-        let (key, seed) = match pem::read(text) {
-            Some(Content::Plain(key, seed)) => (key, seed),
-            Some(Content::Sealed) => return Err(VaultError::Locked(PathBuf::from("the imported key"))),
-            None => return Err(VaultError::NotAKey(PathBuf::from("the imported text"))),
-        };
+    /// Takes a key (PKCS#8 PEM) as this node's; a sealed one needs its passphrase and is sealed with it here too. One
+    /// that is there is kept aside under the date of `now`.
+    pub fn import(
+        &self,
+        text: &[u8],
+        passphrase: Option<&Passphrase>,
+        now: Unix,
+    ) -> Result<NodeKey, VaultError> {
+        let imported = Path::new("the imported key");
+        let content = pem::read(text).ok_or_else(|| VaultError::NotAKey("the imported text".into()))?;
+        let sealed = matches!(content, Content::Sealed(_));
+        let (key, seed) = open(content, passphrase, imported)?;
+        let text = self.text(&seed, passphrase.filter(|_| sealed))?;
         match self.state() {
-            Ok(KeyState::Absent) => files::create(&self.path, pem::write(&seed).as_bytes())?,
-            Ok(KeyState::Ready(old)) if old.public() == key.public() => {}
+            Ok(KeyState::Absent) => files::create(&self.path, text.as_bytes())?,
+            Ok(KeyState::Ready(old)) if old.public() == key.public() && !sealed => {}
             // A sealed or damaged file may still be worth something to its owner.
-            Ok(_) | Err(VaultError::NotAKey(_)) => {
+            Ok(_) | Err(VaultError::NotAKey(_) | VaultError::Seal(..)) => {
                 self.keep_old(now)?;
-                files::replace(&self.path, pem::write(&seed).as_bytes())?;
+                files::replace(&self.path, text.as_bytes())?;
             }
             Err(e) => return Err(e),
         }
         Ok(key)
     }
 
+    /// Seals the key with a passphrase, or with another one than before, and the keys that are kept aside too. The plain
+    /// files are overwritten.
+    pub fn seal(&self, old: Option<&Passphrase>, new: &Passphrase) -> Result<Resealed, VaultError> {
+        new.check_length()?;
+        // First of all, so that a wrong passphrase changes nothing.
+        let (_, seed) = open(read(&self.path)?, old, &self.path)?;
+        let (mut sealed, mut left) = (Vec::new(), Vec::new());
+        for kept in self.files()?.into_iter().filter(|path| self.is_kept(path)) {
+            match read(&kept).and_then(|content| open(content, old, &kept)) {
+                Ok((_, seed)) => {
+                    files::replace_destroying(&kept, self.text(&seed, Some(new))?.as_bytes())?;
+                    sealed.push(kept);
+                }
+                Err(VaultError::File(FileError::Io(path, e))) => return Err(FileError::Io(path, e).into()),
+                Err(_) => left.push(kept),
+            }
+        }
+        files::replace_destroying(&self.path, self.text(&seed, Some(new))?.as_bytes())?;
+        sealed.push(self.path.clone());
+        Ok(Resealed { sealed, left })
+    }
+
+    /// Writes the key without a seal; keys kept aside stay sealed.
+    pub fn unseal(&self, passphrase: &Passphrase) -> Result<NodeKey, VaultError> {
+        let content = read(&self.path)?;
+        if matches!(content, Content::Plain(..)) {
+            return Err(VaultError::NotSealed(self.path.clone()));
+        }
+        let (key, seed) = open(content, Some(passphrase), &self.path)?;
+        files::replace(&self.path, self.text(&seed, None)?.as_bytes())?;
+        Ok(key)
+    }
+
     /// Replaces the key by a new one, for which the old one signs. The old one is kept aside under the date of
-    /// `now`. A running node goes on with the old one until it is started again.
+    /// `now`; a sealed key's successor is sealed with its passphrase. A running node goes on with the old one until it is
+    /// started again.
     ///
     /// Whatever moment the power fails at, the key file holds one of the two, and a signature for a key that never
     /// came into force is recognised by the NodeID it is for.
-    pub fn rotate(&self, now: Unix) -> Result<Rotation, VaultError> {
-        let old = self.load()?;
+    pub fn rotate(&self, passphrase: Option<&Passphrase>, now: Unix) -> Result<Rotation, VaultError> {
+        let content = read(&self.path)?;
+        let sealed = matches!(content, Content::Sealed(_));
+        let (old, _) = open(content, passphrase, &self.path)?;
         if self.previous(&old)?.is_some() {
             return Err(VaultError::RotationPending);
         }
         let (new, seed) = random_key()?;
+        let text = self.text(&seed, passphrase.filter(|_| sealed))?;
         let mut word = object([("nodeId", new.node_id().into())]);
         signed::sign(Kind::Rotation, &mut word, &old);
         let signature = word.member(Kind::Rotation.member()).cloned().unwrap_or(Value::Null);
@@ -191,7 +217,7 @@ impl Vault {
         let record = object([("nodeId", new.node_id().into()), ("previous", previous)]);
         files::replace(&self.beside(".previous"), record.canonical().as_bytes())?;
         let kept = self.keep_old(now)?;
-        files::replace(&self.path, pem::write(&seed).as_bytes())?;
+        files::replace(&self.path, text.as_bytes())?;
         Ok(Rotation { old: old.node_id(), new: new.node_id(), kept })
     }
 
@@ -223,31 +249,36 @@ impl Vault {
 
     /// Destroys the key, those kept aside and what belongs to them. Gives the files that are gone.
     pub fn wipe(&self) -> Result<Vec<PathBuf>, VaultError> {
+        let gone = self.files()?;
+        gone.iter().try_for_each(|path| files::destroy(path))?;
+        Ok(gone)
+    }
+
+    /// The files that are the vault's, in the order of their names.
+    pub fn files(&self) -> Result<Vec<PathBuf>, VaultError> {
         let around = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let ours = |n: &str| {
             n.strip_prefix(&name).is_some_and(|rest| {
-                rest.is_empty()
-                    || rest == ".tmp"
+                ["", ".tmp", ".wiping"].contains(&rest)
                     || rest.starts_with(".previous")
                     || rest.starts_with(".old-")
             })
         };
         let io = |e| VaultError::File(FileError::Io(around.to_owned(), e));
-        let mut gone = Vec::new();
+        let mut found = Vec::new();
         let entries = match fs::read_dir(around) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(gone),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(found),
             entries => entries.map_err(io)?,
         };
         for entry in entries {
             let entry = entry.map_err(io)?;
             if ours(&entry.file_name().to_string_lossy()) {
-                files::destroy(&entry.path())?;
-                gone.push(entry.path());
+                found.push(entry.path());
             }
         }
-        gone.sort();
-        Ok(gone)
+        found.sort();
+        Ok(found)
     }
 
     /// Gives the key file a second name with the date, which is where it stays when the first is replaced.
@@ -265,14 +296,49 @@ impl Vault {
         Err(VaultError::TooManyKept(self.path.clone()))
     }
 
+    fn is_kept(&self, path: &Path) -> bool {
+        let start = self.beside(".old-");
+        let leftover = path.extension().is_some_and(|e| e == "tmp" || e == "wiping");
+        path.as_os_str().as_encoded_bytes().starts_with(start.as_os_str().as_encoded_bytes()) && !leftover
+    }
+
     fn beside(&self, ending: &str) -> PathBuf {
         let mut name = self.path.as_os_str().to_owned();
         name.push(ending);
         PathBuf::from(name)
     }
+
+    /// The file of a seed.
+    fn text(
+        &self,
+        seed: &[u8; 32],
+        passphrase: Option<&Passphrase>,
+    ) -> Result<Zeroizing<String>, VaultError> {
+        let Some(passphrase) = passphrase else { return Ok(pem::write(seed)) };
+        let mut fresh: Fresh = Default::default();
+        SystemRandom::new().fill(&mut fresh).map_err(|_| VaultError::NoRandomness)?;
+        let sealed = Sealed::new(&*pem::der(seed), passphrase, &fresh, self.iterations);
+        Ok(Zeroizing::new(pem::write_sealed(&sealed.to_der())))
+    }
 }
 
-fn random_key() -> Result<(NodeKey, Zeroizing<[u8; 32]>), VaultError> {
+fn read(path: &Path) -> Result<Content, VaultError> {
+    pem::read(&files::read(path)?).ok_or_else(|| VaultError::NotAKey(path.to_owned()))
+}
+
+/// The key of a file's content; `path` is for the error.
+fn open(content: Content, passphrase: Option<&Passphrase>, path: &Path) -> Result<Opened, VaultError> {
+    let der = match content {
+        Content::Plain(key, seed) => return Ok((key, seed)),
+        Content::Sealed(der) => der,
+    };
+    let passphrase = passphrase.ok_or_else(|| VaultError::Locked(path.to_owned()))?;
+    let opened = Sealed::read(&der).and_then(|sealed| sealed.open(passphrase));
+    let key = opened.map_err(|e| VaultError::Seal(path.to_owned(), e))?;
+    pem::read_der(&key).ok_or_else(|| VaultError::NotAKey(path.to_owned()))
+}
+
+fn random_key() -> Result<Opened, VaultError> {
     let mut seed = Zeroizing::new([0; 32]);
     SystemRandom::new().fill(&mut *seed).map_err(|_| VaultError::NoRandomness)?;
     let key = NodeKey::from_seed(&seed).ok_or(VaultError::NoRandomness)?;
@@ -280,154 +346,4 @@ fn random_key() -> Result<(NodeKey, Zeroizing<[u8; 32]>), VaultError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::files::tests::{Folder, mode};
-    use super::*;
-
-    const NOW: Unix = Unix(1_766_152_800);
-
-    fn vault(folder: &Folder) -> Vault {
-        Vault::at(folder.0.join("node.key"))
-    }
-
-    fn names(folder: &Folder) -> Vec<String> {
-        let entries = fs::read_dir(&folder.0).unwrap();
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn the_key_is_made_once() {
-        let folder = Folder::new("once");
-        let vault = vault(&folder);
-        assert!(matches!(vault.state().unwrap(), KeyState::Absent));
-        assert!(matches!(vault.load().unwrap_err(), VaultError::File(FileError::Missing(_))));
-        let (first, made) = vault.load_or_generate().unwrap();
-        let (second, again) = vault.load_or_generate().unwrap();
-        assert_eq!((made, again, first.public()), (true, false, second.public()));
-        assert_eq!(mode(vault.path()), 0o600);
-        assert!(matches!(vault.generate().unwrap_err(), VaultError::File(FileError::Exists(_))));
-    }
-
-    #[test]
-    fn openssl_reads_the_key_and_its_keys_are_read() {
-        let folder = Folder::new("openssl");
-        let vault = vault(&folder);
-        let key = vault.generate().unwrap();
-        #[allow(clippy::disallowed_methods, reason = "openssl is the oracle")]
-        let openssl = |args: &[&str]| {
-            let out =
-                std::process::Command::new("openssl").args(args).output().expect("openssl is installed");
-            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-            out.stdout
-        };
-        let path = vault.path().to_str().unwrap();
-        let spki = openssl(&["pkey", "-in", path, "-pubout", "-outform", "DER"]);
-        assert_eq!(spki[12..], key.public().as_bytes()[..]);
-        let other = openssl(&["genpkey", "-algorithm", "ed25519"]);
-        let imported = vault.import(&other, NOW).unwrap();
-        let spki = openssl(&["pkey", "-in", path, "-pubout", "-outform", "DER"]);
-        assert_eq!(spki[12..], imported.public().as_bytes()[..]);
-        assert_ne!(imported.public(), key.public());
-    }
-
-    #[test]
-    fn a_rotation_keeps_the_old_key_and_its_word_for_the_new_until_that_is_registered() {
-        let folder = Folder::new("rotation");
-        let vault = vault(&folder);
-        let old = vault.generate().unwrap();
-        assert_eq!(vault.previous(&old).unwrap(), None);
-        let rotation = vault.rotate(NOW).unwrap();
-        let new = vault.load().unwrap();
-        assert_eq!((rotation.old, rotation.new), (old.node_id(), new.node_id()));
-        assert_ne!(old.public(), new.public());
-        let kept = Vault::at(&rotation.kept);
-        assert!(rotation.kept.ends_with("node.key.old-2025-12-19"));
-        assert_eq!(kept.load().unwrap().public(), old.public());
-
-        let previous = vault.previous(&new).unwrap().unwrap();
-        assert_eq!(previous.member("nodeId").unwrap().as_str(), Some(old.node_id().as_str()));
-        let signature =
-            crate::encoding::from_base64(previous.member("sig").unwrap().as_str().unwrap()).unwrap();
-        let bytes = format!("echomesh:rotation:v1\n{{\"nodeId\":\"{}\"}}", new.node_id());
-        assert!(old.public().verifies(bytes.as_bytes(), &signature));
-
-        assert!(matches!(vault.rotate(NOW).unwrap_err(), VaultError::RotationPending));
-        assert_eq!(vault.load().unwrap().public(), new.public());
-        vault.registered().unwrap();
-        vault.registered().unwrap();
-        assert_eq!(vault.previous(&new).unwrap(), None);
-        assert!(vault.rotate(NOW).unwrap().kept.ends_with("node.key.old-2025-12-19-2"));
-    }
-
-    #[test]
-    fn a_rotation_that_broke_off_leaves_the_old_key_in_force() {
-        let folder = Folder::new("broken");
-        let vault = vault(&folder);
-        let old = vault.generate().unwrap();
-        let backup = vault.export().unwrap();
-        vault.rotate(NOW).unwrap();
-        // As if the power had failed before the key file was replaced.
-        files::replace(vault.path(), backup.as_bytes()).unwrap();
-        assert_eq!(vault.previous(&old).unwrap(), None);
-        let again = vault.rotate(NOW).unwrap();
-        assert_eq!(again.old, old.node_id());
-    }
-
-    #[test]
-    fn import_never_loses_what_was_there() {
-        let folder = Folder::new("import");
-        let vault = vault(&folder);
-        let first = vault.generate().unwrap();
-        let exported = vault.export().unwrap();
-        assert_eq!(vault.import(exported.as_bytes(), NOW).unwrap().public(), first.public());
-        assert_eq!(names(&folder), ["node.key"]);
-        let second = vault.import(pem::write(&[7; 32]).as_bytes(), NOW).unwrap();
-        assert_eq!(vault.load().unwrap().public(), second.public());
-        let kept = Vault::at(folder.0.join("node.key.old-2025-12-19"));
-        assert_eq!(kept.load().unwrap().public(), first.public());
-        assert!(matches!(vault.import(b"nonsense", NOW).unwrap_err(), VaultError::NotAKey(_)));
-        assert_eq!(vault.load().unwrap().public(), second.public());
-    }
-
-    #[test]
-    fn keys_kept_in_one_day_are_bounded() {
-        let folder = Folder::new("bounded");
-        let vault = vault(&folder);
-        vault.generate().unwrap();
-        for n in 0..MAX_KEPT_PER_DAY {
-            vault.keep_old(NOW).unwrap_or_else(|e| panic!("{n}: {e}"));
-        }
-        assert!(matches!(vault.keep_old(NOW).unwrap_err(), VaultError::TooManyKept(_)));
-    }
-
-    #[test]
-    fn a_sealed_key_is_locked_and_a_damaged_one_is_an_error_without_its_content() {
-        let folder = Folder::new("sealed");
-        let vault = vault(&folder);
-        let sealed = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-        files::create(vault.path(), sealed.as_bytes()).unwrap();
-        assert!(matches!(vault.state().unwrap(), KeyState::Locked));
-        assert!(matches!(vault.load().unwrap_err(), VaultError::Locked(_)));
-        assert!(matches!(vault.export().unwrap_err(), VaultError::Locked(_)));
-        files::replace(vault.path(), b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----")
-            .unwrap();
-        let error = vault.load_or_generate().unwrap_err();
-        assert!(matches!(error, VaultError::NotAKey(_)));
-        assert!(!format!("{error} {error:?}").contains("c2VjcmV0"));
-    }
-
-    #[test]
-    fn wipe_takes_the_keys_and_nothing_else() {
-        let folder = Folder::new("wipe");
-        let vault = vault(&folder);
-        vault.generate().unwrap();
-        vault.rotate(NOW).unwrap();
-        for other in ["node.keys", "tls.key", "node.key.note"] {
-            fs::write(folder.0.join(other), "x").unwrap();
-        }
-        assert_eq!(vault.wipe().unwrap().len(), 3);
-        assert_eq!(names(&folder), ["node.key.note", "node.keys", "tls.key"]);
-    }
-}
+mod tests;

@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 pub enum Content {
     /// The key, and the 32-byte seed that it is made of.
     Plain(NodeKey, Zeroizing<[u8; 32]>),
-    /// A key that needs a passphrase (`ENCRYPTED PRIVATE KEY`).
-    Sealed,
+    /// A key that needs a passphrase (`ENCRYPTED PRIVATE KEY`): the container's DER, which nobody has looked into yet.
+    Sealed(Vec<u8>),
 }
 
 /// Everything before the seed in version 1 of the form, RFC 8410 section 10.3.
@@ -16,13 +16,14 @@ const PREFIX: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 
 
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
+const BEGIN_SEALED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+const END_SEALED: &str = "-----END ENCRYPTED PRIVATE KEY-----";
+/// Characters of a line, RFC 7468 section 2.
+const LINE: usize = 64;
 
 /// The file of a seed. Version 1, without the public key: OpenSSL reads no other with Ed25519.
 pub fn write(seed: &[u8; 32]) -> Zeroizing<String> {
-    let mut der = Zeroizing::new([0; 48]);
-    for (to, from) in der.iter_mut().zip(PREFIX.iter().chain(seed)) {
-        *to = *from;
-    }
+    let der = der(seed);
     let text = Zeroizing::new(base64(&*der));
     // Room for all of it at once: a text that grows leaves copies behind.
     let mut pem = Zeroizing::new(String::with_capacity(128));
@@ -32,20 +33,53 @@ pub fn write(seed: &[u8; 32]) -> Zeroizing<String> {
     pem
 }
 
+/// The DER of a seed.
+pub fn der(seed: &[u8; 32]) -> Zeroizing<[u8; 48]> {
+    let mut der = Zeroizing::new([0; 48]);
+    for (to, from) in der.iter_mut().zip(PREFIX.iter().chain(seed)) {
+        *to = *from;
+    }
+    der
+}
+
+/// The file of a sealed key, from the container's DER.
+pub fn write_sealed(der: &[u8]) -> String {
+    let text = base64(der);
+    let mut rest = text.as_str();
+    let mut pem = format!("{BEGIN_SEALED}\n");
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at_checked(LINE).unwrap_or((rest, ""));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = after;
+    }
+    pem + END_SEALED + "\n"
+}
+
 /// Reads a key file; `None` if it holds no Ed25519 key. Text around the armour is passed over.
 pub fn read(pem: &[u8]) -> Option<Content> {
     let text = std::str::from_utf8(pem).ok()?;
-    if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
-        return Some(Content::Sealed);
+    if text.contains(BEGIN_SEALED) {
+        let der = armoured(text, BEGIN_SEALED, END_SEALED)?;
+        return Some(Content::Sealed(der.to_vec()));
     }
-    let (_, rest) = text.split_once(BEGIN)?;
-    let (body, _) = rest.split_once(END)?;
+    let (key, seed) = read_der(&armoured(text, BEGIN, END)?)?;
+    Some(Content::Plain(key, seed))
+}
+
+/// The key and the seed in the DER of a private key; `None` if that is no Ed25519 key.
+pub fn read_der(der: &[u8]) -> Option<(NodeKey, Zeroizing<[u8; 32]>)> {
+    let seed = seed(der)?;
+    // Where the file has the public key too (version 2), this checks that the two belong together.
+    NodeKey::from_pkcs8(der).map(|key| (key, seed))
+}
+
+fn armoured(text: &str, begin: &str, end: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let (_, rest) = text.split_once(begin)?;
+    let (body, _) = rest.split_once(end)?;
     let mut compact = Zeroizing::new(String::with_capacity(body.len()));
     compact.extend(body.chars().filter(|c| !c.is_ascii_whitespace()));
-    let der = Zeroizing::new(from_base64(&compact)?);
-    let seed = seed(&der)?;
-    // Where the file has the public key too (version 2), this checks that the two belong together.
-    NodeKey::from_pkcs8(&der).map(|key| Content::Plain(key, seed))
+    from_base64(&compact).map(Zeroizing::new)
 }
 
 /// The seed stands at the same place in versions 1 and 2, whose lengths and version numbers differ.
@@ -65,7 +99,7 @@ mod tests {
     fn key(pem: &str) -> Option<NodeKey> {
         match read(pem.as_bytes())? {
             Content::Plain(key, _) => Some(key),
-            Content::Sealed => None,
+            Content::Sealed(_) => None,
         }
     }
 
@@ -109,7 +143,10 @@ mod tests {
 
     #[test]
     fn an_encrypted_key_is_told_apart() {
-        let pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-        assert!(matches!(read(pem.as_bytes()), Some(Content::Sealed)));
+        let der = [7; 100];
+        let pem = write_sealed(&der);
+        assert_eq!(pem.lines().map(str::len).collect::<Vec<_>>(), [37, 64, 64, 8, 35]);
+        assert!(matches!(read(pem.as_bytes()), Some(Content::Sealed(read)) if read == der));
+        assert!(read(pem.replace("-----END", "").as_bytes()).is_none());
     }
 }
