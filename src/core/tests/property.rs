@@ -160,7 +160,10 @@ impl World {
             assert!(totals.bytes_ingress <= (gb * 1e9).round() as u64, "maxGB was overrun");
         }
         let day = &self.bench.node.ledger.allowance.borrow().day;
-        assert!(passed == 0 || day.used <= day.limit_bytes.unwrap(), "the owner's day was overrun");
+        assert!(
+            passed == 0 || day.current().used() <= day.limit_bytes.unwrap(),
+            "the owner's day was overrun"
+        );
     }
 
     fn check(&mut self) {

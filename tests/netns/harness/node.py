@@ -26,9 +26,12 @@ class Node:
 
     # ---- life
 
-    def start(self, wait=True):
+    def write(self):
         self.config_file.write_text(json.dumps(self.config, indent=1), encoding="utf-8")
         os.chmod(self.config_file, 0o600)
+
+    def start(self, wait=True):
+        self.write()
         words = [self.binary, "run", "--config", self.config_file, "--run-dir", self.run_dir, "--state-dir", self.state_dir, *self.options]
         for name in ["api.sock", "api.token"]:
             (self.run_dir / name).unlink(missing_ok=True)

@@ -40,6 +40,7 @@ class World(unittest.TestCase):
 
     node_config = {}
     heartbeat_ms = 2000
+    node_type = Node
     target_answer = staticmethod(echo)
 
     @classmethod
@@ -57,7 +58,7 @@ class World(unittest.TestCase):
         cls.target = Target(cls.topology.inet, (TARGET, 443), lambda c, d: cls.target_answer(c, d))
         cls.addClassCleanup(cls.target.close)
         cls.lan_targets = [Target(cls.topology.lan, (LAN_HOST, port)) for port in (80, 443)]
-        cls.node = Node(cls.topology.node, cls.directory / "node", NODE_BINARY, cls.lab, **cls.node_config)
+        cls.node = cls.node_type(cls.topology.node, cls.directory / "node", NODE_BINARY, cls.lab, **cls.node_config)
         cls.node.start()
         cls.addClassCleanup(lambda: cls.node.stop())
         cls.lan_received = cls.topology.lan.received()
