@@ -10,7 +10,7 @@ import sys
 import time
 
 from harness.control import wait_for
-from harness.netns import COORDINATOR, LAN_HOST, NODE_LAN, NODE_WAN, NODE_WAN6, TARGET, TARGET6, sh
+from harness.netns import COORDINATOR, DOH, LAN_HOST, NODE_LAN, NODE_WAN, NODE_WAN6, TARGET, TARGET6, sh
 from harness.node import Node
 from harness.process import Process
 from harness.sniffer import Sniffer
@@ -125,7 +125,7 @@ class Table(Guarded):
         with open(f"/proc/{self.node.guard.pid}/status", encoding="ascii") as f:
             status = {name: value.strip() for name, value in (line.split(":", 1) for line in f)}
         self.assertEqual((status["CapEff"], status["CapPrm"], status["CapBnd"]), ("0000000000001000",) * 3)
-        self.assertEqual(status["NoNewPrivs"], "1")
+        self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
         inodes = [os.readlink(f"/proc/{self.node.guard.pid}/fd/{n}") for n in os.listdir(f"/proc/{self.node.guard.pid}/fd")]
         inodes = {i[8:-1] for i in inodes if i.startswith("socket:")}
         for name in ["tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet"]:
@@ -201,6 +201,22 @@ class Changes(Guarded):
         finally:
             self.topology.node.ip("addr", "del", "44.99.0.9/24", "dev", "lan0")
         wait_for("the kernel's set", lambda: "44.99.0.0/24" not in self.table(), 1)
+        self.assertEqual(self.guard_state(), "up")
+
+
+    def test_an_address_inside_is_taken_from_the_file_for_root_alone(self):
+        """The node writes its own configuration: that must not open the LAN."""
+        literal = f"{LAN_HOST} . 443"
+        alerts = lambda: [a["code"] for a in self.node.status()["alerts"]]
+        self.node.change(security={"dohBootstrap": [DOH, LAN_HOST]})
+        wait_for("the alert", lambda: "guard-outdated" in alerts(), 3)
+        self.assertNotIn(literal, self.table())
+        self.node.guard.signal(signal.SIGHUP)
+        wait_for("the literal", lambda: literal in self.table(), 3)
+        wait_for("no alert", lambda: "guard-outdated" not in alerts(), 3)
+        self.node.change(security={"dohBootstrap": [DOH]})
+        self.node.guard.signal(signal.SIGHUP)
+        wait_for("no literal", lambda: literal not in self.table(), 3)
         self.assertEqual(self.guard_state(), "up")
 
 
