@@ -7,6 +7,7 @@ mod clocks;
 mod control;
 mod crash;
 mod geo;
+mod guard;
 mod opening;
 mod oracle;
 mod privacy;
