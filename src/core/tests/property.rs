@@ -223,7 +223,7 @@ impl World {
 
     fn carry(&mut self, flow: usize, bytes: u32) {
         let (session, flow) = &self.flows[flow];
-        let direction = if bytes % 2 == 0 { Direction::Ingress } else { Direction::Egress };
+        let direction = if bytes & 1 == 0 { Direction::Ingress } else { Direction::Egress };
         let passed = carry(flow, direction, bytes as usize);
         if passed > 0 {
             let (now, offset) = (self.bench.now(), self.offset());
