@@ -25,6 +25,8 @@ struct Open {
 }
 
 impl Account for Open {
+    fn hold(&self, _: u64) {}
+    fn release(&self, _: u64) {}
     fn now_us(&self) -> u64 {
         self.clock.now().mono_us
     }

@@ -7,9 +7,20 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 #[derive(Debug)]
 pub struct Clock {
     start: Instant,
-    offset_ms: Cell<i64>,
+    correction: Cell<Correction>,
     #[cfg(test)]
     given: Cell<Option<Now>>,
+}
+
+/// What the wall clock shows instead of the system's time. Both kinds run on with the monotonic clock: an offset to the
+/// system's clock would be wrong as soon as somebody else (NTP) corrects that one too.
+#[derive(Clone, Copy, Debug)]
+enum Correction {
+    None,
+    /// This, and what has passed since; the system's once that is later.
+    AtLeast(Now),
+    /// This, and what has passed since, whatever becomes of the system's clock.
+    Exactly(Now),
 }
 
 impl Clock {
@@ -18,7 +29,7 @@ impl Clock {
     pub fn new() -> Clock {
         Clock {
             start: Instant::now(),
-            offset_ms: Cell::new(0),
+            correction: Cell::new(Correction::None),
             #[cfg(test)]
             given: Cell::new(None),
         }
@@ -27,12 +38,23 @@ impl Clock {
     /// Both clocks, read together.
     pub fn now(&self) -> Now {
         let read = self.read();
-        Now { unix_ms: read.unix_ms.saturating_add(self.offset_ms.get()), ..read }
+        let since = |then: Now| then.after_ms(read.mono_us.saturating_sub(then.mono_us) / 1000).unix_ms;
+        let unix_ms = match self.correction.get() {
+            Correction::None => read.unix_ms,
+            Correction::AtLeast(then) => read.unix_ms.max(since(then)),
+            Correction::Exactly(then) => since(then),
+        };
+        Now { unix_ms, ..read }
     }
 
-    /// Corrects the wall clock so that it shows `unix_ms` now.
+    /// Corrects the wall clock so that it shows `unix_ms` now and goes on from there.
     pub fn set(&self, unix_ms: i64) {
-        self.offset_ms.set(unix_ms.saturating_sub(self.read().unix_ms));
+        self.correction.set(Correction::Exactly(Now { unix_ms, ..self.read() }));
+    }
+
+    /// The wall clock shows no less than `unix_ms`, and goes on from there until the system's clock is past it.
+    pub fn at_least(&self, unix_ms: i64) {
+        self.correction.set(Correction::AtLeast(Now { unix_ms, ..self.read() }));
     }
 
     /// Both clocks without correction.
@@ -46,9 +68,9 @@ impl Clock {
         Now { mono_us: u64::try_from(mono.as_micros()).unwrap_or(u64::MAX), unix_ms: system_ms() }
     }
 
-    /// Milliseconds added to the system's wall clock.
+    /// Milliseconds by which the wall clock is ahead of the system's.
     pub fn offset_ms(&self) -> i64 {
-        self.offset_ms.get()
+        self.now().unix_ms.saturating_sub(self.read().unix_ms)
     }
 }
 
@@ -80,5 +102,36 @@ pub fn system_ms() -> i64 {
     match now.duration_since(UNIX_EPOCH) {
         Ok(d) => i64::try_from(d.as_millis()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOT: Now = Now { mono_us: 1_000_000, unix_ms: 0 };
+
+    #[test]
+    fn a_corrected_clock_goes_its_own_way() {
+        let clock = Clock::given(BOOT);
+        clock.set(1_000_000_000);
+        // NTP sets the system's clock, to the same time or to another.
+        for unix_ms in [1_000_060_000, 5, 2_000_000_000] {
+            clock.give(Now { mono_us: 61_000_000, unix_ms });
+            assert_eq!(clock.now().unix_ms, 1_000_060_000);
+            assert_eq!(clock.offset_ms(), 1_000_060_000 - unix_ms);
+        }
+    }
+
+    #[test]
+    fn a_floor_holds_until_the_systems_clock_is_past_it() {
+        let clock = Clock::given(BOOT);
+        clock.at_least(1_000_000_000);
+        clock.give(BOOT.after_ms(60_000));
+        assert_eq!(clock.now().unix_ms, 1_000_060_000, "it goes on from where it was");
+        clock.give(Now { mono_us: 62_000_000, unix_ms: 1_500_000_000 });
+        assert_eq!(clock.now().unix_ms, 1_500_000_000, "NTP has set it");
+        clock.give(Now { mono_us: 63_000_000, unix_ms: 7 });
+        assert_eq!(clock.now().unix_ms, 1_000_062_000);
     }
 }

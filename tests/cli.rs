@@ -341,3 +341,30 @@ fn what_does_not_hold_is_refused_by_verify() {
     fs::remove_file(&path).unwrap();
     expect(&run(&["verify", "/nonexistent"]), 1);
 }
+
+#[test]
+fn a_guard_says_what_is_missing() {
+    let directory = std::env::temp_dir().join(format!("echomesh-guard-cli-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let (good, bad) = (directory.join("good.yaml"), directory.join("bad.yaml"));
+    fs::write(&good, "version: 1\n").unwrap();
+    fs::write(&bad, "version: 2\n").unwrap();
+    let guard = |config: &Path, user: &str| {
+        let config = config.to_str().unwrap();
+        let out = run(&["guard", "--print", "--config", config, "--user", user]);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (out.status.code(), text(out.stdout), text(out.stderr))
+    };
+    let (code, printed, _) = guard(&good, "5310");
+    assert_eq!(code, Some(0));
+    assert!(
+        printed.starts_with("table inet echomesh {\n") && printed.contains("meta skuid 5310 goto service")
+    );
+    let (code, _, said) = guard(&good, "no-such-user");
+    assert!(code == Some(2) && said.contains("no such user"), "{said}");
+    let (code, _, said) = guard(&good, "0");
+    assert!(code == Some(2) && said.contains("root"), "{said}");
+    let (code, _, said) = guard(&bad, "5310");
+    assert!(code == Some(78) && said.contains("version"), "{said}");
+    fs::remove_dir_all(&directory).unwrap();
+}

@@ -12,7 +12,7 @@ answered wherever GET is. Errors are problems of RFC 9457 whose type is a bare s
 # What every path with a token can answer besides its own; 413 only where there is a body.
 COMMON = {400: "The request is malformed.", 401: "No token, or a wrong one.",
           403: "The Host or Origin is not this API's.", 408: "The request did not arrive in time.",
-          431: "The head of the request is too large."}
+          429: "Too many requests; Retry-After says when the next may come.", 431: "The head of the request is too large."}
 BODY = {413: "The body is over 1 MiB.", 415: "The body is not application/json.", 417: "Expect asks for something unknown.",
         422: "A member or parameter has a value that is not allowed.", 501: "The transfer coding is unknown."}
 
@@ -55,6 +55,13 @@ HEALTH = {"type": "object", "required": ["status", "checks"], "properties": {
     "checks": {"type": "object", "additionalProperties": {"type": "boolean"}, "description": "Each part that was checked, and whether it is well."}}}
 
 
+UNLOCK = {"type": "object", "required": ["passphrase"], "properties": {
+    "passphrase": {"type": "string", "minLength": 1, "maxLength": 1024, "writeOnly": True}}}
+UNLOCKED = {"type": "object", "required": ["nodeId"], "properties": {"nodeId": ref("NodeId")}}
+UNLOCKING = "For a node whose state is locked. The answer comes when the passphrase was tried, which takes seconds on a small \
+processor; one is tried at a time. After a wrong one the next has to wait 1 s, 2 s, 4 s … 60 s. The node goes on without a restart."
+
+
 def op(name, summary, responses, **more):
     return {"operationId": name, "summary": summary, **more, "responses": responses}
 
@@ -70,6 +77,11 @@ def paths():
         "/status": {"get": op("status", "What the node is doing", answers(ok("The status.", ref("Status"))))},
         "/control": {"post": op("control", "Start, pause, stop, clear a quarantine", answers(
             ok("Done; what the node's state is now.", STATE), {409: "Not possible in this state."}, body=True), requestBody=body(CONTROL))},
+        "/keys/unlock": {"post": op("unlock", "Open the sealed key", answers(
+            ok("The key is open; what its NodeID is.", UNLOCKED),
+            {403: "The passphrase is wrong (wrong-passphrase), or the Host or Origin is not this API's.",
+             409: "The key is open already.", 500: "The key file cannot be read; the detail says why."}, body=True),
+            description=UNLOCKING, requestBody=body(UNLOCK))},
         "/config": {
             "get": op("getConfig", "The whole configuration", answers(ok("The document.", ref("Config"), headers=ETAG))),
             "put": op("putConfig", "Replace the whole configuration", answers(
@@ -81,7 +93,7 @@ def paths():
             {"204": {"description": "Closing has begun; live flows are reset."}}, {404: "No open session has this id."}), parameters=[ID])},
         "/logs/export": {"get": op("exportLogs", "The access log, or what was billed", answers(
             ok("JSON lines, oldest first: LogLine each, or bundles and settled transitions.", {"type": "string", "description": "Lines of LogLine."}, "application/jsonl"),
-            {422: "since is not an instant, or there is no such kind.", 500: "The log could not be read."}), parameters=[kind, since])},
+            {409: "The node is locked.", 422: "since is not an instant, or there is no such kind.", 500: "The log could not be read."}), parameters=[kind, since])},
         "/diagnostics": {"get": op("diagnostics", "What a support case needs, without secrets", answers(ok("The diagnostics.", OBJECT)))},
         "/report": {"post": op("report", "An issue report: version, status, diagnostics, recent log; redacted", answers(
             ok("The report; nothing is sent anywhere.", OBJECT)))},
@@ -89,7 +101,7 @@ def paths():
             "OpenMetrics text.", {"type": "string"}, "application/openmetrics-text; version=1.0.0; charset=utf-8")))},
         "/healthz": {"get": op("health", "Whether the node is well; needs no token", answers(
             ok("It is.", ref("Health")) | {"503": {"description": "It is not.", "content": content(ref("Health"))}},
-            {400: COMMON[400], 403: COMMON[403], 408: COMMON[408], 431: COMMON[431]}, common=False), security=[])},
+            {400: COMMON[400], 403: COMMON[403], 408: COMMON[408], 429: COMMON[429], 431: COMMON[431]}, common=False), security=[])},
         "/openapi.json": {"get": op("openapi", "This document", answers(ok("This document.", OBJECT)))},
     }
 

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 /// The bearer token (RFC 6750). `Debug` shows nothing of it.
+#[derive(Clone, Copy)]
 pub struct Token {
     hash: blake3::Hash,
 }
@@ -58,7 +59,10 @@ impl Names {
     /// Whether the request is addressed to this API, and asked by no page of another origin.
     pub fn check(&self, head: &Head) -> Result<(), Problem> {
         let authority = head.authority.as_deref().unwrap_or_default();
-        if !host_of(authority).is_some_and(|host| self.contains(host)) && !mutant::out("api-host") {
+        // The authority of an absolute target wins; a Host field that says something else is not passed over.
+        let field = head.field("host")?.unwrap_or(authority);
+        let ours = |name| host_of(name).is_some_and(|host| self.contains(host));
+        if [authority, field].into_iter().any(|name| !ours(name)) && !mutant::out("api-host") {
             return Err(Problem::host_denied());
         }
         match head.field("origin")? {

@@ -58,7 +58,8 @@ pub struct Served {
     /// The address of the TCP listener, with its real port.
     pub address: Option<SocketAddr>,
     dir: RunDir,
-    api: Rc<Api>,
+    /// One for each listener: each has its own rates.
+    apis: Vec<Rc<Api>>,
     _tasks: Vec<Task<()>>,
 }
 
@@ -76,18 +77,22 @@ pub fn start(
     let mut random = zeroize::Zeroizing::new([0; 32]);
     SystemRandom::new().fill(&mut *random).map_err(|_| ListenError::Random)?;
     let token = dir.write_token(&random).map_err(ListenError::RunDir)?;
-    let api = Rc::new(Api::new(backend, token, names));
     let address = tcp.as_ref().and_then(|l| l.get_ref().local_addr().ok());
     let listeners = std::iter::once(Listener::Unix(unix)).chain(tcp.map(Listener::Tcp));
-    let serve = |listener| serve(executor.clone(), listener, api.clone(), Deadlines::default());
-    let tasks = listeners.map(|listener| executor.spawn(serve(listener))).collect();
-    Ok(Served { address, dir, api, _tasks: tasks })
+    let (mut apis, mut tasks) = (Vec::new(), Vec::new());
+    for listener in listeners {
+        let api = Rc::new(Api::new(backend.clone(), token, names.clone()));
+        let serving = serve(executor.clone(), listener, api.clone(), Deadlines::default());
+        tasks.push(executor.spawn(serving));
+        apis.push(api);
+    }
+    Ok(Served { address, dir, apis, _tasks: tasks })
 }
 
 impl Served {
     /// Lets another backend answer from now on.
     pub fn replace(&self, backend: Rc<dyn Backend>) {
-        self.api.replace(backend);
+        self.apis.iter().for_each(|api| api.replace(backend.clone()));
     }
 }
 

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod listen;
 pub mod metrics;
 pub mod problems;
+pub mod rates;
 pub mod report;
 mod routes;
 pub mod run_dir;
@@ -14,9 +15,11 @@ pub mod run_dir;
 pub use backend::{Action, Archive, Backend, Health, Later};
 pub use problems::Problem;
 
+use crate::clock::Clock;
 use crate::http::request::{Fault, Head};
 use crate::http::server::{Handler, Response};
 use access::{Names, Token};
+use rates::Rates;
 use std::cell::RefCell;
 use std::rc::Rc;
 use zeroize::Zeroizing;
@@ -29,12 +32,15 @@ pub struct Api {
     backend: RefCell<Rc<dyn Backend>>,
     token: Token,
     names: Names,
+    clock: Clock,
+    rates: RefCell<Rates>,
 }
 
 impl Api {
     /// An API for a node. `names` are hosts, beside loopback's, that a request may be addressed to.
     pub fn new(backend: Rc<dyn Backend>, token: Token, names: Vec<String>) -> Api {
-        Api { backend: RefCell::new(backend), token, names: Names::new(names) }
+        let (backend, rates) = (RefCell::new(backend), RefCell::default());
+        Api { backend, token, names: Names::new(names), clock: Clock::new(), rates }
     }
 
     /// Lets another backend answer from now on: the node itself, once its key is open.
@@ -42,16 +48,23 @@ impl Api {
         self.backend.replace(backend);
     }
 
-    fn check(&self, head: &Head) -> Result<(), Problem> {
+    /// Whether the request is answered; and if so, whether it carries the token.
+    fn check(&self, head: &Head) -> Result<bool, Problem> {
         self.names.check(head)?;
         let route = routes::find(head)?;
-        if route.is_open() { Ok(()) } else { self.token.check(head) }
+        if route.is_open() { Ok(false) } else { self.token.check(head).map(|()| true) }
+    }
+
+    fn count(&self, with_token: bool) -> Result<(), Problem> {
+        self.rates.borrow_mut().count(self.clock.now().mono_us, with_token)
     }
 }
 
 impl Handler for Api {
     fn admit(&self, head: &Head) -> Result<(), Response> {
-        self.check(head).map_err(Problem::response)
+        let checked = self.check(head);
+        let counted = self.count(matches!(checked, Ok(true)));
+        counted.and(checked).map(drop).map_err(Problem::response)
     }
 
     fn answer(&self, head: &Head, body: Vec<u8>) -> Response {
@@ -60,7 +73,7 @@ impl Handler for Api {
     }
 
     fn refuse(&self, fault: Fault) -> Response {
-        Problem::from(fault).response()
+        self.count(false).err().unwrap_or_else(|| Problem::from(fault)).response()
     }
 }
 

@@ -289,6 +289,10 @@ fn a_page_that_reaches_loopback_gets_nothing() {
             "GET http://evil.example/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
         );
         assert_eq!(slug(&api.raw(absolute).await), "host-denied");
+        let hidden = format!(
+            "GET http://localhost/status HTTP/1.1\r\nHost: evil.example\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        assert_eq!(slug(&api.raw(hidden).await), "host-denied");
         assert!(!ask("localhost", "").await.contains("Access-Control"));
     });
 }
@@ -325,6 +329,34 @@ fn limits_hold_at_the_bound() {
         assert_eq!((status, slug(&answer).as_str()), (413, "too-large"));
         let both = api.ask("PUT /config", "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "").await;
         assert_eq!((both.0, slug(&both.1).as_str()), (400, "malformed"));
+    });
+}
+
+#[test]
+fn whoever_floods_without_the_token_is_slowed_down_and_the_owner_is_not() {
+    with_api(slow(), |api| async move {
+        let bare = "GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let mut slugs = Vec::new();
+        for _ in 0..300 {
+            slugs.push(slug(&api.raw(bare).await));
+        }
+        assert_eq!(slugs[0], "token-required");
+        let slowed = slugs.iter().filter(|s| *s == "rate-limited").count();
+        assert!(slowed > 0 && slugs.iter().all(|s| s == "token-required" || s == "rate-limited"), "{slowed}");
+        assert_eq!(api.ask("GET /status", "", "").await.0, 200);
+    });
+}
+
+#[test]
+fn no_answer_lets_a_page_of_another_origin_read_it() {
+    with_api(slow(), |api| async move {
+        let fields = "Origin: http://localhost\r\nAccess-Control-Request-Method: PUT\r\n";
+        for line in ["GET /status", "OPTIONS /config", "POST /none", "GET /healthz", "PUT /config"] {
+            let answer = api.ask(line, fields, "").await.1;
+            assert!(!answer.to_ascii_lowercase().contains("access-control"), "{answer}");
+            assert!(answer.contains("X-Content-Type-Options: nosniff\r\n"), "{answer}");
+            assert!(!answer.contains(&api.token), "{answer}");
+        }
     });
 }
 

@@ -109,7 +109,10 @@ impl Node {
         for session in self.all_sessions() {
             self.settle(&session, &mut records);
         }
-        self.note(records);
+        // With no flow left this writes what was carried and nothing ahead.
+        if self.commit(records).is_err() {
+            crate::error!("the state could not be written at the end");
+        }
     }
 
     /// Sessions none of whose regions the owner serves any more.

@@ -1,14 +1,13 @@
 //! What all sessions share: the clocks, the owner's caps, the table of live flows, and the counters of the node.
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Schedule};
 use crate::json::{Value, object};
 use crate::meter::{HostHasher, LogStore, Qos, billed_instant, line_instant};
 use crate::mutant;
 use crate::policy::refusal::Refusal;
-use crate::policy::schedule::{LocalTime, local_day, next_midnight};
+use crate::policy::schedule::{Hours, LocalTime, day_start, hours, local_day, next_midnight};
 use crate::session::allowance::{NodeAllowance, NodeCaps, Periods, month_end, month_number};
 use crate::session::breakers::Burst;
-use crate::session::limits::Quota;
 use crate::session::pacer::Pacer;
 use crate::session::targets::Targets;
 use crate::session::{Ending, FlowState, Phase, Target};
@@ -27,6 +26,8 @@ pub const IDLE_US: u64 = 300_000_000;
 pub const HALF_CLOSED_US: u64 = 60_000_000;
 /// No tunnel lives longer: a buyer's longest session of work, and a bound on what a lost peer can hold.
 pub const LIFETIME_US: u64 = 24 * 3600 * 1_000_000;
+/// How long the hours are believed, microseconds: what is seen of a schedule ahead has an end.
+const HOURS_KEPT_US: u64 = 24 * 3600 * 1_000_000;
 /// Most live flows of the node.
 pub const MAX_FLOWS: usize = 8192;
 
@@ -62,8 +63,6 @@ pub struct Ledger {
     pub pacer: Pacer,
     /// Refusals by slug since the start.
     pub refusals: RefCell<HashMap<Refusal, u64>>,
-    /// Bytes of the local day by direction: ingress, egress.
-    pub today: Cell<(i64, u64, u64)>,
     /// Quality of service of the node.
     pub qos: RefCell<Qos>,
     /// The access log.
@@ -79,6 +78,10 @@ pub struct Ledger {
     expired_day: Cell<Option<i64>>,
     /// And the second they were asked for.
     periods: Cell<Option<(Unix, Periods)>>,
+    schedules: RefCell<Vec<Schedule>>,
+    hours: Cell<Option<(Hours, Now)>>,
+    /// Bytes that flows have taken in and not yet passed on and counted.
+    held: Cell<u64>,
     bell: RefCell<Option<Waker>>,
     rung: Cell<bool>,
 }
@@ -87,7 +90,7 @@ impl Ledger {
     /// Nothing carried yet.
     pub fn new(clock: Rc<Clock>, local: LocalClock, log: AccessLog, config: &Config) -> Ledger {
         let now = clock.now();
-        let periods = periods_at(now.unix(), local, config.network.month_reset_day);
+        let periods = periods_at(now, local, config.network.month_reset_day);
         Ledger {
             allowance: RefCell::new(NodeAllowance::new(caps(config), periods)),
             targets: RefCell::new(Targets::new(&config.network.per_target)),
@@ -96,7 +99,6 @@ impl Ledger {
             local,
             pacer: Pacer::default(),
             refusals: RefCell::default(),
-            today: Cell::new((periods.day, 0, 0)),
             qos: RefCell::new(Qos::new(now)),
             log: RefCell::new(log.store),
             bundles: RefCell::new(log.bundles),
@@ -107,44 +109,59 @@ impl Ledger {
             retention_days: Cell::new(config.privacy.retention_days),
             expired_day: Cell::new(None),
             periods: Cell::new(None),
+            schedules: RefCell::new(config.node.schedules.clone()),
+            hours: Cell::new(None),
+            held: Cell::new(0),
             bell: RefCell::default(),
             rung: Cell::new(false),
         }
     }
 
-    /// The quota counters, for the journal.
-    pub fn quota(&self) -> Value {
+    /// The quota counters, for the journal, written so many bytes ahead.
+    pub fn quota(&self, ahead: u64) -> Value {
         let allowance = self.allowance.borrow();
-        let (day, ingress, egress) = self.today.get();
-        let today = object([("day", day.into()), ("ingress", ingress.into()), ("egress", egress.into())]);
-        object([("day", allowance.day.to_value()), ("month", allowance.month.to_value()), ("today", today)])
+        object([
+            ("day", allowance.day.to_value()),
+            ("month", allowance.month.to_value()),
+            ("resetDay", i64::from(self.reset_day.get()).into()),
+            ("ahead", ahead.into()),
+        ])
     }
 
-    /// Goes on with counters from the journal. Ones that cannot be read count as nothing used.
+    /// Goes on with counters from the journal. What was written ahead may have been carried, and is charged. Counters
+    /// that cannot be read count as nothing used.
     pub fn restore(&self, quota: Option<&Value>) {
         let Some(quota) = quota else { return };
+        let int = |name: &str| quota.member(name).and_then(Value::as_int);
+        let ahead = int("ahead").unwrap_or(0).unsigned_abs();
+        let now = self.periods(self.now());
         let mut allowance = self.allowance.borrow_mut();
-        let read = |name: &str, limit| quota.member(name).and_then(|v| Quota::from_value(v, limit).ok());
-        let (day_limit, month_limit) = (allowance.day.limit_bytes, allowance.month.limit_bytes);
-        if let Some(day) = read("day", day_limit) {
-            allowance.day = day;
+        let allowance = &mut *allowance;
+        for (name, counts) in [("day", &mut allowance.day), ("month", &mut allowance.month)] {
+            let Some(value) = quota.member(name) else { continue };
+            match counts.restore(value) {
+                Ok(()) => counts.add_lost(ahead),
+                Err(e) => crate::error!("the stored quota of the {name} is not readable: {e}"),
+            }
         }
-        if let Some(month) = read("month", month_limit) {
-            allowance.month = month;
-        }
-        let today = |name: &str| quota.member("today")?.member(name)?.as_int();
-        if let (Some(day), Some(i), Some(e)) = (today("day"), today("ingress"), today("egress")) {
-            self.today.set((day, i.unsigned_abs(), e.unsigned_abs()));
+        if int("resetDay").is_some_and(|day| day != i64::from(self.reset_day.get())) {
+            allowance.month.renumber(now.month);
         }
     }
 
-    /// Takes the owner's new caps.
+    /// Takes the owner's new caps and hours.
     pub fn apply(&self, config: &Config) {
-        self.reset_day.set(config.network.month_reset_day);
+        let now = self.now();
+        let reset_day = config.network.month_reset_day;
+        if self.reset_day.replace(reset_day) != reset_day {
+            let month = periods_at(now, self.local, reset_day).month;
+            self.allowance.borrow_mut().month.renumber(month);
+        }
         self.retention_days.set(config.privacy.retention_days);
         self.expired_day.set(None);
-        self.periods.set(None);
-        self.allowance.borrow_mut().apply(caps(config), self.now().mono_us);
+        self.schedules.borrow_mut().clone_from(&config.node.schedules);
+        self.forget_local_time();
+        self.allowance.borrow_mut().apply(caps(config), now.mono_us);
         self.targets.borrow_mut().apply(&config.network.per_target);
         self.burst.borrow_mut().apply(&Burst::of_node(&config.breakers));
         self.reset_excess();
@@ -169,11 +186,37 @@ impl Ledger {
         if let Some((second, periods)) = self.periods.get()
             && second == now.unix()
         {
-            return periods;
+            return Periods { mono_us: now.mono_us, ..periods };
         }
-        let periods = periods_at(now.unix(), self.local, self.reset_day.get());
+        let periods = periods_at(now, self.local, self.reset_day.get());
         self.periods.set(Some((now.unix(), periods)));
         periods
+    }
+
+    /// The owner's hours, looked up again only when they change or the wall clock was set.
+    pub fn hours(&self, now: Now) -> Hours {
+        if let Some((hours, asked)) = self.hours.get()
+            && now.mono_us.saturating_sub(asked.mono_us) < HOURS_KEPT_US
+            && hours.next_change.is_none_or(|t| now.unix() < t)
+            && !was_set(asked, now)
+        {
+            return hours;
+        }
+        let fresh = hours(&self.schedules.borrow(), now.unix(), &self.local);
+        self.hours.set(Some((fresh, now)));
+        fresh
+    }
+
+    /// What was asked of local time is asked again: the zone may be another one.
+    pub fn forget_local_time(&self) {
+        self.periods.set(None);
+        self.hours.set(None);
+        self.ring();
+    }
+
+    /// Bytes that flows have taken in and not yet passed on: they are granted, and not counted yet.
+    pub fn held(&self) -> &Cell<u64> {
+        &self.held
     }
 
     /// When the next local day begins.
@@ -181,10 +224,10 @@ impl Ledger {
         next_midnight(now.unix(), &self.local)
     }
 
-    /// When the owner's next month begins, by the offset of today.
+    /// When the owner's next month begins.
     pub fn next_month(&self, now: Now) -> Unix {
         let day = month_end(self.periods(now).month, self.reset_day.get());
-        Unix(day * DAY - i64::from((self.local)(now.unix()).offset_s))
+        day_start(now.unix(), day, &self.local)
     }
 
     /// Counts a refusal.
@@ -192,25 +235,22 @@ impl Ledger {
         *self.refusals.borrow_mut().entry(refusal).or_default() += 1;
     }
 
-    /// Counts payload against the owner's caps; true if a quota is used up by it.
+    /// Counts payload against the owner's caps; true if a quota is used up by it, or is to be written down.
     pub fn count(&self, now: Now, ingress: u64, egress: u64) -> bool {
         let periods = self.periods(now);
         self.qos.borrow_mut().add(now, ingress, egress);
-        self.allowance.borrow_mut().take(ingress + egress, periods);
-        let (i, e) = self.bytes_today(now);
-        let day = self.allowance.borrow().day.day;
-        self.today.set((day, i + ingress, e + egress));
-        self.allowance.borrow_mut().spent(periods).is_some()
+        let mut allowance = self.allowance.borrow_mut();
+        allowance.turn(periods);
+        allowance.take(ingress, egress);
+        allowance.spent(periods).is_some() || allowance.runs_short()
     }
 
     /// Ingress and egress of the day that the quota counts.
     pub fn bytes_today(&self, now: Now) -> (u64, u64) {
-        let periods = self.periods(now);
         let mut allowance = self.allowance.borrow_mut();
-        // The quota decides which day it is, also while the clock is a day back.
-        allowance.day.remaining(periods.day);
-        let (day, ingress, egress) = self.today.get();
-        if day == allowance.day.day { (ingress, egress) } else { (0, 0) }
+        allowance.turn(self.periods(now));
+        let today = allowance.day.current();
+        (today.ingress, today.egress)
     }
 
     /// The keyed hash of a host's name, with the key of the day (UTC).
@@ -386,9 +426,16 @@ fn caps(config: &Config) -> NodeCaps {
     }
 }
 
-fn periods_at(now: Unix, local: LocalClock, reset_day: u8) -> Periods {
-    let (day, _) = local_day(now, &local);
-    Periods { day, month: month_number(day, reset_day) }
+fn periods_at(now: Now, local: LocalClock, reset_day: u8) -> Periods {
+    let (day, _) = local_day(now.unix(), &local);
+    Periods { day, month: month_number(day, reset_day), mono_us: now.mono_us }
+}
+
+/// Whether the wall clock went another way than the monotonic one, by more than two seconds.
+fn was_set(before: Now, now: Now) -> bool {
+    let wall = now.unix_ms.saturating_sub(before.unix_ms);
+    let passed = i64::try_from(now.mono_ms().saturating_sub(before.mono_ms())).unwrap_or(i64::MAX);
+    wall.saturating_sub(passed).abs() > 2000
 }
 
 /// A key from the system's random numbers, if it has any to give.

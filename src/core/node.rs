@@ -18,12 +18,11 @@ use crate::guard::view::View;
 use crate::json::Value;
 use crate::meter::Journal;
 use crate::policy::hosts::BadName;
-use crate::policy::schedule::Hours;
 use crate::session::FlowState;
 use crate::session::breakers::Hourly;
 use crate::session::limits::effective;
 use crate::signed::{NodeKey, PublicKey};
-use crate::time::{Now, Unix};
+use crate::time::Unix;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -50,7 +49,6 @@ pub struct Node {
     pub(super) region: RefCell<Region>,
     pub(super) forged: RefCell<Hourly>,
     pub(super) remote: RefCell<Remote>,
-    pub(super) hours: Cell<Option<(Hours, Now)>>,
     pub(super) swept_us: Cell<u64>,
     pub(super) shared: Shared,
     /// The journal lacks something that holds in memory: nothing leaves the node until it has been written.
@@ -115,13 +113,14 @@ impl Node {
         let Parts { clock, local, config, lists, key, identity, journal: (journal, records), log } = parts;
         let own_lists = lists.into_rules();
         let mut durable = Durable::replay(&records);
-        // A router has no clock at boot: time goes on from where it was, until the coordinator corrects it.
-        if clock.now().unix().0 < durable.time {
-            clock.set(durable.time.saturating_mul(1000));
-        }
+        // A router has no clock at boot: time goes on from where it was, until the coordinator or the system's own clock
+        // knows better.
+        clock.at_least(durable.time.saturating_mul(1000));
         durable.expire(clock.now().unix().0);
         let ledger = Rc::new(Ledger::new(clock, local, log, &config));
         ledger.restore(durable.quota.as_ref());
+        // What the last process may have carried unwritten is charged now, and not once more by the next one.
+        durable.quota = Some(ledger.quota(0));
         let node = Node {
             key,
             guard: RefCell::new(View::new(rustix::process::geteuid().as_raw())),
@@ -133,7 +132,6 @@ impl Node {
             region: RefCell::default(),
             forged: RefCell::default(),
             remote: RefCell::default(),
-            hours: Cell::new(None),
             swept_us: Cell::new(0),
             behind: Cell::new(false),
             tried_us: Cell::new(0),
@@ -192,7 +190,6 @@ impl Node {
         self.ledger.apply(&config);
         let new = Rc::new(config);
         let old = self.config.replace(new.clone());
-        self.hours.set(None);
         let sessions: Vec<Rc<Session>> = self.sessions.borrow().values().cloned().collect();
         sessions.iter().for_each(|s| self.apply_rules(s));
         self.close_sessions_out_of_region();
@@ -273,7 +270,9 @@ impl Node {
     /// caught up the node is [`Node::behind`].
     pub(super) fn commit(&self, mut records: Vec<Value>) -> Result<(), String> {
         records.push(record("time", [("at", self.ledger.now().unix().0.into())]));
-        records.push(record("quota", [("quota", self.ledger.quota())]));
+        // Nothing is written ahead for flows that there are not.
+        let ahead = if self.ledger.live_flows() > 0 { self.ledger.allowance.borrow().stride() } else { 0 };
+        records.push(record("quota", [("quota", self.ledger.quota(ahead))]));
         let acknowledged = self.durable.borrow().cursor.clone();
         records.iter().for_each(|r| self.durable.borrow_mut().apply(r));
         self.ledger.archive(&records);
@@ -283,6 +282,7 @@ impl Node {
         } else if self.journal.borrow().needs_rewrite() {
             // If that fails the records are in the journal all the same; what comes next is written whole.
             self.rewrite_journal();
+            self.ledger.allowance.borrow_mut().written_ahead(ahead);
             self.tell(|s| s.outbox_changed());
             return Ok(());
         }
@@ -291,6 +291,7 @@ impl Node {
             self.durable.borrow_mut().cursor = acknowledged;
             return Err("the state could not be written".into());
         }
+        self.ledger.allowance.borrow_mut().written_ahead(ahead);
         Ok(())
     }
 

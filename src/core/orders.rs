@@ -37,6 +37,8 @@ impl Node {
             return Err("too many answers to earlier orders wait for the coordinator to take them".into());
         }
         self.durable.borrow_mut().expire(self.ledger.now().unix().0);
+        // The clock may have been set since the hours were looked at.
+        self.review();
         let mut records = Vec::new();
         for signal in signals {
             match signal.kind.as_str() {

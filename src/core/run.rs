@@ -267,6 +267,7 @@ async fn wait(signals: &Signals) -> Signal {
 /// SIGHUP: the file is read again. One that is not valid changes nothing and is shown in the status.
 fn reload(node: &Node, store: &Store) {
     reload_time_zone();
+    node.ledger.forget_local_time();
     match store.load() {
         Ok(config) => {
             crate::info!("configuration read again from {}", store.path().display());

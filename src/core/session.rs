@@ -5,6 +5,7 @@ use super::rules::Rules;
 use crate::config::{Breakers, SessionLimits};
 use crate::coordinator::orders::{Open, PolicyProfile};
 use crate::meter::{AccessLine, Path, SessionMeter};
+use crate::mutant;
 use crate::policy::decision::{Standing, judge_host};
 use crate::policy::refusal::Refusal;
 use crate::session::allowance::{Allowance, NodeSpent, Spent};
@@ -49,6 +50,8 @@ pub struct Session {
     shared: Shared,
     name: Rc<str>,
     connections: Cell<u32>,
+    /// Bytes that its flows have taken in and not yet passed on and counted.
+    held: Cell<u64>,
 }
 
 /// What all sessions have in common.
@@ -81,6 +84,7 @@ impl Session {
             rules: RefCell::new(rules),
             shared,
             connections: Cell::new(0),
+            held: Cell::new(0),
         }
     }
 
@@ -197,16 +201,34 @@ impl Account for Session {
     }
 
     fn available(&self) -> usize {
-        let now = self.shared.ledger.now();
-        // Flows that are being reset in this turn get nothing more.
-        let over = self.shared.refusal.get().is_some() || now.unix() >= self.order.expires_at;
-        if over || !self.machine.borrow().carries() || !self.rules.borrow().by_relay() {
+        let ledger = &self.shared.ledger;
+        let now = ledger.now();
+        // Flows that are being reset in this turn get nothing more, nor those that will be when the core has seen what
+        // time it is.
+        let late = !ledger.hours(now).open || !self.carries(now);
+        if late || self.shared.refusal.get().is_some() || !self.rules.borrow().by_relay() {
+            ledger.ring();
             return 0;
         }
-        let node =
-            self.shared.ledger.allowance.borrow_mut().available(now.mono_us, self.shared.ledger.periods(now));
-        let own = self.allowance.borrow_mut().available(now.mono_us, utc_day(now));
-        usize::try_from(node.min(own)).unwrap_or(usize::MAX)
+        let node = ledger.allowance.borrow_mut().available(ledger.periods(now), ledger.held().get());
+        let own = self.allowance.borrow_mut().available(now.mono_us, utc_day(now), self.held.get());
+        let free = node.min(own);
+        if free == 0 && ledger.allowance.borrow().runs_short() {
+            ledger.ring();
+        }
+        usize::try_from(free).unwrap_or(usize::MAX)
+    }
+
+    fn hold(&self, bytes: u64) {
+        for held in [self.shared.ledger.held(), &self.held] {
+            held.set(held.get().saturating_add(bytes));
+        }
+    }
+
+    fn release(&self, bytes: u64) {
+        for held in [self.shared.ledger.held(), &self.held] {
+            held.set(held.get().saturating_sub(bytes));
+        }
     }
 
     fn wait(&self, waker: &Waker) {
@@ -225,8 +247,9 @@ impl Account for Session {
         self.meter.borrow_mut().add(now, ingress, egress);
         let node_spent = self.shared.ledger.count(now, ingress, egress);
         let mut own = self.allowance.borrow_mut();
-        own.take(bytes, utc_day(now));
-        if node_spent || own.spent(utc_day(now)).is_some() {
+        own.turn(now.mono_us, utc_day(now));
+        own.take(bytes);
+        if node_spent || own.spent(now.mono_us, utc_day(now)).is_some() {
             self.shared.ledger.ring();
         }
     }
@@ -299,7 +322,14 @@ impl At<'_> {
 
 impl Standing for At<'_> {
     fn node(&self) -> Option<Refusal> {
-        self.0.shared.refusal.get()
+        let ledger = &self.0.shared.ledger;
+        let known = self.0.shared.refusal.get();
+        // The core looks when it wakes; the clock may have been set since.
+        let closed = known.is_none() && !ledger.hours(self.1).open && !mutant::out("schedule-at-admission");
+        if closed {
+            ledger.ring();
+        }
+        known.or(closed.then_some(Refusal::OutsideSchedule))
     }
     fn session_open(&self) -> bool {
         self.0.carries(self.1) && self.0.rules.borrow().by_relay()
@@ -343,7 +373,7 @@ impl Standing for At<'_> {
             Some(NodeSpent::Day) => Some(seconds(ledger.next_day(self.1).0)),
             None => {
                 let day = utc_day(self.1);
-                let own = self.0.allowance.borrow_mut().spent(day) == Some(Spent::Day);
+                let own = self.0.allowance.borrow_mut().spent(self.1.mono_us, day) == Some(Spent::Day);
                 own.then(|| seconds((day + 1) * DAY))
             }
         }

@@ -5,7 +5,6 @@ use super::node::Node;
 use super::session::Session;
 use crate::guard::view::Status;
 use crate::json::Value;
-use crate::policy::schedule::{Hours, hours};
 use crate::session::allowance::Spent;
 use crate::time::{DAY, Now};
 use std::rc::Rc;
@@ -70,23 +69,10 @@ impl Node {
             configured: config.coordinator.url.is_some() && self.coordinator_key().is_some(),
             unlocked: true,
             guard_ok: self.guard_status() != Status::Down,
-            schedule_open: self.hours_now(self.ledger.now()).open,
+            schedule_open: self.ledger.hours(self.ledger.now()).open,
             sessions: self.session_count(),
         };
         self.on(NodeEvent::Conditions(conditions));
-    }
-
-    /// The owner's hours, looked up again only when they change or the wall clock was set.
-    pub(super) fn hours_now(&self, now: Now) -> Hours {
-        if let Some((hours, asked)) = self.hours.get()
-            && hours.next_change.is_none_or(|t| now.unix() < t)
-            && !was_set(asked, now)
-        {
-            return hours;
-        }
-        let fresh = hours(&self.config().node.schedules, now.unix(), &self.ledger.local);
-        self.hours.set(Some((fresh, now)));
-        fresh
     }
 
     /// Does what is due, and says when something will be next.
@@ -103,6 +89,7 @@ impl Node {
         self.review_spool(now, &mut records);
         self.ledger.expire_logs(now);
         self.note(records);
+        self.write_ahead();
         self.review();
         if self.ledger.live_flows() > 0 && now.mono_us.saturating_sub(self.swept_us.get()) >= SWEEP_US {
             self.swept_us.set(now.mono_us);
@@ -113,6 +100,17 @@ impl Node {
             self.tell(|s| s.outbox_changed());
         }
         self.next_tick(now)
+    }
+
+    /// Writes the quotas' counts down before flows carry more than the journal covers: a process that is killed gives
+    /// nobody a second quota.
+    fn write_ahead(&self) {
+        let wanted = self.ledger.live_flows() > 0 && self.ledger.allowance.borrow().runs_short();
+        if wanted && !self.behind.get() && self.commit(Vec::new()).is_err() {
+            crate::error!(
+                "the quotas' counts could not be written; nothing more is carried until they can be"
+            );
+        }
     }
 
     /// Closes sessions that have carried their `maxGB`; resets the flows of those that may carry no more today.
@@ -129,7 +127,7 @@ impl Node {
         }
         let day = now.unix().0.div_euclid(DAY);
         for session in self.all_sessions() {
-            let spent = session.allowance.borrow_mut().spent(day);
+            let spent = session.allowance.borrow_mut().spent(now.mono_us, day);
             match spent {
                 Some(Spent::Session) => self.close(&session, CloseReason::Quota, records),
                 Some(Spent::Day) if session.connections() > 0 => {
@@ -207,6 +205,11 @@ impl Node {
         }
         self.seal_due(session, records);
         self.drained(session, records);
+        if session.machine.borrow().carries() && !session.carries(now) {
+            // Expired, or the clock was set back before its beginning.
+            let id = session.order.session_id.as_str();
+            self.ledger.reset_flows(|_, of| of == id);
+        }
         if now.unix() >= session.order.expires_at {
             self.close(session, CloseReason::Expired, records);
         } else if state == State::Handshake
@@ -220,7 +223,7 @@ impl Node {
 
     /// How long nothing is due by itself; `None` if only an event can change anything.
     fn next_tick(&self, now: Now) -> Option<Duration> {
-        let mut next_s: Option<i64> = self.hours.get().and_then(|(h, _)| h.next_change).map(|t| t.0);
+        let mut next_s: Option<i64> = self.ledger.hours(now).next_change.map(|t| t.0);
         let mut earlier = |t: i64| next_s = Some(next_s.map_or(t, |n| n.min(t)));
         if self.alerts.borrow().has("quota-reached") {
             earlier(self.ledger.next_day(now).0);
@@ -251,11 +254,4 @@ impl Node {
         let ms = by_clock.into_iter().chain(sweep).chain(watch).chain(retry).min()?;
         Some(Duration::from_millis(u64::try_from(ms).unwrap_or(1)))
     }
-}
-
-/// Whether the wall clock went another way than the monotonic one, by more than two seconds.
-fn was_set(before: Now, now: Now) -> bool {
-    let wall = now.unix_ms.saturating_sub(before.unix_ms);
-    let passed = i64::try_from(now.mono_ms().saturating_sub(before.mono_ms())).unwrap_or(i64::MAX);
-    wall.saturating_sub(passed).abs() > 2000
 }

@@ -12,7 +12,7 @@ impl Node {
     pub(super) fn status_value(&self) -> Value {
         let now = self.ledger.now();
         let config = self.config();
-        let hours = self.hours_now(now);
+        let hours = self.ledger.hours(now);
         let machine = self.machine.borrow();
         let mut qos = self.ledger.qos.borrow_mut();
         let remote = self.remote.borrow();

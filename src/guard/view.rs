@@ -26,7 +26,7 @@ impl Status {
     /// The word in `/status`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Status::InForce => "in-force",
+            Status::InForce => "up",
             Status::Down => "down",
             Status::Absent => "absent",
         }

@@ -54,13 +54,15 @@ struct Lane {
     burst: u32,
     pipe: Option<Pipe>,
     rest: Vec<u8>,
+    /// The end of `rest` that was not granted yet: the ClientHello was read before there were grants.
+    owed: usize,
 }
 
 impl PlainTunnel {
     /// A tunnel whose target still has to get `rest`.
     pub fn new(buyer: Io, target: Io, flow: Flow, shared: Rc<RelayShared>, rest: Vec<u8>) -> PlainTunnel {
         let rest = if rest.is_empty() { Vec::new() } else { rest };
-        let up = Lane { rest, ..Lane::default() };
+        let up = Lane { owed: rest.len(), rest, ..Lane::default() };
         PlainTunnel { buyer, target, flow: Some(flow), shared, up, down: Lane::default() }
     }
 
@@ -193,6 +195,11 @@ impl Lane {
         }
         loop {
             if self.holds() {
+                if self.owed > 0 && self.owed == self.rest.len() {
+                    let Poll::Ready(granted) = way.flow.poll_grant(cx, self.owed) else { return Ok(false) };
+                    way.flow.hold(granted as u64);
+                    self.owed -= granted;
+                }
                 if !self.flush(to, direction, way.flow).map_err(|_| writing)? {
                     return Ok(false);
                 }
@@ -227,7 +234,10 @@ impl Lane {
         }
         let sent = match &mut self.pipe {
             Some(pipe) if pipe.held() > 0 => pipe.drain(to.as_fd()),
-            _ => rustix::net::send(to, &self.rest, SendFlags::NOSIGNAL),
+            _ => {
+                let granted = self.rest.len().saturating_sub(self.owed);
+                rustix::net::send(to, self.rest.get(..granted).unwrap_or_default(), SendFlags::NOSIGNAL)
+            }
         };
         let Some(sent) = unless_blocked(sent, to, WRITE)? else { return Ok(false) };
         if !self.rest.is_empty() {
@@ -269,7 +279,9 @@ impl Lane {
         };
         self.burst = self.burst.saturating_add(u32::try_from(got).unwrap_or(u32::MAX));
         self.half.eof = got == 0;
-        if direction == Direction::Ingress && got > 0 {
+        if direction == Direction::Egress {
+            way.flow.hold(got as u64);
+        } else if got > 0 {
             way.flow.count(direction, got as u64);
         }
         if self.pipe.is_none() {

@@ -1,8 +1,11 @@
 //! What a session, or the node as a whole, may still carry: rates, connections and quotas together. Pure.
-use super::limits::{Bucket, HostRates, Quota, Rate, bucket, burst_bytes, bytes_per_second, gigabytes};
+use super::limits::{Bucket, HostRates, Rate, bucket, burst_bytes, bytes_per_second, gigabytes};
+use super::quota::{DAY_US, MONTH_US, Quota};
 use crate::config::SessionLimits;
 use crate::mutant;
 
+/// Least bytes for which the owner's counts are written ahead.
+const MIN_STRIDE: u64 = 64 * 1024;
 /// Shortest wait that a `429` names, seconds.
 const RETRY_S: u32 = 1;
 
@@ -33,8 +36,8 @@ impl Allowance {
             rate: bucket(&limits),
             new: limits.max_new_per_second.map(Rate::new),
             hosts: limits.max_new_per_host_per_second.map(HostRates::new),
-            day: Quota::new(utc_day, limits.max_gb_per_day.map(gigabytes)),
-            total: Quota::new(0, limits.max_gb.map(gigabytes)),
+            day: Quota::new(utc_day, limits.max_gb_per_day.map(gigabytes), DAY_US),
+            total: Quota::new(0, limits.max_gb.map(gigabytes), 0),
             limits,
         }
     }
@@ -63,27 +66,36 @@ impl Allowance {
         self.limits = limits;
     }
 
-    /// Bytes that may pass now: no rate and no quota is overrun by more than was read at once.
-    pub fn available(&mut self, now_us: u64, utc_day: i64) -> u64 {
+    /// Bytes that may pass now, beside `held` ones that were granted and have not passed. `utc_day` is put in force.
+    pub fn available(&mut self, now_us: u64, utc_day: i64, held: u64) -> u64 {
+        self.day.turn(utc_day, now_us);
         let rate = self.rate.as_mut().map_or(u64::MAX, |b| b.available(now_us));
-        rate.min(self.day.remaining(utc_day)).min(self.total.remaining(0))
+        let quota = self.day.remaining().min(self.total.remaining());
+        // Of the rate they take nothing before they pass: a target that takes no bytes would keep others from theirs.
+        rate.min(quota.saturating_sub(held))
     }
 
-    /// Counts bytes that have passed.
-    pub fn take(&mut self, bytes: u64, utc_day: i64) {
+    /// Puts a day in force.
+    pub fn turn(&mut self, now_us: u64, utc_day: i64) {
+        self.day.turn(utc_day, now_us);
+    }
+
+    /// Counts bytes that have passed in the day in force.
+    pub fn take(&mut self, bytes: u64) {
         if let Some(rate) = &mut self.rate {
             rate.take(bytes);
         }
-        self.day.add(utc_day, bytes);
-        self.total.add(0, bytes);
+        self.day.add(bytes, 0);
+        self.total.add(bytes, 0);
     }
 
-    /// The quota that is used up, if any.
-    pub fn spent(&mut self, utc_day: i64) -> Option<Spent> {
-        if self.total.remaining(0) == 0 {
+    /// The quota that is used up, if any. `utc_day` is put in force.
+    pub fn spent(&mut self, now_us: u64, utc_day: i64) -> Option<Spent> {
+        if self.total.remaining() == 0 {
             return Some(Spent::Session);
         }
-        (self.day.remaining(utc_day) == 0).then_some(Spent::Day)
+        self.day.turn(utc_day, now_us);
+        (self.day.remaining() == 0).then_some(Spent::Day)
     }
 
     /// Takes a token for a new connection to `host`, beside `connections` that stand; else the seconds to wait.
@@ -113,15 +125,19 @@ pub struct NodeAllowance {
     pub day: Quota,
     /// Bytes of the month that the owner counts by.
     pub month: Quota,
+    /// Bytes that may pass before the counts must be written down again.
+    ahead: u64,
 }
 
-/// The numbers of the local day and of the owner's month.
+/// The numbers of the local day and of the owner's month, at a reading of the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Periods {
     /// Local days since 1970-01-01.
     pub day: i64,
     /// Months since 1970-01, counted from the reset day.
     pub month: i64,
+    /// Microseconds.
+    pub mono_us: u64,
 }
 
 /// The owner's caps as the configuration gives them.
@@ -141,8 +157,9 @@ impl NodeAllowance {
         let rate = bytes_per_second(caps.max_mbps);
         NodeAllowance {
             rate: Bucket::new(rate, node_burst(rate)),
-            day: Quota::new(periods.day, Some(gigabytes(caps.max_gb_per_day))),
-            month: Quota::new(periods.month, caps.max_gb_per_month.map(gigabytes)),
+            day: Quota::new(periods.day, Some(gigabytes(caps.max_gb_per_day)), DAY_US),
+            month: Quota::new(periods.month, caps.max_gb_per_month.map(gigabytes), MONTH_US),
+            ahead: 0,
         }
     }
 
@@ -154,25 +171,54 @@ impl NodeAllowance {
         self.month.limit_bytes = caps.max_gb_per_month.map(gigabytes);
     }
 
-    /// Bytes that may pass now.
-    pub fn available(&mut self, now_us: u64, periods: Periods) -> u64 {
-        let quota = self.day.remaining(periods.day).min(self.month.remaining(periods.month));
-        self.rate.available(now_us).min(quota)
+    /// Bytes that may pass now, beside `held` ones, as far as the counts have been written ahead.
+    pub fn available(&mut self, periods: Periods, held: u64) -> u64 {
+        self.turn(periods);
+        let quota = self.day.remaining().min(self.month.remaining()).min(self.ahead);
+        self.rate.available(periods.mono_us).min(quota.saturating_sub(held))
     }
 
-    /// Counts bytes that have passed.
-    pub fn take(&mut self, bytes: u64, periods: Periods) {
+    /// Counts bytes that have passed in the day and the month in force.
+    pub fn take(&mut self, ingress: u64, egress: u64) {
+        let bytes = ingress.saturating_add(egress);
         self.rate.take(bytes);
-        self.day.add(periods.day, bytes);
-        self.month.add(periods.month, bytes);
+        self.day.add(ingress, egress);
+        self.month.add(ingress, egress);
+        self.ahead = self.ahead.saturating_sub(bytes);
     }
 
     /// Whether the day's or the month's quota is used up; the month's is the longer wait and is named first.
     pub fn spent(&mut self, periods: Periods) -> Option<NodeSpent> {
-        if self.month.remaining(periods.month) == 0 {
+        self.turn(periods);
+        if self.month.remaining() == 0 {
             return Some(NodeSpent::Month);
         }
-        (self.day.remaining(periods.day) == 0).then_some(NodeSpent::Day)
+        (self.day.remaining() == 0).then_some(NodeSpent::Day)
+    }
+
+    /// Puts the periods in force. What was written ahead was for those before.
+    pub fn turn(&mut self, periods: Periods) {
+        let day = self.day.turn(periods.day, periods.mono_us);
+        if self.month.turn(periods.month, periods.mono_us) || day {
+            self.ahead = 0;
+        }
+    }
+
+    /// Bytes for which the counts are written ahead at a time: a hundredth of the smaller quota, and at least what the
+    /// rate carries in a second. If the process is killed, so much is charged at most that was not carried.
+    pub fn stride(&self) -> u64 {
+        let quota = self.day.limit_bytes.into_iter().chain(self.month.limit_bytes).min().unwrap_or(u64::MAX);
+        (quota / 100).max(self.rate.rate()).max(MIN_STRIDE)
+    }
+
+    /// The counts, and so many bytes more, stand in the journal.
+    pub fn written_ahead(&mut self, bytes: u64) {
+        self.ahead = bytes;
+    }
+
+    /// Whether the counts should be written soon, lest flows have to wait.
+    pub fn runs_short(&self) -> bool {
+        self.ahead < self.stride() / 2
     }
 }
 
@@ -215,29 +261,29 @@ mod tests {
             SessionLimits { max_gb: Some(0.000_3), max_gb_per_day: Some(0.000_2), ..limits() },
             10,
         );
-        assert_eq!(a.available(0, 10), 100_000);
-        a.take(100_000, 10);
-        assert_eq!(a.available(0, 10), 0);
-        assert_eq!(a.available(1_000_000, 10), 100_000);
-        a.take(60_000, 10);
-        assert_eq!(a.available(2_000_000, 10), 40_000, "the rest of the day");
-        a.take(40_000, 10);
-        assert_eq!((a.spent(10), a.available(3_000_000, 10)), (Some(Spent::Day), 0));
+        assert_eq!(a.available(0, 10, 0), 100_000);
+        a.take(100_000);
+        assert_eq!(a.available(0, 10, 0), 0);
+        assert_eq!(a.available(1_000_000, 10, 0), 100_000);
+        a.take(60_000);
+        assert_eq!(a.available(2_000_000, 10, 0), 40_000, "the rest of the day");
+        a.take(40_000);
+        assert_eq!((a.spent(0, 10), a.available(3_000_000, 10, 0)), (Some(Spent::Day), 0));
         assert_eq!(
-            (a.spent(11), a.available(3_000_000, 11)),
+            (a.spent(0, 11), a.available(3_000_000, 11, 0)),
             (None, 100_000),
             "a new day, the rest of the total"
         );
-        a.take(100_000, 11);
-        assert_eq!(a.spent(12), Some(Spent::Session));
+        a.take(100_000);
+        assert_eq!(a.spent(0, 12), Some(Spent::Session));
     }
 
     #[test]
     fn new_limits_bind_what_is_already_used() {
         let mut a = Allowance::new(limits(), 0);
-        a.take(500_000, 0);
+        a.take(500_000);
         a.apply(SessionLimits { max_gb: Some(0.000_5), ..limits() }, 0);
-        assert_eq!(a.spent(0), Some(Spent::Session));
+        assert_eq!(a.spent(0, 0), Some(Spent::Session));
     }
 
     #[test]
@@ -268,12 +314,27 @@ mod tests {
     #[test]
     fn the_nodes_quotas_hold_for_all_sessions_together() {
         let caps = NodeCaps { max_mbps: 1000.0, max_gb_per_day: 0.001, max_gb_per_month: Some(0.002) };
-        let (first, second) = (Periods { day: 1, month: 1 }, Periods { day: 2, month: 1 });
-        let mut node = NodeAllowance::new(caps, first);
-        node.take(1_000_000, first);
-        assert_eq!((node.spent(first), node.available(9, first)), (Some(NodeSpent::Day), 0));
-        assert_eq!(node.spent(second), None);
-        node.take(1_000_000, second);
-        assert_eq!(node.spent(Periods { day: 3, month: 1 }), Some(NodeSpent::Month));
+        let on = |day| Periods { day, month: 1, mono_us: 9 };
+        let mut node = NodeAllowance::new(caps, on(1));
+        node.take(400_000, 600_000);
+        assert_eq!((node.spent(on(1)), node.available(on(1), 0)), (Some(NodeSpent::Day), 0));
+        assert_eq!(node.spent(on(2)), None);
+        node.take(1_000_000, 0);
+        assert_eq!(node.spent(on(3)), Some(NodeSpent::Month));
+    }
+
+    #[test]
+    fn nothing_passes_that_is_not_written_ahead() {
+        let caps = NodeCaps { max_mbps: 8.0, max_gb_per_day: 1.0, max_gb_per_month: None };
+        let on = |day| Periods { day, month: 1, mono_us: 9 };
+        let mut node = NodeAllowance::new(caps, on(1));
+        assert_eq!((node.available(on(1), 0), node.stride()), (0, 10_000_000));
+        node.written_ahead(100_000);
+        node.take(60_000, 0);
+        assert_eq!((node.available(on(1), 0), node.runs_short()), (40_000, true));
+        assert_eq!(node.available(on(1), 39_999), 1, "granted to another flow already");
+        node.written_ahead(node.stride());
+        assert!(!node.runs_short());
+        assert_eq!(node.available(on(2), 0), 0, "not for another day");
     }
 }

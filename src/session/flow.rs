@@ -53,6 +53,7 @@ pub struct FlowState {
     passed_hello: Cell<bool>,
     ingress: Cell<u64>,
     egress: Cell<u64>,
+    held: Cell<u64>,
     outcome: Cell<Outcome>,
     ending: Cell<Option<Ending>>,
     waker: RefCell<Option<Waker>>,
@@ -73,6 +74,7 @@ impl FlowState {
             passed_hello: Cell::new(false),
             ingress: Cell::new(0),
             egress: Cell::new(0),
+            held: Cell::new(0),
             outcome: Cell::new(Outcome::Aborted),
             ending: Cell::new(None),
             waker: RefCell::new(None),
@@ -137,6 +139,10 @@ pub trait Account {
     fn available(&self) -> usize;
     /// Wakes when there may be more than now.
     fn wait(&self, waker: &Waker);
+    /// Bytes were taken in, and will pass or be given back: until then nobody else is granted them.
+    fn hold(&self, bytes: u64);
+    /// Bytes that were held have passed, or will not.
+    fn release(&self, bytes: u64);
     /// Bytes have passed: takes them from the buckets, meters them, and ends flows whose quota is used up.
     fn count(&self, flow: &FlowState, direction: Direction, bytes: u64);
     /// The target answered the SYN after so many microseconds.
@@ -187,8 +193,23 @@ impl Flow {
         }
     }
 
-    /// Payload that has passed at the socket to the target.
+    /// Payload was taken from the buyer that is still to be passed on to the target.
+    pub fn hold(&self, bytes: u64) {
+        self.state.held.set(self.state.held.get().saturating_add(bytes));
+        self.account.hold(bytes);
+    }
+
+    fn release(&self, bytes: u64) {
+        let held = self.state.held.get();
+        self.state.held.set(held.saturating_sub(bytes));
+        self.account.release(bytes.min(held));
+    }
+
+    /// Payload that has passed at the socket to the target. What was held of it is held no longer.
     pub fn count(&self, direction: Direction, bytes: u64) {
+        if direction == Direction::Egress {
+            self.release(bytes);
+        }
         let total = match direction {
             Direction::Ingress => &self.state.ingress,
             Direction::Egress => &self.state.egress,
@@ -249,6 +270,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        self.release(self.state.held.get());
         self.account.ended(&self.state);
     }
 }

@@ -1,9 +1,8 @@
-//! Limits of sessions and of the node: byte rates, new connections per second, quotas.
+//! Limits of sessions and of the node: byte rates, new connections per second. Their quotas are in [`super::quota`].
 //!
-//! Nothing here knows a clock: rates take monotonic microseconds, quotas the number of the day (or month) that their
-//! owner counts by. A reading before the last one counts as the last one.
+//! Nothing here knows a clock: rates take monotonic microseconds. A reading before the last one counts as the last one.
 use crate::config::SessionLimits;
-use crate::json::{FieldError, Fields, MAX_INTEGER, Value, object};
+use crate::json::{Value, object};
 use crate::mutant;
 use std::collections::{HashMap, VecDeque};
 
@@ -35,6 +34,11 @@ impl Bucket {
     pub fn new(rate_bytes_per_s: u64, burst_bytes: u64) -> Bucket {
         let burst = clamp_burst(burst_bytes);
         Bucket { rate: rate_bytes_per_s, burst, level: to_level(burst), rest: 0, last_us: None }
+    }
+
+    /// Bytes per second.
+    pub fn rate(&self) -> u64 {
+        self.rate
     }
 
     /// Bytes that may pass now.
@@ -186,68 +190,6 @@ impl HostRates {
             });
         }
         self.hosts.len() < MAX_HOSTS
-    }
-}
-
-/// Bytes counted by the day (or any other period with a number), against a limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quota {
-    /// The period that is counted.
-    pub day: i64,
-    /// Bytes of it so far, both directions added.
-    pub used: u64,
-    /// The limit; none means no limit.
-    pub limit_bytes: Option<u64>,
-}
-
-impl Quota {
-    /// Nothing used in the period `day`.
-    pub fn new(day: i64, limit_bytes: Option<u64>) -> Quota {
-        Quota { day, used: 0, limit_bytes }
-    }
-
-    /// Counts bytes that have passed in the period `day`.
-    pub fn add(&mut self, day: i64, bytes: u64) {
-        self.turn(day);
-        self.used = self.used.saturating_add(bytes);
-    }
-
-    /// Bytes that may still pass in the period `day`; `u64::MAX` without a limit.
-    pub fn remaining(&mut self, day: i64) -> u64 {
-        self.turn(day);
-        self.limit_bytes.map_or(u64::MAX, |limit| limit.saturating_sub(self.used))
-    }
-
-    /// Starts the count anew.
-    pub fn reset(&mut self, day: i64) {
-        self.day = day;
-        self.used = 0;
-    }
-
-    /// A later period starts from nothing. A clock that was set back gives nobody a second quota: one period back, the
-    /// count goes on under the later number; further back (it had been far wrong) under the earlier one.
-    fn turn(&mut self, day: i64) {
-        if day > self.day {
-            self.reset(day);
-        } else if day < self.day.saturating_sub(1) {
-            self.day = day;
-        }
-    }
-
-    /// The durable part: `{day, used}`. The limit comes from the rules in force.
-    pub fn to_value(&self) -> Value {
-        object([("day", self.day.into()), ("used", self.used.into())])
-    }
-
-    /// What [`Quota::to_value`] wrote, under the limit that is in force now.
-    pub fn from_value(value: &Value, limit_bytes: Option<u64>) -> Result<Quota, FieldError> {
-        let fields = Fields::of(value)?;
-        let used = fields.int("used", 0..=MAX_INTEGER)?;
-        Ok(Quota {
-            day: fields.int("day", -MAX_INTEGER..=MAX_INTEGER)?,
-            used: used.unsigned_abs(),
-            limit_bytes,
-        })
     }
 }
 

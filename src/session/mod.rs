@@ -5,6 +5,7 @@ mod flow;
 mod gate;
 pub mod limits;
 pub mod pacer;
+pub mod quota;
 pub mod targets;
 
 pub use flow::*;

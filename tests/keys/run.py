@@ -20,7 +20,7 @@ BINARY = sys.argv[1]
 SECRET = "correct horse battery"
 WRONG = "incorrect horse battery"
 CONFIG = "version: 1\nnode: {{ idPath: {dir}/state/node.key }}\nrelay: {{ listen: 127.0.0.1:0 }}\n" \
-    "security: {{ sandboxMode: off, guard: optional{more} }}\n"
+    "security: {{ sandboxMode: standard, guard: optional{more} }}\n"
 
 
 class Box:

@@ -42,7 +42,7 @@ def rows(world, seconds):
     session = world.lab.open(durationS=7200)
     world.proxy.tunnel(session).close()
     for name, sources, stride, mix in RUNS:
-        before = honest(world, session, min(20, seconds))
+        before = honest(world, session, min(10, seconds))
         clients = 500 if mix == "spam" else 10_000
         flood = Flood(world.topology, sources, mix, clients=clients, seconds=seconds, stride=stride)
         try:

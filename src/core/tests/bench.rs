@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Face, Platform};
 use crate::coordinator::node::{Node as _, Outgoing, Posted};
 use crate::coordinator::wire::{BundleResult, BundleStatus, Signal};
-use crate::core::ledger::AccessLog;
+use crate::core::ledger::{AccessLog, LocalClock};
 use crate::core::node::{Node, Parts};
 use crate::core::services::Identity;
 use crate::encoding::b3;
@@ -77,6 +77,7 @@ pub struct Bench {
     pub bundles: Vec<Value>,
     reading: Now,
     cursor: u32,
+    local: LocalClock,
 }
 
 impl Bench {
@@ -86,20 +87,26 @@ impl Bench {
 
     /// With more members of the configuration, as lines of YAML.
     pub fn with(config: &str) -> Bench {
+        Bench::at(START, |_| LocalTime { offset_s: 8 * 3600 }, config)
+    }
+
+    /// At an instant, in a time zone.
+    pub fn at(now: i64, local: LocalClock, config: &str) -> Bench {
         let dir = Scratch::new();
-        let reading = Now { mono_us: 5_000_000, unix_ms: START * 1000 };
-        let (node, services, clock) = start(&dir, reading, config);
+        let reading = Now { mono_us: 5_000_000, unix_ms: now * 1000 };
+        let (node, services, clock) = start(&dir, reading, local, config);
         let config = config.to_owned();
-        Bench { dir, node, services, clock, config, transitions: vec![], bundles: vec![], reading, cursor: 0 }
+        let (transitions, bundles) = (vec![], vec![]);
+        Bench { dir, node, services, clock, config, transitions, bundles, reading, cursor: 0, local }
     }
 
     /// The process dies, and the node is started again from its journal.
     pub fn crash(self) -> Bench {
-        let Bench { dir, node, config, transitions, bundles, reading, cursor, .. } = self;
+        let Bench { dir, node, config, transitions, bundles, reading, cursor, local, .. } = self;
         assert_eq!(Rc::strong_count(&node), 1, "a flow or a task has outlived its process");
         drop(node);
-        let (node, services, clock) = start(&dir, reading, &config);
-        Bench { dir, node, services, clock, config, transitions, bundles, reading, cursor }
+        let (node, services, clock) = start(&dir, reading, local, &config);
+        Bench { dir, node, services, clock, config, transitions, bundles, reading, cursor, local }
     }
 
     /// [`Bench::crash`] for a state that a test put in place by hand: all of it is written first.
@@ -241,6 +248,8 @@ impl Bench {
         let flow = self.connect(id, host).unwrap_or_else(|d| panic!("{host}: {:?}", d.refusal));
         flow.connected(20_000);
         flow.passed_hello();
+        // The first flow rings, and the quotas' counts are written ahead.
+        self.node.tick();
         flow
     }
 
@@ -301,15 +310,20 @@ impl Bench {
     }
 }
 
-fn start(dir: &Scratch, reading: Now, config: &str) -> (Rc<Node>, Rc<FakeServices>, Rc<Clock>) {
+fn start(
+    dir: &Scratch,
+    reading: Now,
+    local: LocalClock,
+    config: &str,
+) -> (Rc<Node>, Rc<FakeServices>, Rc<Clock>) {
     let clock = Rc::new(Clock::given(reading));
     let (journal, records, damage) = Journal::open(&dir.0.join("journal")).unwrap();
     assert_eq!(damage, None);
     let open = |name| LogStore::open(&dir.0.join("log"), name, LOG_CAPACITY).unwrap();
     let parts = Parts {
         clock: clock.clone(),
-        local: |_| LocalTime { offset_s: 8 * 3600 },
         lists: crate::core::list_files::OwnLists::load(&parse_config(config)).unwrap(),
+        local,
         config: parse_config(config),
         key: Rc::new(NodeKey::from_seed(&[2; 32]).unwrap()),
         identity: Identity { spki: format!("sha256//{}=", "A".repeat(43)), ..Identity::default() },

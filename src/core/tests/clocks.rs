@@ -6,7 +6,8 @@ use crate::session::Direction;
 
 #[test]
 fn back_keeps_the_window_open_and_forward_seals_it() {
-    let mut bench = Bench::active("", r#"{"expiresAt":"2026-03-03T00:00:00Z"}"#);
+    let mut bench =
+        Bench::active("", r#"{"notBefore":"2026-03-02T00:00:00Z","expiresAt":"2026-03-03T00:00:00Z"}"#);
     let flow = bench.tunnel(ID, "a.test");
     bench.pass(10);
     carry(&flow, Direction::Ingress, 100);
@@ -70,4 +71,64 @@ fn a_day_back_and_forth_gives_nobody_a_second_quota() {
 fn an_idle_node_is_not_woken() {
     let bench = Bench::new();
     assert_eq!(bench.node.tick(), None);
+}
+
+#[test]
+fn a_day_far_ahead_and_back_gives_nobody_a_second_quota() {
+    for days in [2, 30, 4000] {
+        let mut bench = Bench::with("network: { maxMbps: 1000, maxGBPerDay: 0.001 }");
+        bench.open(ID, r#"{"expiresAt":"2099-03-09T00:00:00Z"}"#);
+        let flow = bench.tunnel(ID, "a.test");
+        assert_eq!(carry(&flow, Direction::Ingress, 1_000_000), 1_000_000);
+        drop(flow);
+        bench.jump(days * 86_400);
+        bench.tick();
+        drop(bench.tunnel(ID, "a.test"));
+        bench.jump(-days * 86_400);
+        bench.tick();
+        assert_eq!(
+            bench.refusal(ID, "a.test"),
+            Some(crate::policy::refusal::Refusal::QuotaReached),
+            "{days}"
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_into_closed_hours_lets_nothing_in_before_the_node_has_looked() {
+    let hours =
+        "node: { regionAllow: [PH-NCR], schedules: [{ days: [Mon], start: \"11:30\", end: \"12:30\" }] }";
+    let mut bench =
+        Bench::active(hours, r#"{"notBefore":"2026-03-01T00:00:00Z","expiresAt":"2026-03-09T00:00:00Z"}"#);
+    let flow = bench.tunnel(ID, "a.test");
+    assert_eq!(carry(&flow, Direction::Ingress, 9), 9);
+    bench.jump(3600);
+    assert_eq!(carry(&flow, Direction::Ingress, 9), 0);
+    assert_eq!(bench.refusal(ID, "a.test"), Some(crate::policy::refusal::Refusal::OutsideSchedule));
+    bench.open(&id(1), "{}");
+    assert_eq!(bench.queued(&id(1)), ["refused outside-schedule"]);
+    bench.tick();
+    assert!(bench::is_reset(&flow));
+}
+
+#[test]
+fn a_clock_set_back_before_a_sessions_beginning_cuts_it() {
+    let mut bench = Bench::active("", r#"{"expiresAt":"2026-03-09T00:00:00Z"}"#);
+    let flow = bench.tunnel(ID, "a.test");
+    bench.jump(-60);
+    assert_eq!(carry(&flow, Direction::Ingress, 9), 0);
+    bench.tick();
+    assert!(bench::is_reset(&flow));
+    drop(flow);
+    bench.jump(60);
+    assert_eq!(carry(&bench.tunnel(ID, "a.test"), Direction::Ingress, 9), 9);
+}
+
+#[test]
+fn ntp_after_the_coordinators_correction_does_not_count_twice() {
+    let mut bench = Bench::new();
+    bench.jump(-START);
+    bench.node.correct_clock(START * 1000);
+    bench.jump(START);
+    assert_eq!(bench.now(), START);
 }

@@ -111,6 +111,8 @@ fn what_cannot_be_made_durable_is_not_acknowledged_and_not_posted() {
     bench.open(ID, "{}");
     bench.take_all();
     let cursor = bench.node.cursor();
+    // The quotas' counts are written ahead; nothing would be carried otherwise.
+    drop(bench.tunnel(ID, "a.test"));
     let aside = bench.dir.0.with_extension("aside");
     std::fs::rename(&bench.dir.0, &aside).unwrap();
     bench.node.behind.set(true);
@@ -177,4 +179,60 @@ fn a_nonce_is_answered_once_over_restarts() {
     bench.pass(crate::probe::plan::NONCE_KEPT_S + 1);
     bench.node.keep_nonce("n3").unwrap();
     assert!(!bench.node.nonce_answered("n1"), "its request is stale by now");
+}
+
+#[test]
+fn a_kill_at_any_moment_gives_nobody_more_than_the_quota() {
+    let config = "network: { maxMbps: 8, maxGBPerDay: 0.01 }";
+    let mut bench = Bench::with(config);
+    let mut carried = 0;
+    for n in 0..60 {
+        bench.open(&id(n), "{}");
+        bench.tick();
+        let Ok(flow) = bench.connect(&id(n), "a.test") else { break };
+        flow.passed_hello();
+        bench.tick();
+        for _ in 0..4 {
+            carried += carry(&flow, Direction::Ingress, 100_000);
+            bench.pass_ms(100);
+        }
+        // As by kill -9: nothing is written at the end.
+        drop(flow);
+        bench = bench.crash();
+    }
+    assert!(carried <= 10_000_000, "{carried} bytes");
+    assert!(carried >= 2_000_000, "a second of the rate is charged for each kill, no more: {carried}");
+    bench.open(&id(100), "{}");
+    assert_eq!(bench.refusal(&id(100), "a.test"), Some(crate::policy::refusal::Refusal::QuotaReached));
+}
+
+#[test]
+fn a_clean_end_charges_nothing_that_was_not_carried() {
+    let config = "network: { maxMbps: 1000, maxGBPerDay: 0.001 }";
+    let bench = Bench::active(config, "{}");
+    let flow = bench.tunnel(ID, "a.test");
+    assert_eq!(carry(&flow, Direction::Ingress, 400_000), 400_000);
+    drop(flow);
+    bench.node.on(crate::core::lifecycle::NodeEvent::Drain);
+    bench.node.finish();
+    let mut bench = bench.crash();
+    bench.open(&id(1), "{}");
+    let flow = bench.tunnel(&id(1), "a.test");
+    assert_eq!(carry(&flow, Direction::Ingress, 1_000_000), 600_000);
+}
+
+#[test]
+fn without_a_journal_nothing_is_carried_beyond_what_it_covers() {
+    let mut bench = Bench::active("network: { maxMbps: 8, maxGBPerDay: 0.01 }", "{}");
+    let flow = bench.tunnel(ID, "a.test");
+    std::fs::rename(&bench.dir.0, bench.dir.0.with_extension("gone")).unwrap();
+    bench.node.behind.set(true);
+    let mut carried = 0;
+    for _ in 0..100 {
+        carried += carry(&flow, Direction::Ingress, 1_000_000);
+        bench.pass(1);
+    }
+    std::fs::rename(bench.dir.0.with_extension("gone"), &bench.dir.0).unwrap();
+    assert!((1..=1_000_000).contains(&carried), "{carried}");
+    assert!(bench.has_alert("state-unwritable"));
 }

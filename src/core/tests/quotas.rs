@@ -91,7 +91,7 @@ fn the_owners_month_binds_longer_than_his_day() {
 fn a_quota_lowered_below_what_is_used_ends_flows_or_the_session() {
     let mut bench = Bench::active("network: { maxMbps: 1000, maxGBPerDay: 1 }", "{}");
     let flow = bench.tunnel(ID, "a.test");
-    while bench.node.ledger.today.get().1 < 2_000_000 {
+    while bench.node.ledger.bytes_today(bench.clock.now()).0 < 2_000_000 {
         carry(&flow, Direction::Ingress, 100_000);
     }
     bench.configure("network: { maxMbps: 1000, maxGBPerDay: 0.001 }");
@@ -127,4 +127,34 @@ fn a_rate_is_kept_and_a_new_one_holds_at_once() {
         second += fill(&flow);
     }
     assert!((99_000..=101_000).contains(&second), "0.8 Mbit/s of the owner's: {second}");
+}
+
+#[test]
+fn another_reset_day_keeps_the_count_and_the_month_begins_on_it() {
+    let on = |day| {
+        format!("network: {{ maxMbps: 1000, maxGBPerDay: 1, maxGBPerMonth: 0.001, monthResetDay: {day} }}")
+    };
+    let mut bench = Bench::active(&on(1), r#"{"expiresAt":"2026-03-09T00:00:00Z"}"#);
+    drop(bench.tunnel(ID, "a.test"));
+    assert_eq!(fill(&bench.tunnel(ID, "a.test")), 1_000_000);
+    bench.configure(&on(4));
+    assert_eq!(bench.refusal(ID, "a.test"), Some(Refusal::QuotaReached));
+    let mut bench = bench.crash();
+    bench.open(&id(1), r#"{"expiresAt":"2026-03-09T00:00:00Z"}"#);
+    assert_eq!(bench.refusal(&id(1), "a.test"), Some(Refusal::QuotaReached));
+    bench.pass(86_400 + 12 * 3600);
+    assert_eq!(bench.refusal(&id(1), "a.test"), None, "on the 4th");
+}
+
+#[test]
+fn what_is_granted_and_not_yet_passed_on_is_granted_to_nobody_else() {
+    let bench = Bench::active("network: { maxMbps: 1000, maxGBPerDay: 0.001 }", "{}");
+    let (a, b) = (bench.tunnel(ID, "a.test"), bench.tunnel(ID, "a.test"));
+    a.hold(999_990);
+    assert_eq!(carry(&b, Direction::Egress, 100), 10);
+    assert_eq!(carry(&b, Direction::Egress, 100), 0);
+    a.count(Direction::Egress, 500_000);
+    assert_eq!(carry(&b, Direction::Egress, 100), 0);
+    drop(a);
+    assert_eq!(fill(&b), 499_990, "what never passed is free again");
 }

@@ -63,6 +63,7 @@ struct Seen {
 struct TestAccount {
     clock: Clock,
     tokens: RefCell<Option<usize>>,
+    held: std::cell::Cell<usize>,
     waiting: RefCell<Vec<Waker>>,
     flows: RefCell<Vec<Rc<FlowState>>>,
     seen: Arc<Mutex<Seen>>,
@@ -74,7 +75,13 @@ impl Account for TestAccount {
         self.clock.now().mono_us
     }
     fn available(&self) -> usize {
-        self.tokens.borrow().unwrap_or(usize::MAX)
+        self.tokens.borrow().unwrap_or(usize::MAX).saturating_sub(self.held.get())
+    }
+    fn hold(&self, bytes: u64) {
+        self.held.set(self.held.get() + bytes as usize);
+    }
+    fn release(&self, bytes: u64) {
+        self.held.set(self.held.get().checked_sub(bytes as usize).expect("no more than was held"));
     }
     fn wait(&self, waker: &Waker) {
         self.waiting.borrow_mut().push(waker.clone());
@@ -269,6 +276,7 @@ fn run(listener: OwnedFd, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<En
     let account = Rc::new(TestAccount {
         clock: Clock::new(),
         tokens: RefCell::new(setup.bytes_per_ms.map(|_| 0)),
+        held: Default::default(),
         waiting: RefCell::default(),
         flows: RefCell::default(),
         seen,
@@ -305,6 +313,7 @@ pub fn lone_shared_on(system: Rc<dyn crate::sys::System>) -> Rc<RelayShared> {
     let account = Rc::new(TestAccount {
         clock: Clock::new(),
         tokens: RefCell::default(),
+        held: Default::default(),
         waiting: RefCell::default(),
         flows: RefCell::default(),
         seen: Arc::default(),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::coordinator::orders::limits;
-use crate::json::parse;
+use crate::json::{Fields, parse};
 use proptest::prelude::*;
 
 #[test]
@@ -119,36 +119,6 @@ fn a_full_table_of_hosts_refuses_new_ones_until_a_host_is_quiet() {
     assert_eq!(h.hosts.len(), MAX_HOSTS);
     assert!(h.admit("0", 500_000), "a host in the table still has its rate");
     assert!(h.admit("one more", 1_000_001), "host 1 has been quiet for a second");
-}
-
-#[test]
-fn a_quota_counts_its_day() {
-    let mut q = Quota::new(10, Some(100));
-    q.add(10, 60);
-    assert_eq!(q.remaining(10), 40);
-    q.add(10, 60);
-    assert_eq!(q.remaining(10), 0);
-    assert_eq!(q.remaining(11), 100);
-    assert_eq!(Quota::new(0, None).remaining(0), u64::MAX);
-}
-
-#[test]
-fn a_clock_set_back_gives_no_second_quota() {
-    let mut q = Quota::new(10, Some(100));
-    q.add(10, 100);
-    assert_eq!(q.remaining(9), 0);
-    assert_eq!(q.remaining(10), 0, "back and forth over midnight");
-    assert_eq!(q.remaining(3), 0);
-    assert_eq!(q.remaining(4), 100, "after a correction by days the count ends with the real day");
-}
-
-#[test]
-fn a_quota_survives_in_writing() {
-    let mut q = Quota::new(-3, Some(5));
-    q.add(-3, 4);
-    assert_eq!(Quota::from_value(&q.to_value(), Some(5)), Ok(q));
-    let e = Quota::from_value(&parse(br#"{"day":1,"used":-1}"#).unwrap(), None).unwrap_err();
-    assert_eq!(e.pointer, "/used");
 }
 
 #[test]

@@ -22,14 +22,22 @@ class Node:
         self.config_file = self.directory / "config.json"
         self.run_dir, self.state_dir = self.directory / "run", self.directory / "state"
         self.process, self.ready_ms, self.options = None, None, []
+        self.user = None  # the UID that `--user` names
         self.config = merged(base_config(self.directory, lab), changes)
 
     # ---- life
 
-    def start(self, wait=True):
+    def write(self):
         self.config_file.write_text(json.dumps(self.config, indent=1), encoding="utf-8")
         os.chmod(self.config_file, 0o600)
-        words = [self.binary, "run", "--config", self.config_file, "--run-dir", self.run_dir, "--state-dir", self.state_dir, *self.options]
+        if self.user:
+            for path in [self.directory, self.config_file]:
+                os.chown(path, self.user, self.user)
+
+    def start(self, wait=True):
+        self.write()
+        options = [*self.options, *(["--user", str(self.user)] if self.user else [])]
+        words = [self.binary, "run", "--config", self.config_file, "--run-dir", self.run_dir, "--state-dir", self.state_dir, *options]
         for name in ["api.sock", "api.token"]:
             (self.run_dir / name).unlink(missing_ok=True)
         start = time.monotonic()

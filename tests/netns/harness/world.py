@@ -39,7 +39,9 @@ class World(unittest.TestCase):
     """A test class with its own namespaces, lab and node. Each test opens its own session."""
 
     node_config = {}
+    node_user = None
     heartbeat_ms = 2000
+    node_type = Node
     target_answer = staticmethod(echo)
 
     @classmethod
@@ -48,6 +50,7 @@ class World(unittest.TestCase):
         if reason:
             raise unittest.SkipTest(reason)
         cls.directory = pathlib.Path(tempfile.mkdtemp(prefix="echomesh-netns-"))
+        os.chmod(cls.directory, 0o755)
         cls.addClassCleanup(cls._put_away)
         atexit.register(cls._put_away)
         cls.topology = Topology()
@@ -57,7 +60,8 @@ class World(unittest.TestCase):
         cls.target = Target(cls.topology.inet, (TARGET, 443), lambda c, d: cls.target_answer(c, d))
         cls.addClassCleanup(cls.target.close)
         cls.lan_targets = [Target(cls.topology.lan, (LAN_HOST, port)) for port in (80, 443)]
-        cls.node = Node(cls.topology.node, cls.directory / "node", NODE_BINARY, cls.lab, **cls.node_config)
+        cls.node = cls.node_type(cls.topology.node, cls.directory / "node", NODE_BINARY, cls.lab, **cls.node_config)
+        cls.node.user = cls.node_user
         cls.node.start()
         cls.addClassCleanup(lambda: cls.node.stop())
         cls.lan_received = cls.topology.lan.received()
