@@ -24,12 +24,12 @@ impl Default for Rates {
 impl Rates {
     /// Counts a request at a monotonic time in microseconds; `Err` if there were too many of its kind.
     pub fn count(&mut self, now_us: u64, with_token: bool) -> Result<(), Problem> {
-        let (bucket, rule) = if with_token {
-            (&mut self.admitted, "api-rate")
+        let (bucket, free) = if with_token {
+            (&mut self.admitted, mutant::out("api-rate"))
         } else {
-            (&mut self.others, "api-refusal-rate")
+            (&mut self.others, mutant::out("api-refusal-rate"))
         };
-        if bucket.available(now_us) == 0 && !mutant::out(rule) {
+        if bucket.available(now_us) == 0 && !free {
             return Err(Problem::rate_limited("Too many requests; ask more slowly.", 1));
         }
         bucket.take(1);

@@ -95,6 +95,11 @@ impl Lists {
         let named =
             |name: &String| self.wanted.iter().any(|l| l.name == *name) || self.unusable.contains(name);
         self.here.retain(|name, _| named(name));
+        for list in &self.wanted {
+            if let Some(here) = self.here.get_mut(&list.name).filter(|h| h.hash == list.hash) {
+                here.version.clone_from(&list.version);
+            }
+        }
         wrong
     }
 
@@ -212,6 +217,13 @@ mod tests {
         assert!(!lists.in_force().blocks("one.test") && lists.in_force().blocks("two.test"));
         assert_eq!(lists.registered(vec![one], Some(&coordinator.public())), [Unusable::Older("ads".into())]);
         assert!(lists.in_force().blocks("two.test") && !lists.in_force().blocks("one.test"));
+        let same_content = list("ads", "12", "b3:2", &coordinator);
+        lists.registered(vec![same_content], Some(&coordinator.public()));
+        let between = list("ads", "11", "b3:3", &coordinator);
+        assert_eq!(
+            lists.registered(vec![between], Some(&coordinator.public())),
+            [Unusable::Older("ads".into())]
+        );
         lists.registered(vec![], Some(&coordinator.public()));
         assert!(!lists.in_force().blocks("two.test"), "the coordinator has taken it back");
     }

@@ -236,7 +236,8 @@ impl Node {
         }
         for session in self.sessions.borrow().values() {
             match session.machine.borrow().state() {
-                State::Settled => continue,
+                // A closing one rings when its last flow is gone.
+                State::Settled | State::Closing => continue,
                 State::Handshake if now.unix() < session.order.not_before => {
                     earlier(session.order.not_before.0)
                 }

@@ -83,13 +83,21 @@ fn follow(records: &[ResourceRecord<'_>], host: &str, kind: Kind) -> Result<Foun
             match (&record.rdata, kind) {
                 (RData::A(a), Kind::A) => found.addresses.push(Ipv4Addr::from_bits(a.address).into()),
                 (RData::AAAA(a), Kind::Aaaa) => found.addresses.push(Ipv6Addr::from_bits(a.address).into()),
-                (RData::CNAME(c), _) => next = Some(text(&c.0).ok_or(ResolveError::Failed)?),
+                (RData::CNAME(c), _) => {
+                    let to = text(&c.0).ok_or(ResolveError::Failed)?;
+                    // A name has one alias at the most (RFC 2181 section 10.1).
+                    if next.replace(to.clone()).is_some_and(|before| before != to) {
+                        return Err(ResolveError::Failed);
+                    }
+                }
                 _ => continue,
             }
-            found.ttl_s = found.ttl_s.min(record.ttl);
+            found.ttl_s = found.ttl_s.min(ttl(record.ttl));
         }
-        let Some(next) = next.filter(|_| found.addresses.is_empty()) else { return Ok(found) };
-        if (found.aliases.len() >= MAX_CHAIN && !out("alias-chain"))
+        let Some(next) = next else { return Ok(found) };
+        // And nothing beside it (RFC 1034 section 3.6.2): which of both the buyer's client would believe is not known.
+        if !found.addresses.is_empty()
+            || (found.aliases.len() >= MAX_CHAIN && !out("alias-chain"))
             || found.aliases.contains(&next)
             || next == host
         {
@@ -100,9 +108,14 @@ fn follow(records: &[ResourceRecord<'_>], host: &str, kind: Kind) -> Result<Foun
     }
 }
 
+/// One with the highest bit set counts as 0 (RFC 2181 section 8).
+fn ttl(given: u32) -> u32 {
+    if given > i32::MAX.unsigned_abs() { 0 } else { given }
+}
+
 fn negative_ttl(authority: &[ResourceRecord<'_>]) -> u32 {
     let soa = authority.iter().find_map(|r| match &r.rdata {
-        RData::SOA(soa) => Some(r.ttl.min(soa.minimum)),
+        RData::SOA(soa) => Some(ttl(r.ttl).min(ttl(soa.minimum))),
         _ => None,
     });
     soa.unwrap_or(NEGATIVE_TTL_S)
@@ -157,6 +170,22 @@ mod tests {
     fn records_of_other_names_are_not_looked_at() {
         let found = read(vec![a("evil.test", 1), a("a.test", 300), a("b.a.test", 1)]).unwrap();
         assert_eq!((found.addresses.len(), found.ttl_s), (1, 300));
+    }
+
+    #[test]
+    fn a_name_with_two_aliases_or_with_an_address_beside_one_is_refused() {
+        let two = vec![cname("a.test", "b.test", 60), cname("a.test", "c.test", 60), a("c.test", 60)];
+        assert_eq!(read(two), Err(ResolveError::Failed));
+        let same_twice = vec![cname("a.test", "b.test", 60), cname("a.test", "b.test", 60), a("b.test", 60)];
+        assert_eq!(read(same_twice).unwrap().aliases, ["b.test"]);
+        let beside = vec![a("a.test", 60), cname("a.test", "evil.test", 60)];
+        assert_eq!(read(beside), Err(ResolveError::Failed));
+    }
+
+    #[test]
+    fn a_time_to_live_with_the_highest_bit_is_none() {
+        assert_eq!(read(vec![a("a.test", 1 << 31)]).unwrap().ttl_s, 0);
+        assert_eq!(read(vec![a("a.test", (1 << 31) - 1)]).unwrap().ttl_s, (1 << 31) - 1);
     }
 
     #[test]
