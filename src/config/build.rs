@@ -34,6 +34,7 @@ pub fn build(document: &Value) -> Result<Config, Problem> {
         policy: Policy {
             category_profile: doc.get("policy.categoryProfile", text)?,
             category_opt_out: doc.list("policy.categoryOptOut", text)?,
+            host_categories_allowed: doc.list("policy.hostCategoriesAllowed", text)?,
             allow_plain_http_probes: doc.get("policy.allowPlainHttpProbes", Value::as_bool)?,
         },
         security: security(&doc)?,
@@ -88,6 +89,8 @@ fn network(doc: &Doc) -> Result<Network, Problem> {
         month_reset_day: doc.get("network.monthResetDay", unsigned)?,
         allowlist_domains: doc.list("network.allowlistDomains", host)?,
         blocklist_domains: doc.list("network.blocklistDomains", host)?,
+        allowlist_files: doc.list("network.allowlistFiles", path)?,
+        blocklist_files: doc.list("network.blocklistFiles", path)?,
         offload: doc.get("network.offload", |v| Offload::parse(v.as_str()?))?,
         per_session: SessionLimits {
             max_mbps: doc.optional("network.perSession.maxMbps", Value::as_f64)?,

@@ -2,7 +2,7 @@
 use super::model::*;
 use crate::json::{Value, array, object};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl Config {
     /// The complete document, defaults included, in the schema's order. Unset options are left out.
@@ -74,6 +74,8 @@ impl Network {
             ("httpsOnly", Some(true.into())),
             ("allowlistDomains", Some(texts(&self.allowlist_domains))),
             ("blocklistDomains", Some(texts(&self.blocklist_domains))),
+            ("allowlistFiles", Some(paths(&self.allowlist_files))),
+            ("blocklistFiles", Some(paths(&self.blocklist_files))),
             ("offload", Some(self.offload.name().into())),
             ("perSession", Some(self.per_session.to_value())),
             ("perTarget", Some(self.per_target.to_value())),
@@ -136,6 +138,7 @@ impl Policy {
         section([
             ("categoryProfile", Some(self.category_profile.as_str().into())),
             ("categoryOptOut", Some(texts(&self.category_opt_out))),
+            ("hostCategoriesAllowed", Some(texts(&self.host_categories_allowed))),
             ("allowPlainHttpProbes", Some(self.allow_plain_http_probes.into())),
         ])
     }
@@ -241,6 +244,10 @@ fn number(n: f64) -> Value {
 
 fn texts(items: &[String]) -> Value {
     array(items.iter().map(String::as_str))
+}
+
+fn paths(paths: &[PathBuf]) -> Value {
+    array(paths.iter().map(|p| path(p)))
 }
 
 fn path(path: &Path) -> Value {

@@ -60,6 +60,10 @@ pub struct Network {
     pub allowlist_domains: Vec<String>,
     /// Hosts that may not.
     pub blocklist_domains: Vec<String>,
+    /// Files of hosts that may be reached.
+    pub allowlist_files: Vec<PathBuf>,
+    /// Files of hosts that may not.
+    pub blocklist_files: Vec<PathBuf>,
     /// How the kernel path offloads flows.
     pub offload: Offload,
     /// The owner's limits for each session.
@@ -147,6 +151,8 @@ pub struct Policy {
     pub category_profile: String,
     /// Categories the owner does not want to serve.
     pub category_opt_out: Vec<String>,
+    /// Sensitive categories of hosts that may be reached all the same.
+    pub host_categories_allowed: Vec<String>,
     /// Whether a probe may use plain HTTP on port 80.
     pub allow_plain_http_probes: bool,
 }

@@ -4,6 +4,7 @@ use super::schema::Apply::{Live, Rebind, Reconnect, Register, Restart};
 use super::schema::Default::{By, Is, Required, Unset, With};
 use super::schema::Kind::{Bool, Choice, Choices, Int, Ints, Number, Text, Texts, True};
 use super::schema::Opt;
+use crate::policy::categories;
 
 macro_rules! options {
     ($($path:literal, $uci:literal: $kind:expr, $default:expr, $unit:literal, $apply:expr, $doc:literal;)*) => {
@@ -45,6 +46,10 @@ pub static OPTIONS: &[Opt] = options! {
         "Domains that may be reached, each with everything below it; an empty list means all.";
     "network.blocklistDomains", "network.blocklist_domains": Texts(Form::Domain, 10_000), Is("[]"), "", Live,
         "Domains that may not be reached, each with everything below it; this list wins.";
+    "network.allowlistFiles", "network.allowlist_files": Texts(Form::Path, 16), Is("[]"), "", Live,
+        "Files of domains that may be reached besides those of allowlistDomains; with a file an empty list allows nothing.";
+    "network.blocklistFiles", "network.blocklist_files": Texts(Form::Path, 16), Is("[]"), "", Live,
+        "Files of domains that may not be reached: hosts files, one name per line, or adblock's domain rules. Read at the start, on SIGHUP, and when the option changes.";
     "network.offload", "network.offload": Choice(&["auto", "hardware", "software", "off"]), Is(r#""auto""#), "", Live,
         "How flows of the kernel path are offloaded.";
     "network.perSession.maxMbps", "per_session.max_mbps": Number(0.1, 100_000.0), Unset, "Mbit/s", Live,
@@ -97,6 +102,8 @@ pub static OPTIONS: &[Opt] = options! {
         "Which categories of buyers' work are served: COMPLIANT_DEFAULT is ad-verification and qa.";
     "policy.categoryOptOut", "policy.category_opt_out": Choices(CATEGORIES, 0), Is("[]"), "", Live,
         "Categories of the profile that this node does not serve.";
+    "policy.hostCategoriesAllowed", "policy.host_categories_allowed": Choices(categories::NAMES, 0), Is("[]"), "", Live,
+        "Sensitive categories of hosts that may be reached all the same; without a word none may.";
     "policy.allowPlainHttpProbes", "policy.allow_plain_http_probes": Bool, Is("false"), "", Live,
         "Whether a probe may use plain HTTP on port 80; buyers never may.";
 

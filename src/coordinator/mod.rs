@@ -3,6 +3,8 @@
 pub mod bell;
 pub mod client;
 pub mod link;
+pub mod list_fetch;
+pub mod lists;
 pub mod node;
 pub mod orders;
 mod outbox;

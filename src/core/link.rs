@@ -43,11 +43,7 @@ impl client::Node for Node {
 
     fn registered(&self, answer: Registered) {
         crate::info!("registered with the coordinator");
-        if answer.lists.is_empty() {
-            self.clear_alert("lists-unsupported");
-        } else {
-            self.alert("lists-unsupported", "The coordinator has block lists that this version cannot load.");
-        }
+        self.lists_named(answer.lists);
         self.remote.borrow_mut().probe_hosts = answer.probe_hosts;
         if let Some(pem) = answer.certificate {
             self.tell(|l| l.certificate(&pem));

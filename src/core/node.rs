@@ -4,14 +4,16 @@ use super::closed::Closed;
 use super::durable::{Durable, record};
 use super::ledger::{AccessLog, Ledger, LocalClock};
 use super::lifecycle::{NodeEvent, NodeMachine};
+use super::list_files::{OwnLists, Stamps};
 use super::region::Region;
-use super::rules::{OwnerRules, Rules};
+use super::rules::{HostLists, OwnerRules, Rules};
 use super::sandbox::Sandbox;
 use super::services::{Identity, Services};
 use super::session::{At, Session, Shared};
 use crate::clock::Clock;
 use crate::config::{Config, SessionLimits};
 use crate::coordinator::link::LinkStatus;
+use crate::coordinator::lists::Lists;
 use crate::guard::view::View;
 use crate::json::Value;
 use crate::meter::Journal;
@@ -62,6 +64,10 @@ pub struct Node {
     pub(super) sandbox: RefCell<Option<Sandbox>>,
     config: RefCell<Rc<Config>>,
     owner: RefCell<Rc<OwnerRules>>,
+    /// The owner's files of hosts, and which they were.
+    pub(super) own_lists: RefCell<(HostLists, Stamps)>,
+    /// The coordinator's lists of hosts.
+    pub(super) lists: RefCell<Lists>,
     pub(super) journal: RefCell<Journal>,
 }
 
@@ -88,6 +94,8 @@ pub struct Parts {
     pub local: LocalClock,
     /// A valid configuration.
     pub config: Config,
+    /// What the owner's files of hosts hold.
+    pub lists: OwnLists,
     /// The node's key.
     pub key: Rc<NodeKey>,
     /// What the coordinator is told of the listener.
@@ -102,7 +110,8 @@ impl Node {
     /// The node as its journal left it. Sessions that were open when the process died are closed, with the bundles that
     /// were sealed.
     pub fn new(parts: Parts) -> Result<Rc<Node>, BadName> {
-        let Parts { clock, local, config, key, identity, journal: (journal, records), log } = parts;
+        let Parts { clock, local, config, lists, key, identity, journal: (journal, records), log } = parts;
+        let own_lists = lists.into_rules();
         let mut durable = Durable::replay(&records);
         // A router has no clock at boot: time goes on from where it was, until the coordinator or the system's own clock
         // knows better.
@@ -132,7 +141,9 @@ impl Node {
             services: RefCell::default(),
             config_errors: RefCell::default(),
             sandbox: RefCell::default(),
-            owner: RefCell::new(Rc::new(OwnerRules::new(&config)?)),
+            owner: RefCell::new(Rc::new(OwnerRules::new(&config, own_lists.0.clone())?)),
+            own_lists: RefCell::new(own_lists),
+            lists: RefCell::default(),
             config: RefCell::new(Rc::new(config)),
             journal: RefCell::new(journal),
             ledger,
@@ -174,7 +185,7 @@ impl Node {
 
     /// Puts a new configuration in force: live sessions that stay legal go on, under the new rules.
     pub fn apply_config(&self, config: Config) -> Result<(), BadName> {
-        *self.owner.borrow_mut() = Rc::new(OwnerRules::new(&config)?);
+        self.set_owner_rules(self.rules_of(&config)?);
         crate::log::set_level(config.log.level);
         self.ledger.apply(&config);
         let new = Rc::new(config);
@@ -215,6 +226,10 @@ impl Node {
         if let Some(most) = most {
             self.ledger.reset_newest(name, usize::try_from(most).unwrap_or(usize::MAX));
         }
+    }
+
+    pub(super) fn set_owner_rules(&self, rules: OwnerRules) {
+        *self.owner.borrow_mut() = Rc::new(rules);
     }
 
     /// The owner's rules.

@@ -1,22 +1,41 @@
 //! The rules in force for a session: the owner's and the coordinator's together.
 use crate::config::Config;
+use crate::coordinator::lists::InForce;
 use crate::coordinator::orders::PolicyProfile;
+use crate::mutant;
+use crate::policy::categories;
 use crate::policy::hosts::{BadName, DomainSet};
+use crate::policy::lists::NameSet;
 use std::rc::Rc;
+
+/// The lists of hosts that do not stand in the configuration itself.
+#[derive(Clone, Debug, Default)]
+pub struct HostLists {
+    /// Of the owner's files: what is blocked.
+    pub block: Rc<NameSet>,
+    /// Of the owner's files: what is allowed; `None` without a file.
+    pub allow: Option<Rc<NameSet>>,
+    /// The coordinator's.
+    pub coordinator: InForce,
+}
 
 /// What the owner's configuration says of hosts, ports and categories.
 #[derive(Debug, Default)]
 pub struct OwnerRules {
     allow: DomainSet,
     block: DomainSet,
+    sensitive: DomainSet,
+    lists: HostLists,
     opt_out: Vec<String>,
     lab_ports: Vec<u16>,
 }
 
 impl OwnerRules {
-    /// From a valid configuration; its names were checked when it was read.
-    pub fn new(config: &Config) -> Result<OwnerRules, BadName> {
+    /// From a valid configuration, whose names were checked when it was read, and the lists.
+    pub fn new(config: &Config, lists: HostLists) -> Result<OwnerRules, BadName> {
         Ok(OwnerRules {
+            sensitive: categories::denied(&config.policy.host_categories_allowed)?,
+            lists,
             allow: DomainSet::new(&config.network.allowlist_domains)?,
             block: DomainSet::new(&config.network.blocklist_domains)?,
             opt_out: config.policy.category_opt_out.clone(),
@@ -59,17 +78,34 @@ impl Rules {
 
     /// Whether a block list has the host.
     pub fn blocked(&self, host: &str) -> bool {
-        self.owner.block.covers(host) || self.block.covers(host)
+        let lists = &self.owner.lists;
+        (self.owner.block.covers(host) && !mutant::out("owner-block"))
+            || (self.block.covers(host) && !mutant::out("profile-block"))
+            || (lists.block.covers(host) && !mutant::out("owner-block-file"))
+            || (lists.coordinator.blocks(host) && !mutant::out("coordinator-list"))
     }
 
     /// Whether both allow lists have the host; an empty one has all.
     pub fn allowed(&self, host: &str) -> bool {
-        [&self.owner.allow, &self.allow].iter().all(|list| list.is_empty() || list.covers(host))
+        let owner = match (&self.owner.lists.allow, self.owner.allow.is_empty()) {
+            (None, true) => true,
+            (None, false) => self.owner.allow.covers(host),
+            (Some(files), _) => files.covers(host) || self.owner.allow.covers(host),
+        };
+        (owner || mutant::out("owner-allow"))
+            && (self.allow.is_empty() || self.allow.covers(host) || mutant::out("profile-allow"))
     }
 
     /// Whether the owner has opted out of a category.
     pub fn opted_out(&self, category: &str) -> bool {
         self.owner.opt_out.iter().any(|c| c == category)
+    }
+
+    /// Whether the host is of a category that the owner does not allow.
+    pub fn sensitive(&self, host: &str) -> bool {
+        let ours = self.owner.sensitive.covers(host);
+        let theirs = self.owner.lists.coordinator.sensitive(host);
+        (ours || theirs) && !mutant::out("sensitive-host")
     }
 
     /// Application protocols that a ClientHello may offer.
@@ -135,6 +171,48 @@ mod tests {
         assert!(!rules.allowed("a.test"), "the session's list has less");
         assert!(!rules.allowed("c.test"), "the owner's has it not");
         assert!(rules.blocked("x.a.test") && rules.blocked("y.b.a.test") && !rules.blocked("b.a.test"));
+    }
+
+    fn names(text: &str) -> NameSet {
+        let mut importer = crate::policy::lists::Importer::default();
+        importer.feed(text.as_bytes());
+        importer.finish()
+    }
+
+    #[test]
+    fn the_owners_files_hold_beside_the_configuration() {
+        let lists = |allow: Option<&str>| HostLists {
+            block: Rc::new(names("ads.test\n=exact.test")),
+            allow: allow.map(|text| Rc::new(names(text))),
+            ..HostLists::default()
+        };
+        let with = |allow: &[&str], files| {
+            let owner = OwnerRules { allow: set(allow), lists: lists(files), ..OwnerRules::default() };
+            rules(owner, &[], &[], &[])
+        };
+        let plain = with(&[], None);
+        assert!(plain.blocked("x.ads.test") && plain.blocked("exact.test") && !plain.blocked("x.exact.test"));
+        assert!(plain.allowed("any.test"));
+        let both = with(&["a.test"], Some("b.test"));
+        assert!(both.allowed("a.test") && both.allowed("b.test") && !both.allowed("c.test"));
+        let nothing = with(&[], Some(""));
+        assert!(!nothing.allowed("a.test"), "an empty file allows nothing");
+    }
+
+    #[test]
+    fn sensitive_hosts_are_denied_unless_the_owner_allows_their_category() {
+        let text = |allowed: &str| {
+            let text = format!("version: 1\npolicy: {{ hostCategoriesAllowed: {allowed} }}\n");
+            let config = crate::config::parse(
+                text.as_bytes(),
+                crate::config::Face::Yaml,
+                crate::config::Platform::Other,
+            );
+            rules(OwnerRules::new(&config.unwrap(), HostLists::default()).unwrap(), &[], &[], &[])
+        };
+        assert!(text("[]").sensitive("mail.google.com") && text("[]").sensitive("www.chase.com"));
+        assert!(!text("[mail]").sensitive("mail.google.com") && text("[mail]").sensitive("www.chase.com"));
+        assert!(!text("[]").sensitive("example.com"));
     }
 
     #[test]

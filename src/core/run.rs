@@ -3,6 +3,7 @@ use super::backend::Control;
 use super::guarded::Guarded;
 use super::ledger::{AccessLog, random_key};
 use super::lifecycle::NodeEvent;
+use super::list_files::OwnLists;
 use super::locked::{self, Locked, Opened};
 use super::node::{Node, Parts};
 use super::places::Places;
@@ -130,6 +131,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     let parts = Parts {
         clock,
         local: local_time,
+        lists: OwnLists::load(&config).map_err(invalid)?,
         config,
         key: Rc::new(key),
         identity,

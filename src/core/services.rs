@@ -9,6 +9,8 @@ pub trait Services {
     fn certificate(&self, pem: &str);
     /// The node is registered.
     fn registered(&self);
+    /// The registration has named the lists that are to be in force.
+    fn lists_wanted(&self);
     /// Something waits to be posted.
     fn outbox_changed(&self);
     /// The state has changed and the coordinator should know soon.

@@ -276,8 +276,15 @@ impl Account for Session {
     }
 
     fn judge_alias(&self, name: &str) -> Result<(), Refusal> {
-        // An alias is judged for blocks only: an allow list names what buyers ask for.
-        if self.rules.borrow().blocked(name) { Err(Refusal::DomainBlocked) } else { Ok(()) }
+        // An alias is judged for what is forbidden only: an allow list names what buyers ask for.
+        let rules = self.rules.borrow();
+        if rules.blocked(name) {
+            Err(Refusal::DomainBlocked)
+        } else if rules.sensitive(name) {
+            Err(Refusal::CategoryDenied)
+        } else {
+            Ok(())
+        }
     }
 
     fn ended(&self, flow: &Rc<FlowState>) {
@@ -309,7 +316,7 @@ impl At<'_> {
         self.0.rules.borrow().by_relay()
             && self.port_allowed(port)
             && judge_host(host, self).is_ok()
-            && !self.category_denied()
+            && !self.category_denied(host)
     }
 }
 
@@ -336,8 +343,9 @@ impl Standing for At<'_> {
     fn allowed(&self, host: &str) -> bool {
         self.0.rules.borrow().allowed(host)
     }
-    fn category_denied(&self) -> bool {
-        self.0.rules.borrow().opted_out(&self.0.order.category)
+    fn category_denied(&self, host: &str) -> bool {
+        let rules = self.0.rules.borrow();
+        rules.opted_out(&self.0.order.category) || rules.sensitive(host)
     }
     fn take_place(&self, host: &str) -> Result<(), u32> {
         let (ledger, now_us) = (&self.0.shared.ledger, self.1.mono_us);

@@ -1,9 +1,11 @@
 //! The parts that do I/O, started and replaced as the configuration says.
+use super::list_tasks::ListTasks;
 use super::node::Node;
 use super::services::{Machine, Services};
 use crate::clock::Clock;
-use crate::config::{Apply, Config, diff, real_path};
+use crate::config::{Apply, Config, SandboxMode, diff, real_path};
 use crate::coordinator::client::{Client, Settings, WAIT_MS};
+use crate::coordinator::list_fetch::ListFetcher;
 use crate::dns::{Lookup, Names, OwnNames, ResolveError, Resolver};
 use crate::guard::client::Link as GuardLink;
 use crate::http::client::{Client as Http, Fixed, Resolve};
@@ -43,6 +45,7 @@ pub struct Supervisor {
     resolver: RefCell<Rc<dyn Resolver>>,
     listeners: RefCell<Listeners>,
     link: RefCell<Option<Link>>,
+    lists: ListTasks,
     guard: Rc<GuardLink>,
 }
 
@@ -79,6 +82,7 @@ impl Supervisor {
         )?;
         relay.set_limits(limits(&config));
         Ok(Rc::new(Supervisor {
+            lists: ListTasks::new(executor.clone(), node.clone()),
             executor,
             system,
             node,
@@ -228,6 +232,16 @@ impl Services for Supervisor {
         }
     }
 
+    fn lists_wanted(&self) {
+        let config = self.node.config();
+        let file = config.coordinator.ca_file.as_deref().and_then(real_path);
+        self.lists.fetch(ListFetcher {
+            resolver: Rc::new(OwnNames { resolver: self.resolver(), clock: self.clock() }),
+            tls: Rc::new(ClientTls::new(Roots::from(file), self.time.clone())),
+            extra_ports: config.lab.ports.clone(),
+        });
+    }
+
     fn outbox_changed(&self) {
         if let Some(client) = self.client() {
             client.outbox_changed();
@@ -282,6 +296,7 @@ impl Services for Supervisor {
             self.rename(&new.relay.names);
         }
         self.listen_again(old, new);
+        self.lists.read_files();
         // These the client was made with: its resolver, its certificates, and what a probe may be.
         let made_with = changes.touches("security")
             || old.probes.ca_file != new.probes.ca_file
@@ -319,7 +334,7 @@ fn limits(config: &Config) -> Limits {
 }
 
 /// DNS over HTTPS as configured; the system's resolver only where the owner has switched that off, and for the name of
-/// the DNS server itself if it has no bootstrap addresses.
+/// the DNS server itself if it has no bootstrap addresses and the sandbox is not strict.
 fn resolver(config: &Config, node: &Node, time: &Arc<CertificateTime>) -> Rc<dyn Resolver> {
     let security = &config.security;
     if !security.dns_over_https {
@@ -333,6 +348,15 @@ fn resolver(config: &Config, node: &Node, time: &Arc<CertificateTime>) -> Rc<dyn
         );
         return Rc::new(Nothing);
     };
+    let strict = security.sandbox_mode == SandboxMode::Strict;
+    if strict && security.doh_bootstrap.is_empty() && url.origin.literal().is_none() {
+        node.alert(
+            "doh-unconfigured",
+            "No name is resolved: in strict mode the system's resolver is not asked for the DNS server either; set \
+             security.dohBootstrap.",
+        );
+        return Rc::new(Nothing);
+    }
     node.clear_alert("doh-unconfigured");
     let clock = node.ledger.clock.clone();
     let bootstrap: Rc<dyn Resolve> = if security.doh_bootstrap.is_empty() {

@@ -149,6 +149,7 @@ impl Roles {
             "/probe" => self.probe(ask, now).await,
             "/fault" => self.fault(ask, now),
             "/zone" => self.zone.apply(ask),
+            "/lists" => self.coordinator.borrow_mut().set_lists(ask),
             "/observe" => {
                 let mut coordinator = self.coordinator.borrow_mut();
                 for name in ["region", "confidence", "address"] {

@@ -15,8 +15,9 @@ pub trait Standing {
     fn blocked(&self, host: &str) -> bool;
     /// Whether the allow lists of the owner and the session both have the host.
     fn allowed(&self, host: &str) -> bool;
-    /// Whether the owner has opted out of the session's category since it was opened.
-    fn category_denied(&self) -> bool;
+    /// Whether the owner has opted out of the session's category since it was opened, or the host is of a category that
+    /// the owner does not allow.
+    fn category_denied(&self, host: &str) -> bool;
     /// Takes a place and a token for a new connection to the host; seconds to wait if there is none.
     fn take_place(&self, host: &str) -> Result<(), u32>;
     /// Seconds until the quota that is used up starts anew.
@@ -40,7 +41,7 @@ pub fn admit(target: Result<&Target, Refusal>, standing: &dyn Standing) -> Resul
         return Err(Refusal::AddressDenied.into());
     }
     judge_host(&target.host, standing)?;
-    if standing.category_denied() {
+    if standing.category_denied(&target.host) {
         return Err(Refusal::CategoryDenied.into());
     }
     standing
@@ -98,7 +99,7 @@ mod tests {
         fn allowed(&self, host: &str) -> bool {
             !self.not_allowed && host == "host.test"
         }
-        fn category_denied(&self) -> bool {
+        fn category_denied(&self, _: &str) -> bool {
             self.category
         }
         fn take_place(&self, _: &str) -> Result<(), u32> {

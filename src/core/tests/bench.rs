@@ -322,6 +322,7 @@ fn start(
     let open = |name| LogStore::open(&dir.0.join("log"), name, LOG_CAPACITY).unwrap();
     let parts = Parts {
         clock: clock.clone(),
+        lists: crate::core::list_files::OwnLists::load(&parse_config(config)).unwrap(),
         local,
         config: parse_config(config),
         key: Rc::new(NodeKey::from_seed(&[2; 32]).unwrap()),

@@ -30,6 +30,9 @@ impl Services for FakeServices {
     fn registered(&self) {
         self.note("registered");
     }
+    fn lists_wanted(&self) {
+        self.note("lists");
+    }
     fn outbox_changed(&self) {
         self.note("outbox");
     }

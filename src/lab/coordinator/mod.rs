@@ -2,6 +2,7 @@
 //! breach with the contract's sentence. Pure: calls and the time go in, outcomes come out; `serve` does the I/O.
 mod calls;
 pub mod faults;
+pub mod lists;
 pub mod metering;
 pub mod nodes;
 pub mod probes;
@@ -119,6 +120,8 @@ pub struct Coordinator {
     pub bell: Bell,
     /// Ports beside 443 that profiles allow by default and nodes may accept.
     pub extra_ports: Vec<u16>,
+    /// `lists` of register answers.
+    pub lists: Vec<lists::HostList>,
     retry_after: HashMap<(String, String), i64>,
     refused: HashMap<String, (u16, [u8; 32])>,
 }
@@ -147,6 +150,7 @@ impl Coordinator {
             faults: Faults::default(),
             bell: Bell::default(),
             extra_ports: Vec::new(),
+            lists: Vec::new(),
             retry_after: HashMap::new(),
             refused: HashMap::new(),
         }
@@ -180,6 +184,9 @@ impl Coordinator {
     }
 
     fn judge(&mut self, call: &Call, now: i64) -> Outcome {
+        if let Some(served) = self.serve_list(&call.path) {
+            return served;
+        }
         if let Err(reply) = self.check_transport(call, now) {
             return Outcome::Reply(reply);
         }

@@ -110,7 +110,7 @@ impl Coordinator {
             ("heartbeatIntervalMs", number(self.heartbeat_ms)),
             ("serverTime", text(instant(now))),
             ("probeHosts", Json::Array(self.probe_hosts.clone())),
-            ("lists", Json::Array(Vec::new())),
+            ("lists", self.lists_json()),
         ]);
         let csr = body.member("tls").and_then(|tls| tls.str("csr"));
         if let (Some(certify), Some(csr)) = (&self.certify, csr) {
