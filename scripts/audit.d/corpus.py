@@ -65,6 +65,9 @@ def rules_of_source():
         text = path.read_text(encoding="utf-8")
         if path.name != "mutant.rs":
             found.update(re.findall(r'(?<!row_)\bout\(\s*"([^"]+)"', text))
+            if re.search(r"\bout\(rule\)", text):
+                # A rule that a variable of this name holds: the literals that stand beside what they rule.
+                found.update(re.findall(r'\(&mut [\w.]+, "([a-z]+(?:-[a-z]+)+)"\)', text))
             for table in re.findall(r'row_out\(\s*"([^"]+)"', text):
                 found.update(f"{table}:{row}" for row in _rows(text, table))
         found.update(re.findall(r'\bmend\(\s*"([^"]+)"', text))
