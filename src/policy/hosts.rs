@@ -37,32 +37,34 @@ impl fmt::Display for BadName {
 
 impl std::error::Error for BadName {}
 
-/// A set of domains. An entry covers itself and its subdomains. Takes the names' bytes and 4 more for each.
+/// A set of domains. An entry covers itself and its subdomains. Takes the names' bytes and 4 more for each; for more than
+/// some ten thousand names there is [`super::lists::NameSet`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DomainSet {
     text: String,
-    /// Where each name starts in `text`, in the order of the names; each ends at a line feed.
-    starts: Vec<u32>,
+    /// Where each name starts in `text`, and in the last 8 bits its length; in the order of the names.
+    places: Vec<u32>,
 }
 
 impl DomainSet {
     /// The set of these names.
     ///
     /// # Errors
-    /// The first that is no name, or that no longer fits into 4 GiB.
+    /// The first that is no name, or that no longer fits into 16 MiB.
     pub fn new<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<DomainSet, BadName> {
         let mut set = DomainSet::default();
         for name in names {
             let bad = || BadName(name.as_ref().to_owned());
             let normal = normal(name.as_ref()).ok_or_else(bad)?;
-            set.starts.push(u32::try_from(set.text.len()).map_err(|_| bad())?);
+            let start = u32::try_from(set.text.len()).ok().filter(|at| *at < 1 << 24).ok_or_else(bad)?;
+            // A name has at most 253 octets.
+            set.places.push(start << 8 | u32::try_from(normal.len()).map_err(|_| bad())?);
             set.text.push_str(&normal);
-            set.text.push('\n');
         }
         let text = &set.text;
-        set.starts.sort_unstable_by_key(|start| name_at(text, *start));
-        set.starts.dedup_by_key(|start| name_at(text, *start));
-        set.starts.shrink_to_fit();
+        set.places.sort_unstable_by_key(|place| name_at(text, *place));
+        set.places.dedup_by_key(|place| name_at(text, *place));
+        set.places.shrink_to_fit();
         set.text.shrink_to_fit();
         Ok(set)
     }
@@ -80,7 +82,7 @@ impl DomainSet {
     pub fn covers(&self, host: &str) -> bool {
         let mut rest = Some(host);
         while let Some(name) = rest {
-            if self.starts.binary_search_by(|start| name_at(&self.text, *start).cmp(name)).is_ok() {
+            if self.places.binary_search_by(|place| name_at(&self.text, *place).cmp(name)).is_ok() {
                 return true;
             }
             rest = name.split_once('.').map(|(_, parent)| parent);
@@ -90,18 +92,18 @@ impl DomainSet {
 
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
-        self.starts.is_empty()
+        self.places.is_empty()
     }
 
     /// The number of different entries.
     pub fn len(&self) -> usize {
-        self.starts.len()
+        self.places.len()
     }
 }
 
-fn name_at(text: &str, start: u32) -> &str {
-    let rest = text.get(start as usize..).unwrap_or_default();
-    rest.split('\n').next().unwrap_or_default()
+fn name_at(text: &str, place: u32) -> &str {
+    let (start, length) = ((place >> 8) as usize, (place & 0xff) as usize);
+    text.get(start..start + length).unwrap_or_default()
 }
 
 #[cfg(test)]
