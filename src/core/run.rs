@@ -14,8 +14,8 @@ use crate::api::listen::{self, Served};
 use crate::api::run_dir::RunDir;
 use crate::cli::run::RunOptions;
 use crate::clock::Clock;
-use crate::config::{Platform, Store, usual_path};
-use crate::guard::client::Link;
+use crate::config::{GuardMode, Platform, Store, usual_path};
+use crate::guard::client::{LONGEST, Link};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::signed::NodeKey;
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
@@ -236,7 +236,11 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     node.serve(supervisor.clone());
     supervisor.connect();
     let listening = node.clone();
-    executor.spawn(async move { guard.attend(&*listening).await }).detach();
+    let longest = match node.config().security.guard {
+        GuardMode::Required => LONGEST.0,
+        GuardMode::Optional => LONGEST.1,
+    };
+    executor.spawn(async move { guard.attend(&*listening, longest).await }).detach();
     let ticking = node.clone();
     executor.spawn(async move { tick(&ticking).await }).detach();
     let pacing = node.clone();

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 /// The guard's socket in the run directory.
 pub const SOCKET: &str = "guard.sock";
-/// Pause before another try.
+/// Pause before another try; it doubles with each that finds nobody.
 const RETRY: Duration = Duration::from_millis(250);
+/// The longest pause of a node that carries nothing without a guard, and of one that can do without.
+pub const LONGEST: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(64));
 /// Root: only who may change the firewall may say how it is.
 const ROOT: u32 = 0;
 
@@ -75,9 +77,11 @@ impl Link {
         }
     }
 
-    /// Listens to the guard, for ever.
-    pub async fn attend(&self, listener: &dyn Listener) {
+    /// Listens to the guard, for ever, with pauses up to `longest` while there is none: a node that nobody guards must
+    /// not wake its router for it.
+    pub async fn attend(&self, listener: &dyn Listener, longest: Duration) {
         let mut buffer = vec![0; MAX_MESSAGE];
+        let mut pause = RETRY;
         loop {
             let ended = match Seqpacket::connect(&self.path).map(Rc::new) {
                 Ok(connection) => {
@@ -89,8 +93,10 @@ impl Link {
             *self.connection.borrow_mut() = None;
             if let Some(why) = &ended {
                 listener.lose(Some(why));
+                pause = RETRY;
             }
-            async_io::Timer::after(RETRY).await;
+            async_io::Timer::after(pause).await;
+            pause = (pause * 2).min(longest);
         }
     }
 }

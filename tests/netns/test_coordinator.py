@@ -12,6 +12,9 @@ def ago(seconds):
 
 
 class Orders(World):
+    # These tests forge more orders than a node puts up with from its coordinator.
+    node_config = {"breakers": {"forgedOrders": 1000}}
+
     def tearDown(self):
         self.clean()
 
