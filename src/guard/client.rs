@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The guard's socket in the run directory.
 pub const SOCKET: &str = "guard.sock";
-/// Pause before another try; it doubles with each that finds nobody.
+/// Pause before another try; it grows fourfold with each that finds nobody.
 const RETRY: Duration = Duration::from_millis(250);
 /// The longest pause of a node that carries nothing without a guard, and of one that can do without.
 pub const LONGEST: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(64));
@@ -96,7 +96,7 @@ impl Link {
                 pause = RETRY;
             }
             async_io::Timer::after(pause).await;
-            pause = (pause * 2).min(longest);
+            pause = (pause * 4).min(longest);
         }
     }
 }
