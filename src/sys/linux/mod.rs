@@ -1,6 +1,5 @@
 //! Linux: the only place with `unsafe`.
 #![allow(unsafe_code, reason = "system calls that no safe crate offers; each block has its SAFETY comment")]
-pub mod guard_privileges;
 pub mod local_time;
 pub mod machine;
 pub mod net;

@@ -5,12 +5,14 @@
 pub mod bpf;
 mod calls;
 mod landlock;
+mod net_admin;
 mod privileges;
 #[cfg(feature = "lab")]
 pub mod trespass;
 pub mod user;
 
 pub use landlock::Files;
+pub use net_admin::keep_net_admin;
 pub use user::{User, UserError};
 
 use std::io;

@@ -40,8 +40,7 @@ pub(super) fn leave(user: Option<&User>, keep: u64) -> io::Result<()> {
         prctl(libc::PR_SET_KEEPCAPS, 1).map_err(|e| named("PR_SET_KEEPCAPS", e))?;
     }
     if has(held, CAP_SETGID) {
-        // SAFETY: no groups are read from a null list of length 0.
-        check("setgroups", unsafe { libc::setgroups(0, std::ptr::null()) })?;
+        drop_groups()?;
     }
     if let Some(user) = user {
         switch(user)?;
