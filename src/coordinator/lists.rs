@@ -4,6 +4,7 @@
 //! the registration has been in force once, every host is blocked: what is not known cannot be kept to. A later version
 //! that cannot be loaded leaves the earlier one in force.
 use super::wire::ListRef;
+use crate::mutant;
 use crate::policy::lists::NameSet;
 use crate::signed::{self, Kind, PublicKey};
 use std::collections::BTreeMap;
@@ -106,14 +107,15 @@ impl Lists {
     fn fault(&self, list: &ListRef, coordinator: Option<&PublicKey>) -> Option<Unusable> {
         let genuine = coordinator.is_some_and(|key| signed::verify(Kind::List, &list.raw, key));
         let before = self.here.get(&list.name).map(|h| &h.version);
-        if !genuine && !crate::mutant::out("list-signature") {
+        if !genuine && !mutant::out("list-signature") {
             Some(Unusable::Signature(list.name.clone()))
-        } else if before.is_some_and(|before| is_older(&list.version, before)) {
+        } else if before.is_some_and(|before| is_older(&list.version, before)) && !mutant::out("list-version")
+        {
             Some(Unusable::Older(list.name.clone()))
-        } else if self.wanted.iter().any(|l| l.name == list.name) {
+        } else if self.wanted.iter().any(|l| l.name == list.name) && !mutant::out("list-once") {
             Some(Unusable::Twice(list.name.clone()))
         } else {
-            (self.wanted.len() >= MAX_LISTS).then_some(Unusable::TooMany)
+            (self.wanted.len() >= MAX_LISTS && !mutant::out("list-count")).then_some(Unusable::TooMany)
         }
     }
 
