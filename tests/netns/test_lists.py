@@ -47,6 +47,22 @@ class OfTheCoordinator(Lists):
             if not stream.read():
                 raise EOFError
 
+    def test_a_list_ends_the_live_tunnels_whose_host_is_an_alias_of_what_it_blocks(self):
+        self.lab.post("/zone", {"name": "shop.test", "cname": "edge.tracker.test"})
+        self.lab.post("/zone", {"name": "edge.tracker.test", "cname": "target.test"})
+        through, beside = self.proxy.tunnel(self.session, "shop.test"), self.proxy.tunnel(self.session)
+        through.read()
+        beside.read()
+        self.named({"name": "trackers", "version": 1, "content": "||tracker.test^"})
+        self.becomes("domain-blocked", "shop.test")
+        with self.assertRaises((OSError, EOFError)):
+            through.write(b"x" * 1000)
+            if not through.read():
+                raise EOFError
+        self.assertIsNone(self.slug())
+        beside.write(b"x" * 1000)
+        beside.close()
+
     def test_until_a_list_is_here_nothing_is_carried_and_an_earlier_version_stays(self):
         self.named({"name": "ads", "version": 1, "content": "nobody.test", "fault": "hash"})
         wait_for("the alert", lambda: "list-unavailable" in self.alerts(), 20)
