@@ -39,6 +39,11 @@ fn load(bench: &Bench, list: &ListRef, text: &str) {
     bench.tick();
 }
 
+/// Bytes of the journal.
+fn journal(bench: &Bench) -> u64 {
+    std::fs::metadata(bench.dir.0.join("journal")).unwrap().len()
+}
+
 fn through(bench: &Bench, host: &str, names: &[&str]) -> Flow {
     let flow = bench.tunnel(ID, host);
     let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
@@ -85,4 +90,29 @@ fn an_alias_that_is_refused_is_so_at_once() {
     bench.configure("network: { blocklistDomains: [bad.test] }");
     let flow = bench.tunnel(ID, "a.test");
     assert_eq!(flow.judge_aliases(&["x.bad.test".into()]), Err(Refusal::DomainBlocked));
+}
+
+#[test]
+fn an_old_version_is_refused_after_a_withdrawal_and_a_restart_and_nothing_is_written_twice() {
+    let mut bench = Bench::active("", "{}");
+    let new = list("ads", "10");
+    register(&bench, std::slice::from_ref(&new));
+    load(&bench, &new, "nobody.test");
+    assert_eq!(bench.refusal(ID, "a.test"), None);
+    let written = journal(&bench);
+    register(&bench, std::slice::from_ref(&new));
+    assert_eq!(journal(&bench), written, "nothing is new");
+    register(&bench, &[]);
+    register(&bench, &[list("ads", "9")]);
+    assert!(bench.has_alert("list-refused"));
+    assert_eq!(bench.refusal(ID, "a.test"), Some(Refusal::DomainBlocked));
+    let mut bench = bench.crash();
+    bench.open(&id(1), "{}");
+    register(&bench, &[list("ads", "9")]);
+    assert!(bench.has_alert("list-refused") && bench.node.missing_list(0).is_none());
+    assert_eq!(bench.refusal(&id(1), "a.test"), Some(Refusal::DomainBlocked));
+    register(&bench, std::slice::from_ref(&new));
+    load(&bench, &new, "nobody.test");
+    assert!(!bench.has_alert("list-refused"));
+    assert_eq!(bench.refusal(&id(1), "a.test"), None);
 }
