@@ -46,7 +46,7 @@ impl Made {
         let Some(place) = self.places.iter().filter(of).max_by_key(|p| p.pointer.len()) else {
             // Something is missing as a whole, section and all.
             let path = problem.pointer.trim_start_matches('/').replace('/', ".");
-            problem.place = schema::option(&path).map(|option| place_of(option));
+            problem.place = schema::option(&path).map(place_of);
             return;
         };
         let rest = problem.pointer.get(place.pointer.len()..).unwrap_or_default();

@@ -80,8 +80,7 @@ fn what_is_bounded_is_taken_up_to_the_bound() {
     );
     let list = |n: usize| parse(&format!("config a\n{}", "list l x\n".repeat(n)));
     assert!(list(MAX_VALUES).is_ok() && list(MAX_VALUES + 1).unwrap_err().text.contains("too long"));
-    let shown =
-        |n: usize| parse(&format!("echomesh.a=a\necho{}\n", format!("mesh.a.l={}", "'x' ".repeat(n))));
+    let shown = |n: usize| parse(&format!("echomesh.a=a\nechomesh.a.l={}\n", "'x' ".repeat(n)));
     assert!(shown(MAX_VALUES).is_ok() && shown(MAX_VALUES + 1).unwrap_err().text.contains("too many"));
     let big = format!("config echomesh\n\toption version 1\n#{}", "x".repeat(MAX_TEXT));
     assert!(read(big.as_bytes(), Face::Uci).unwrap_err().to_string().contains("allowed: 262144"));
