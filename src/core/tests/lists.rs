@@ -94,7 +94,7 @@ fn an_alias_that_is_refused_is_so_at_once() {
 
 #[test]
 fn an_old_version_is_refused_after_a_withdrawal_and_a_restart_and_nothing_is_written_twice() {
-    let mut bench = Bench::active("", "{}");
+    let bench = Bench::active("", "{}");
     let new = list("ads", "10");
     register(&bench, std::slice::from_ref(&new));
     load(&bench, &new, "nobody.test");
