@@ -210,7 +210,10 @@ fn a_key_is_sealed_with_a_passphrase_that_is_kept_nowhere_or_taken_over() {
         home.run(&["setup", "--coordinator", "none"], "PH\n\n\n\n\n\n\nsealed\nyes\ncorrect horse\n"),
         0,
     );
-    assert!(out.contains("nodeId: ed25519:"), "{out}");
+    assert!(
+        out.contains("nodeId: ed25519:") && out.ends_with("at each start: echomesh keys unlock\n"),
+        "{out}"
+    );
     assert!(home.text(".echomesh/node.key").starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"));
     assert!(!home.text("node.yaml").contains("horse") && home.names() == [".echomesh", "node.yaml"]);
     let other = Home::new("import");

@@ -46,7 +46,11 @@ pub fn all(arguments: &Arguments, place: &Place, wizard: &Wizard, vault: &Vault)
         Ok(()) | Err(FileError::Missing(_)) => {}
         Err(e) => return Err(Failure::new(Exit::Failed, e.to_string())),
     }
-    out::print(&format!("{made}{}", next(place)))
+    let locked = match vault.state() {
+        Ok(KeyState::Locked) => "at each start: echomesh keys unlock\n",
+        _ => "",
+    };
+    out::print(&format!("{made}{}{locked}", next(place)))
 }
 
 /// The key, as far as it can be had before anything is written.
