@@ -49,7 +49,7 @@ define BuildPackage
 all:
 	$(call Package/$(1)/install,$(DESTDIR))
 $(eval $(Package/$(1)))
-$(foreach at,PKG_VERSION PKG_RELEASE DEPENDS USERID,$(info $(at)=$($(at))))
+$(foreach at,PKG_VERSION PKG_RELEASE DEPENDS USERID CARGO_RUSTFLAGS,$(info $(at)=$($(at))))
 endef
 """
 
@@ -94,12 +94,16 @@ class Tree(unittest.TestCase):
             (scratch / "root/x").unlink()
             words = [f"TOPDIR={scratch}", f"INCLUDE_DIR={scratch}", f"PKG_INSTALL_DIR={scratch}", f"DESTDIR={scratch}/root"]
             said = run("make", "-s", "-C", scratch / "a/b", *words)
+            wide = run("make", "-s", "-C", scratch / "a/b", *words, "CONFIG_ARCH_64BIT=y", f"DESTDIR={scratch}/wide")
             found = listing(scratch / "root")
         kept = {path: mode for path, mode in TREE.items() if not path.startswith("lib")}
         self.assertEqual(found, kept)
         recipe = recipes.read(MAKEFILE)
         self.assertIn(f"PKG_VERSION={recipe.version}\nPKG_RELEASE={recipe.release}\n", said)
         self.assertIn(f"USERID={recipe.users}\n", said)
+        # Timers of 32-bit routers depend on it.
+        self.assertIn("CARGO_RUSTFLAGS=--cfg=libc_unstable_musl_v1_2\n", said)
+        self.assertIn("CARGO_RUSTFLAGS=\n", wide)
         self.assertEqual([w[1:] for w in re.search("DEPENDS=(.*)", said)[1].split() if w[0] == "+"], recipe.depends)
 
 
