@@ -203,6 +203,25 @@ class Signed(unittest.TestCase):
         with self.assertRaises(FileExistsError):
             keys.generate(self.path / "keys")
 
+    def test_the_command_makes_keys_and_says_what_is_wrong_with_them(self):
+        command = [str(ROOT / "scripts/package"), "keygen", str(self.path / "made")]
+        said = run(*command)
+        self.assertRegex(said, "usign.key, usign.pub, apk.pem, apk.pub.pem; opkg's name of the key: [0-9a-f]{16}")
+        again = subprocess.run(command, capture_output=True, text=True)
+        self.assertNotEqual(again.returncode, 0)
+        self.assertRegex(again.stderr, "File exists")
+        (self.path / "made/usign.key").write_text("hello")
+        done = package(self.path / "none", "--keys", self.path / "made", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertRegex(done.stderr, "^not a usign key")
+
+    def test_without_keys_nothing_is_signed(self):
+        with Scratch() as scratch:
+            out = package(scratch)
+            self.assertFalse((out / "Packages.sig").exists())
+            for name in (f"echomesh-{VERSION}.apk", "packages.adb"):
+                self.assertNotIn(adb.SIG, [kind for kind, _ in adb.open_container((out / name).read_bytes())[1]])
+
     def test_what_is_no_key_is_refused(self):
         good = (GOLDEN / "usign.key").read_text()
         comment, raw = good.splitlines()[0], bytearray(base64.b64decode(good.splitlines()[1]))
