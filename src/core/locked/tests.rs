@@ -1,5 +1,6 @@
 use super::super::tests::schema::assert_valid;
 use super::*;
+use crate::config::Store;
 use async_executor::LocalExecutor;
 use futures_lite::future::block_on;
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ fn locked(name: &str) -> (Folder, Locked) {
     let (folder, vault, store, config) = setup(name, None);
     let Ok(Opened::Locked(why)) = open(&vault, &config) else { panic!() };
     let sandbox = super::super::sandbox::Sandbox::unconfined(config.security.sandbox_mode).to_value();
-    (folder, Locked::new(vault, (store, Platform::Other, sandbox), config, why))
+    (folder, Locked::new(vault, (Source::File(store), Platform::Other, sandbox), (config, Vec::new()), why))
 }
 
 #[test]
@@ -132,13 +133,13 @@ fn the_configuration_can_be_changed_and_a_passphrase_file_in_it_is_tried() {
     let mut security = document.member("security").cloned().unwrap();
     security.set("passphraseFile", file.to_str().unwrap());
     document.set("security", security);
-    locked.put_config(document).unwrap();
+    block_on(locked.put_config(document)).unwrap();
     assert_ne!(locked.config().1, etag);
     assert!(locked.0.key.borrow().is_none());
     block_on(async {
-        locked.reload().await;
+        locked.read_again().await;
         locked.opened().await;
     });
-    let errors = locked.put_config(object([("version", 2.into())])).unwrap_err();
+    let errors = block_on(locked.put_config(object([("version", 2.into())]))).unwrap_err();
     assert_eq!(errors.slug, "config-invalid");
 }
