@@ -1,6 +1,6 @@
 //! The messages between guard and `run` over a Unix seqpacket socket: version, kind, content of a fixed shape; numbers in
 //! network order. A message that is not exactly one of these ends the connection.
-use super::network::MAX_NETWORKS;
+use super::network::{MAX_NETWORKS, MAX_OUTWARD, full};
 use super::ruleset::COUNTERS;
 use crate::policy::addresses::Prefix;
 use std::net::IpAddr;
@@ -19,6 +19,8 @@ pub enum Report {
     State(State),
     /// The owner's networks, whenever they have changed, before the state that holds for them.
     Networks(Vec<Prefix>),
+    /// The router's own addresses on the devices that lead outward, whenever they have changed.
+    Outward(Vec<IpAddr>),
 }
 
 /// How often the guard reports at least, milliseconds.
@@ -68,6 +70,11 @@ impl Report {
                 list.iter().for_each(|p| put_prefix(&mut m, *p));
                 m
             }
+            Report::Outward(list) => {
+                let mut m = vec![VERSION, 3];
+                list.iter().for_each(|a| put_prefix(&mut m, (*a, full(*a))));
+                m
+            }
         }
     }
 
@@ -80,6 +87,7 @@ impl Report {
         let read = match kind {
             1 => state(body).map(Report::State),
             2 => networks(body).map(Report::Networks),
+            3 => outward(body).map(Report::Outward),
             _ => None,
         };
         read.ok_or(Malformed::Shape)
@@ -145,6 +153,12 @@ fn networks(body: &[u8]) -> Option<Vec<Prefix>> {
     list.map(prefix).collect()
 }
 
+fn outward(body: &[u8]) -> Option<Vec<IpAddr>> {
+    let list = networks(body)?;
+    let whole = list.len() <= MAX_OUTWARD && list.iter().all(|(a, length)| *length == full(*a));
+    whole.then(|| list.into_iter().map(|p| p.0).collect())
+}
+
 fn put_prefix(m: &mut Vec<u8>, (address, length): Prefix) {
     let (family, octets) = match address {
         IpAddr::V4(a) => (4, a.to_ipv6_compatible().octets()),
@@ -175,7 +189,10 @@ mod tests {
     #[test]
     fn what_is_sent_is_what_is_read() {
         let networks = vec![("192.168.1.0".parse().unwrap(), 24), ("fe80::".parse().unwrap(), 10)];
-        for report in [Report::State(STATE), Report::Networks(networks), Report::Networks(Vec::new())] {
+        let outward = Report::Outward(vec!["84.1.1.1".parse().unwrap(), "2a02::1".parse().unwrap()]);
+        for report in
+            [Report::State(STATE), Report::Networks(networks), Report::Networks(Vec::new()), outward]
+        {
             assert_eq!(Report::decode(&report.encode()), Ok(report));
         }
         assert_eq!(Request::decode(&Request::ConfigChanged.encode()), Ok(Request::ConfigChanged));
@@ -206,11 +223,17 @@ mod tests {
         assert_eq!(most.encode().len(), MAX_MESSAGE);
         assert_eq!(Report::decode(&most.encode()), Ok(most));
         assert_eq!(Report::decode(&Report::Networks(list).encode()), Err(Malformed::Shape));
+        let wan = |n| Report::Outward(vec!["84.1.1.1".parse().unwrap(); n]);
+        assert!(Report::decode(&wan(MAX_OUTWARD).encode()).is_ok());
+        assert_eq!(Report::decode(&wan(MAX_OUTWARD + 1).encode()), Err(Malformed::Shape));
+        let mut network = Report::Networks(vec![("84.1.1.0".parse().unwrap(), 24)]).encode();
+        network[1] = 3;
+        assert_eq!(Report::decode(&network), Err(Malformed::Shape), "a network is no address");
     }
 
     proptest! {
         #[test]
-        fn what_is_read_is_what_would_be_sent(data in proptest::collection::vec(any::<u8>(), 0..80), kind in 1u8..3) {
+        fn what_is_read_is_what_would_be_sent(data in proptest::collection::vec(any::<u8>(), 0..80), kind in 1u8..4) {
             let data = [&[VERSION, kind][..], &data].concat();
             if let Ok(report) = Report::decode(&data) {
                 prop_assert_eq!(report.encode(), data);

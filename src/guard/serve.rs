@@ -288,6 +288,7 @@ impl Guard {
                 self.render_again();
                 // The kernel first: what `run` learns late is refused anyway.
                 self.tell(&Report::Networks(self.network.inside.clone()));
+                self.tell(&Report::Outward(self.network.outward.clone()));
                 self.report();
             }
             Err(e) => {
@@ -387,9 +388,13 @@ impl Guard {
         if self.clients.len() >= MAX_CLIENTS {
             self.clients.remove(0);
         }
-        let networks = Report::Networks(self.network.inside.clone()).encode();
-        let sent = client.send(&networks).and_then(|()| client.send(&self.state().encode()));
-        if sent.is_ok() {
+        let network = &self.network;
+        let reports = [
+            Report::Networks(network.inside.clone()),
+            Report::Outward(network.outward.clone()),
+            self.state(),
+        ];
+        if reports.iter().all(|report| client.send(&report.encode()).is_ok()) {
             self.clients.push(client);
         }
     }
