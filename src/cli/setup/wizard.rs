@@ -22,6 +22,8 @@ pub struct Start {
     pub key: Option<String>,
     /// The configuration's place, for the summary.
     pub place: String,
+    /// Where what stands there stays, if it does.
+    pub backup: Option<String>,
     /// Where the node is to run.
     pub platform: Platform,
 }
@@ -157,11 +159,14 @@ impl Wizard {
 
     /// The summary page.
     pub fn summary(&self) -> String {
-        let mut text = format!("\nTo be written to {}", self.start.place);
+        let mut head = format!("To be written to {}.", self.start.place);
         if self.start.exists {
-            text.push_str(":\nwhat stands there stays as its .bak, with its comments; here they go");
+            head.push_str(" Its comments go.");
         }
-        text.push_str(".\n\n");
+        if let (true, Some(backup)) = (self.start.exists, &self.start.backup) {
+            head.push_str(&format!(" What stands there stays as {backup}."));
+        }
+        let mut text = format!("\n{}\n\n", wrapped(&head, 0));
         for (at, question) in QUESTIONS.iter().enumerate() {
             let answer = match (question.path, &self.start.key) {
                 (KEY, Some(key)) => format!("{key}, not touched"),

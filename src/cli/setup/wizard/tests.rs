@@ -8,7 +8,14 @@ const KEY_TEXT: &str = "Kay64UG8yvCyLhqU000LxzYeUm0L/hLIl5S8kyKWbdc=";
 fn start(yaml: &str) -> Start {
     let document = read(yaml.as_bytes(), Face::Yaml).unwrap();
     let exists = yaml != "version: 1";
-    Start { document, exists, key: None, place: "/x/node.yaml".into(), platform: Platform::Other }
+    Start {
+        document,
+        exists,
+        key: None,
+        place: "/x/node.yaml".into(),
+        backup: Some("/x/node.yaml.bak".into()),
+        platform: Platform::Other,
+    }
 }
 
 fn fresh() -> Wizard {
@@ -162,7 +169,11 @@ relay:
     typed(&mut wizard, &["keep"]);
     let summary = wizard.summary();
     assert!(summary.contains("GB a month        none (was: 300)"), "{summary}");
-    assert!(summary.contains("stays as its .bak") && summary.contains("12.5\n"), "{summary}");
+    assert!(
+        summary.contains("Its comments go. What stands there stays as\n/x/node.yaml.bak.\n")
+            && summary.contains("12.5\n"),
+        "{summary}"
+    );
     let after = yaml(&wizard);
     assert!(after.contains("idPath: /k/node.key") && after.contains("sandboxMode: standard"), "{after}");
     assert!(!after.contains("maxGBPerMonth"), "{after}");
