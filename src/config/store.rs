@@ -350,7 +350,8 @@ mod tests {
         let begins = "config echomesh 'main'\n\toption enabled '1'\n\toption version '1'\n";
         assert!(fs::read_to_string(&path).unwrap().starts_with(begins));
         assert_eq!(store.load().unwrap(), config);
-        let document = crate::json::parse(br#"{"version":1,"network":{"allowlistDomains":[],"maxMbps":7}}"#).unwrap();
+        let document =
+            crate::json::parse(br#"{"version":1,"network":{"allowlistDomains":[],"maxMbps":7}}"#).unwrap();
         assert_eq!(store.save_document(&document).unwrap(), Saved::Replaced);
         assert!(fs::read_to_string(&path).unwrap().starts_with(begins));
         assert_eq!(store.load().unwrap().network.max_mbps, 7.0);
