@@ -6,7 +6,7 @@ use crate::config::GuardMode;
 use crate::policy::addresses::Prefix;
 
 /// Age in milliseconds at which the last report says nothing any more: a guard that hangs does not watch the table.
-pub const SILENCE_MS: u64 = 5_000;
+pub const SILENCE_MS: u64 = 10_000;
 /// How long after a change of the network refused packets may be late ones of what was allowed before, milliseconds: TCP sends a
 /// SYN again after 1, 3, 7 and 15 s.
 pub const SETTLING_MS: u64 = 30_000;
@@ -171,12 +171,12 @@ mod tests {
     #[test]
     fn a_table_that_stands_counts_for_its_own_user_and_for_five_seconds() {
         let view = standing();
-        assert_eq!(view.status(Required, 4_999), Status::InForce);
+        assert_eq!(view.status(Required, SILENCE_MS - 1), Status::InForce);
         assert_eq!(
-            (view.status(Required, 5_000), view.status(Optional, 5_000)),
+            (view.status(Required, SILENCE_MS), view.status(Optional, SILENCE_MS)),
             (Status::Down, Status::Down)
         );
-        assert!(view.networks(4_999).is_some() && view.networks(5_000).is_none());
+        assert!(view.networks(SILENCE_MS - 1).is_some() && view.networks(SILENCE_MS).is_none());
         let mut other = View { uid: 8, ..standing() };
         other.hear(state([5; 6]), 0);
         assert_eq!((other.status(Optional, 0), other.holds_another()), (Status::Down, Some(7)));
