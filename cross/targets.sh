@@ -11,6 +11,10 @@ flags_of() {
     # rustc's own start files and zig's would both define _start.
     *) printf '%s\n' -Clink-self-contained=no ;;
   esac
+  case $1 in
+    # Without it the crate libc hands musl 1.2 instants of 32 bits, rustix its own of 64: no timer ever goes off.
+    mips* | arm*) printf '%s\n' --cfg=libc_unstable_musl_v1_2 ;;
+  esac
 }
 
 # binutils_of TARGET: the Debian package and the prefix of the binutils that know the target's sections.

@@ -8,6 +8,12 @@ from vmlab.world import VmWorld
 class Mipsel(VmWorld):
     node_config = {"network": {"maxMbps": 1000, "perSession": {"maxNewPerSecond": 1000, "maxNewPerHostPerSecond": 1000}}}
 
+    def run(self, result=None):
+        before = len(result.failures) + len(result.errors) if result else 0
+        super().run(result)
+        if result and len(result.failures) + len(result.errors) > before:
+            print(self.machine.sh("tail -n 30 /tmp/run.log /tmp/guard.log; ps | grep echomesh; free; dmesg | tail -n 5"))
+
     def test_two_hundred_requests_and_fifty_megabytes(self):
         session = self.lab.open(seconds=60)
         for _ in range(200):
