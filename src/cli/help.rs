@@ -46,7 +46,7 @@ pub const OPTIONS: &[Opt] = &[
     ("bundles", None, "what was billed, bundles and totals, instead of the access log"),
     ("out", Some("FILE"), "write to a new file instead of standard output"),
     ("clear-quarantine", None, "end a quarantine as well"),
-    ("to", Some("FORM"), "yaml or json"),
+    ("to", Some("FORM"), "yaml, json or uci"),
     ("print", None, "print the firewall table as nft would list it, and end"),
     ("keep-config", None, "leave the configuration where it is"),
     ("yes", None, "do it, although it cannot be undone"),
@@ -151,7 +151,7 @@ pub const COMMANDS: &[Command] = &[
         operands: "FILE",
         count: (1, 1),
         options: &["to", "out"],
-        summary: "turn YAML into JSON or back",
+        summary: "turn YAML, JSON and UCI into each other",
         text: "",
     },
     Command {

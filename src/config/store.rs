@@ -17,10 +17,15 @@ impl Platform {
 }
 
 impl Face {
-    /// By the name of the file: `.json` is JSON, everything else YAML.
+    /// By the name of the file: `.json` is JSON, `.uci` and the package's name without an ending (`/etc/config/echomesh`) are
+    /// UCI, everything else is YAML.
     pub fn of(path: &Path) -> Face {
-        let json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
-        if json { Face::Json } else { Face::Yaml }
+        match path.extension() {
+            Some(e) if e.eq_ignore_ascii_case("json") => Face::Json,
+            Some(e) if e.eq_ignore_ascii_case("uci") || e == "config" => Face::Uci,
+            None if path.file_name().is_some_and(|n| n == super::uci::PACKAGE) => Face::Uci,
+            _ => Face::Yaml,
+        }
     }
 }
 
@@ -30,8 +35,13 @@ pub fn real_path(path: &Path) -> Option<PathBuf> {
     expand_home(path, home.as_deref())
 }
 
-/// The configuration's file: the owner's choice, else `~/.echomesh/config.yaml` or the system's, whichever there is.
+/// The configuration's file: the owner's choice, else a router's own store, else `~/.echomesh/config.yaml` or the system's,
+/// whichever there is.
 pub fn usual_path(chosen: Option<&Path>) -> PathBuf {
+    let router = Path::new("/etc/config/echomesh");
+    if chosen.is_none() && Platform::detect() == Platform::OpenWrt && router.exists() {
+        return router.to_owned();
+    }
     let own = real_path(Path::new("~/.echomesh/config.yaml"));
     let system = PathBuf::from("/etc/echomesh/config.yaml");
     match (chosen, own) {

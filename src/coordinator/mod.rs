@@ -4,6 +4,7 @@ pub mod bell;
 pub mod client;
 pub mod link;
 pub mod list_fetch;
+pub mod list_versions;
 pub mod lists;
 pub mod node;
 pub mod orders;

@@ -81,6 +81,8 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     if let Err(e) = net::raise_descriptor_limit() {
         crate::warn!("the limit of open files stays low: {e}");
     }
+    // Before anything is asked for or made: procd starts us as root, whether or not the user is there.
+    Sandbox::know_user(options).map_err(invalid)?;
     let platform = Platform::detect();
     let store = Store::open(usual_path(options.config.as_deref()), platform);
     let config = store.load().map_err(invalid)?;
