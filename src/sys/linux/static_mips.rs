@@ -11,3 +11,10 @@ use std::ptr;
 extern "C" fn dlsym(_handle: *mut c_void, _symbol: *const c_char) -> *mut c_void {
     ptr::null_mut()
 }
+
+/// The name that musl 1.2's headers, and the crate libc with `libc_unstable_musl_v1_2`, have for it.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn __dlsym_time64(_handle: *mut c_void, _symbol: *const c_char) -> *mut c_void {
+    ptr::null_mut()
+}
