@@ -23,7 +23,7 @@ pub use describe::{example, json_schema, reference};
 pub use errors::{Errors, MAX_PROBLEMS, Problem};
 pub use model::*;
 pub use schema::{Apply, Platform};
-pub use store::{Saved, Store, StoreError, real_path, usual_path};
+pub use store::{Saved, Store, StoreError, read_bounded, real_path, usual_path};
 
 use crate::json::{self, Value};
 
