@@ -6,7 +6,7 @@ use crate::config::GuardMode;
 use crate::policy::addresses::Prefix;
 
 /// Age in milliseconds at which the last report says nothing any more: a guard that hangs does not watch the table.
-pub const SILENCE_MS: u64 = 10_000;
+pub const SILENCE_MS: u64 = 5_000;
 /// How long after a change of the network refused packets may be late ones of what was allowed before, milliseconds: TCP sends a
 /// SYN again after 1, 3, 7 and 15 s.
 pub const SETTLING_MS: u64 = 30_000;

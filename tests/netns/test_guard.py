@@ -256,7 +256,7 @@ class Death(Guarded):
     def test_a_guard_that_hangs_counts_for_nothing(self):
         self.node.guard.signal(signal.SIGSTOP)
         try:
-            self.node.wait_state("guard-down", seconds=15)
+            self.node.wait_state("guard-down", seconds=8)
         finally:
             self.node.guard.signal(signal.SIGCONT)
         self.node.wait_state("idle", "active", seconds=5)
