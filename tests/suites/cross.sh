@@ -56,7 +56,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 need_apt iproute2 util-linux procps openssl || die "the namespace tests need these packages"
 ECHOMESH_LAB=$(build_lab)/echomesh-lab || die "the lab does not build"
-export ECHOMESH_LAB ECHOMESH
+export ECHOMESH_LAB ECHOMESH EMULATED=1
 for target in "${wanted[@]}"; do
   emulator=$(qemu_of "$target")
   [ -n "$emulator" ] || continue

@@ -15,6 +15,7 @@ from .machine import INSIDE, Machine
 
 UID = 5310
 API = 7879
+WORDS = "--config /etc/echomesh/config.json --run-dir /var/run/echomesh --user echomesh"
 # Everything that the router's own system does for the daemon: links, routes, users, a zone.
 _NETWORK = f"""
 ip addr add {NODE_WAN}/24 dev eth0; ip -6 addr add {NODE_WAN6}/64 dev eth0 nodad; ip link set eth0 up
@@ -48,7 +49,6 @@ class VmNode(Node):
     """Guard and node inside the machine. The configuration is written there; the API is reached over the shell's wire."""
 
     machine = None
-    guard_words = "--config /etc/echomesh/config.json"
 
     def write(self):
         text = json.dumps(self.config)
@@ -58,13 +58,15 @@ class VmNode(Node):
 
     def start(self, wait=True):
         self.write()
-        words = "--config /etc/echomesh/config.json --run-dir /var/run/echomesh --user echomesh"
-        self.machine.ok(f"setsid echomesh guard {words} >/tmp/guard.log 2>&1 & echo $! >/tmp/guard.pid")
-        self._until("the guard", lambda: "guard ready" in self.machine.sh("cat /tmp/guard.log"))
-        self.machine.ok(f"setsid echomesh run {words} --state-dir /var/lib/echomesh >/tmp/run.log 2>&1 & echo $! >/tmp/run.pid")
+        self.start_guard()
+        self.machine.ok(f"setsid echomesh run {WORDS} --state-dir /var/lib/echomesh >/tmp/run.log 2>&1 & echo $! >/tmp/run.pid")
         if wait:
             self._until("the node's API", self._answers)
         return self
+
+    def start_guard(self):
+        self.machine.ok(f"setsid echomesh guard {WORDS} >/tmp/guard.log 2>&1 & echo $! >/tmp/guard.pid")
+        self._until("the guard", lambda: "guard ready" in self.machine.sh("cat /tmp/guard.log"))
 
     def _until(self, what, test):
         try:
