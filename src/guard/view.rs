@@ -70,12 +70,16 @@ impl View {
                 }
                 None
             }
+            // Evidence of the node's place; nothing that the guard holds.
+            Report::Outward(_) => None,
             Report::State(state) => {
                 self.state = Some(state);
                 // The first one says what others did before this process began.
                 let before = self.baseline.replace(state.refused)?;
                 self.judge(&before, &state, now_ms)
             }
+            // Answers to questions that are asked on connections of their own.
+            Report::Piece { .. } | Report::Taken(_) | Report::Written(_) | Report::Refused(..) => None,
         }
     }
 
