@@ -1,11 +1,12 @@
 //! The node as the local API sees it.
 use super::lifecycle::{CloseReason, NodeEvent, State};
 use super::node::Node;
+use super::pages::page;
 use super::session::Session;
-use crate::api::{Action, Archive, Backend, Health, Problem};
+use crate::api::{Action, Archive, Backend, Health, Page, Problem, object};
 use crate::config::{self, Platform, Store};
 use crate::json::Value;
-use crate::meter::billed_instant;
+use crate::meter::{billed_instant, line_instant};
 use crate::time::Unix;
 use std::rc::Rc;
 
@@ -17,6 +18,8 @@ pub struct Control {
     pub store: Store,
     /// Decides defaults.
     pub platform: Platform,
+    /// What this process adds to the places of lines: others' are not taken for its own.
+    pub epoch: u64,
 }
 
 impl Backend for Control {
@@ -79,6 +82,24 @@ impl Backend for Control {
         };
         let lines = lines.map_err(|e| Problem::internal(e.to_string()))?;
         Ok(Box::new(std::iter::once(lines)))
+    }
+
+    fn page(
+        &self,
+        archive: Archive,
+        since: Option<Unix>,
+        place: Option<u64>,
+        lines: usize,
+    ) -> Result<Page, Problem> {
+        let (store, instant): (_, fn(&[u8]) -> Option<Unix>) = match archive {
+            Archive::Access => (&self.node.ledger.log, line_instant),
+            Archive::Bundles => (&self.node.ledger.bundles, billed_instant),
+        };
+        let store = store.borrow();
+        let all = store.export(None).map_err(|e| Problem::internal(e.to_string()))?;
+        let span = (self.epoch, self.epoch.saturating_add(store.taken()));
+        let keeps = |line: &[u8]| since.is_none_or(|since| instant(line).is_some_and(|at| at >= since));
+        page(&all, span, place, lines, keeps).ok_or_else(object::cursor_unknown)
     }
 
     fn recent_log(&self) -> Vec<String> {
