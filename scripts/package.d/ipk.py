@@ -39,7 +39,8 @@ def control(recipe: recipes.Recipe, arch: str, epoch: int, installed: int) -> st
         "Installed-Size": installed,
         "Description": recipe.description,
     }
-    return "".join(f"{name}: {value}\n" for name, value in fields.items())
+    # opkg crashes at a field without a value.
+    return "".join(f"{name}: {value}\n" for name, value in fields.items() if value != "")
 
 
 def build(recipe: recipes.Recipe, program: bytes, arch: str, epoch: int) -> tuple:

@@ -15,7 +15,7 @@ pub mod report;
 mod routes;
 pub mod run_dir;
 
-pub use backend::{Action, Archive, Backend, Health, Later, Page};
+pub use backend::{Action, Archive, Backend, Health, Later, Page, Tagged};
 pub use problems::Problem;
 
 use crate::clock::Clock;

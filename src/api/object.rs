@@ -114,7 +114,9 @@ fn check(arguments: &Value, known: &[Argument]) -> Result<(), Problem> {
         let Some((_, kind)) = known.iter().find(|(n, _)| n == name) else {
             let names = known.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
             let takes = if names.is_empty() { "no arguments" } else { &names };
-            return Err(Problem::invalid(format!("/{name}: there is no such argument; the method takes {takes}.")));
+            return Err(Problem::invalid(format!(
+                "/{name}: there is no such argument; the method takes {takes}."
+            )));
         };
         let (fits, wanted) = match kind {
             Type::Table => (value.as_object().is_some(), "a table"),
@@ -138,8 +140,8 @@ fn config_set(node: &dyn Backend, mut given: Value) -> Done {
     if given.member("etag").and_then(Value::as_str).is_some_and(|etag| etag != node.config().1) {
         return Err(Problem::etag_mismatch());
     }
-    node.put_config(document)?;
-    body(node.config().0)
+    let put = node.put_config(document);
+    Ok(Box::pin(async { put.await.map(|(document, _)| Some(document)) }))
 }
 
 fn session_close(node: &dyn Backend, given: Value) -> Done {
@@ -167,7 +169,8 @@ fn logs_export(node: &dyn Backend, given: Value) -> Done {
 
 /// The cursor of an export is none that this process gave.
 pub fn cursor_unknown() -> Problem {
-    let detail = "The cursor is not from this archive, or from before the node's last start; begin the export anew.";
+    let detail =
+        "The cursor is not from this archive, or from before the node's last start; begin the export anew.";
     Problem::new(422, "cursor-unknown", detail)
 }
 
@@ -192,8 +195,8 @@ fn wipe(_: &dyn Backend, _: Value) -> Done {
 }
 
 fn reload(node: &dyn Backend, _: Value) -> Done {
-    node.reload()?;
-    Ok(Box::pin(ready(Ok(None))))
+    let read = node.reload();
+    Ok(Box::pin(async { read.await.map(|(_, etag)| Some(object([("etag", etag.into())]))) }))
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl Problem {
             405 => Status::MethodNotFound,
             429 => Status::Timeout,
             501 => Status::NotSupported,
-            400..500 => Status::InvalidArgument,
+            400..=499 => Status::InvalidArgument,
             _ => Status::SystemError,
         };
         (status, self.body())

@@ -1,6 +1,12 @@
 //! Pages of an archive: places of lines that stay the same while older lines are dropped.
 use crate::api::Page;
 
+/// What a process adds to the places of its lines, by chance: another's are not taken for its own.
+pub fn epoch() -> Option<u64> {
+    let [a, b, c, d, ..] = super::ledger::random_key()?;
+    Some(u64::from(u32::from_be_bytes([a, b, c, d])) << 24)
+}
+
 /// Most bytes of a page, unless its first line alone has more: far below what the bus carries.
 const MAX_BYTES: usize = 256 << 10;
 
@@ -71,7 +77,10 @@ mod tests {
         assert_eq!((first.next, first.more), (103, true));
         // Two more lines; the first two have been dropped.
         let next = page(&lines(2..7), (100, 107), Some(first.next), 9, |_| true).unwrap();
-        assert_eq!((next.lines, next.next, next.more), (vec!["3".into(), "4".into(), "5".into(), "6".into()], 107, false));
+        assert_eq!(
+            (next.lines, next.next, next.more),
+            (vec!["3".into(), "4".into(), "5".into(), "6".into()], 107, false)
+        );
         // All that was to come has been dropped.
         let late = page(&lines(9..10), (100, 110), Some(first.next), 9, |_| true).unwrap();
         assert_eq!(late.lines, ["9"]);

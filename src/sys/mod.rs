@@ -2,6 +2,7 @@
 //! `core` picks one.
 pub mod dummy;
 pub mod linux;
+pub mod openwrt;
 
 use std::io;
 use std::net::IpAddr;

@@ -95,6 +95,7 @@ class Router:
 
     def __init__(self, path):
         self.root = pathlib.Path(path)
+        self.from_apk = {}
         for name in ("bin", "sbin", "usr/bin", "usr/sbin", "usr/lib/opkg/info", "lib", "etc/init.d", "tmp", "dev", "running"):
             (self.root / name).mkdir(parents=True)
         shutil.copy(BUSYBOX, self.root / "bin/busybox")
@@ -186,7 +187,8 @@ class Router:
         self.run(f"/usr/lib/opkg/info/echomesh.{name}", word, **environment)
 
     def apk(self, package, upgrade=False):
-        """Unpacks by the places in the database, and runs the script; files under etc that exist stay."""
+        """Unpacks by the places in the database, and runs the script. Files under etc that were changed stay, and the new one lies
+        beside them as NAME.apk-new."""
         _, blocks = adb.open_container(package.read_bytes())
         database = adb.values(blocks[0][1])
         for row in database[apk.PKG_PATHS][1:]:
@@ -197,7 +199,8 @@ class Router:
             at, place = struct.unpack_from("<II", payload)
             row = database[apk.PKG_PATHS][at]
             inside = f"{row[apk.DIR_NAME].decode()}/{row[apk.DIR_FILES][place][apk.FILE_NAME].decode()}"
-            if inside.startswith("etc/") and (self.root / inside).exists():
+            known, self.from_apk[inside] = self.from_apk.get(inside), hashlib.sha256(payload[8:]).hexdigest()
+            if inside.startswith("etc/") and (self.root / inside).exists() and sha256(self.root / inside) != known:
                 inside += ".apk-new"
             (self.root / inside).write_bytes(payload[8:])
             os.chmod(self.root / inside, row[apk.DIR_FILES][place][apk.FILE_ACL][apk.ACL_MODE])

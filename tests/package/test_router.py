@@ -113,6 +113,8 @@ class Life(unittest.TestCase):
         # Neither enabled again nor stopped: procd sees that the file of its instances is another.
         self.assertEqual(self.router.calls(), [USER, *OFF])
         self.assertIn("'1'", self.config.read_text())
+        beside = sorted(p.name for p in (self.router.root / "etc").rglob("*.apk-new"))
+        self.assertEqual(beside, ["echomesh.apk-new"])
         self.router.apk_script(database, apk.PRE_DEINSTALL)
         self.assertEqual(self.router.calls(), ["disable", "stop"])
         self.router.apk_script(database, apk.POST_DEINSTALL)
@@ -195,6 +197,24 @@ class Init(unittest.TestCase):
         lines = (ROOT / "openwrt/files/echomesh.init").read_text().splitlines()
         self.assertEqual(lines[0], "#!/bin/sh /etc/rc.common")
         self.assertLess(len(lines), 80)
+
+
+@unittest.skipUnless("ECHOMESH" in os.environ, "no binary was built")
+class FeedTest(unittest.TestCase):
+    """openwrt/test.sh as the feed's CI runs it: with the name and the version of a package that is installed."""
+
+    def status(self, *words):
+        with Scratch() as scratch:
+            (scratch / "echomesh").symlink_to(os.environ["ECHOMESH"])
+            env = {"PATH": f"{scratch}:/usr/bin:/bin"}
+            done = subprocess.run(["sh", str(ROOT / "openwrt/test.sh"), *words], env=env, capture_output=True, text=True)
+            return done.returncode, done.stdout
+
+    def test_the_installed_version_is_told(self):
+        version = VERSION.rpartition("-r")[0]
+        self.assertEqual(self.status("echomesh", version), (0, f"echomesh {version}\n"))
+        self.assertEqual(self.status("echomesh", "9.9.9")[0], 1)
+        self.assertEqual(self.status("another", "9.9.9"), (0, ""))
 
 
 @unittest.skipUnless(os.geteuid() == 0, "to refuse to be root, one has to be")

@@ -5,6 +5,7 @@ pub mod machine;
 pub mod net;
 pub mod netlink;
 pub mod pipe;
+pub mod process;
 pub mod reactor;
 pub mod routes;
 pub mod sandbox;

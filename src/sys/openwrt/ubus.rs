@@ -1,7 +1,7 @@
 //! The connection to ubusd: made anew whenever it ends, asleep while nobody calls.
+use crate::json::Value;
 use crate::ubus::client::{Backoff, Call, Event, Invocation, Signature};
 use crate::ubus::{Client, Status};
-use crate::json::Value;
 use async_io::{Async, Timer};
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, future};
 use std::fmt;
@@ -149,12 +149,11 @@ impl<'a> Link<'a> {
     async fn woken(&mut self, buffer: &mut [u8]) -> Woken {
         let waiting = &mut self.waiting;
         let answered = poll_fn(|cx| {
-            let polled = waiting.iter_mut().enumerate().find_map(|(at, (_, answer))| {
-                match answer.as_mut().poll(cx) {
+            let polled =
+                waiting.iter_mut().enumerate().find_map(|(at, (_, answer))| match answer.as_mut().poll(cx) {
                     Poll::Ready(answer) => Some((at, answer)),
                     Poll::Pending => None,
-                }
-            });
+                });
             match polled {
                 Some((at, answer)) => Poll::Ready(Woken::Answered(waiting.swap_remove(at).0, answer)),
                 None => Poll::Pending,
