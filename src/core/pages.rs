@@ -1,12 +1,6 @@
 //! Pages of an archive: places of lines that stay the same while older lines are dropped.
 use crate::api::Page;
 
-/// What a process adds to the places of its lines, by chance: another's are not taken for its own.
-pub fn epoch() -> Option<u64> {
-    let [a, b, c, d, ..] = super::ledger::random_key()?;
-    Some(u64::from(u32::from_be_bytes([a, b, c, d])) << 24)
-}
-
 /// Most bytes of a page, unless its first line alone has more: far below what the bus carries.
 const MAX_BYTES: usize = 256 << 10;
 

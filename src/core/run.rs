@@ -1,5 +1,5 @@
 //! The start-up story: configuration, identity, state, listeners, tasks; then wait, and drain.
-use super::backend::{Control, reload};
+use super::backend::{Control, epoch, reload};
 use super::bus::Bus;
 use super::guarded::Guarded;
 use super::ledger::{AccessLog, random_key};
@@ -7,7 +7,6 @@ use super::lifecycle::NodeEvent;
 use super::list_files::OwnLists;
 use super::locked::{self, Locked, Opened};
 use super::node::{Node, Parts};
-use super::pages::epoch;
 use super::places::Places;
 use super::sandbox::Sandbox;
 use super::services::Identity;

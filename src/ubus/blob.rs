@@ -86,8 +86,8 @@ pub(super) fn put_named(out: &mut Vec<u8>, kind: u8, name: &str, fill: impl FnOn
     });
 }
 
-/// Bytes of the longest name that is written; what the node names is shorter by far.
-const MAX_NAME: usize = 255;
+/// Bytes of the longest name that is read or written; what anybody names is shorter by far.
+pub const MAX_NAME: usize = 255;
 
 /// A length beyond 24 bits is cut: such a message is over the bus's limit, and is not sent.
 fn put_tagged(out: &mut Vec<u8>, tag: u32, fill: impl FnOnce(&mut Vec<u8>)) {
@@ -192,7 +192,10 @@ impl Reader {
             INT32 => i32::from_be_bytes(exactly(content)?).into(),
             INT16 => i32::from(i16::from_be_bytes(exactly(content)?)).into(),
             BOOL => (exactly::<1>(content)? != [0]).into(),
-            DOUBLE => f64::from_be_bytes(exactly(content)?).into(),
+            DOUBLE => {
+                let number = Value::from(f64::from_be_bytes(exactly(content)?));
+                number.as_int().map_or(number, Value::Int)
+            }
             _ => return Err(Malformed("a value is of no known type")),
         })
     }
@@ -203,6 +206,9 @@ fn split_name(content: &[u8]) -> Result<(&str, &[u8]), Malformed> {
     let cut = Malformed("a name is not within its value");
     let (length, _) = content.split_first_chunk::<2>().ok_or(cut)?;
     let length = usize::from(u16::from_be_bytes(*length));
+    if length > MAX_NAME {
+        return Err(Malformed("a name is too long"));
+    }
     let name = content.get(2..length + 3).ok_or(cut)?;
     Ok((text(name)?, content.get(padded(length + 3)..).ok_or(cut)?))
 }

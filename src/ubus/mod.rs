@@ -9,3 +9,6 @@ pub mod message;
 pub use blob::Malformed;
 pub use client::{Client, Invocation, Type};
 pub use message::{MAX_BODY, Status};
+
+#[cfg(test)]
+mod testdata;
