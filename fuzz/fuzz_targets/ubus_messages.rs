@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     for piece in data.chunks(100) {
         client.receive(piece);
         loop {
-            match client.next() {
+            match client.poll() {
                 Err(_) => return,
                 Ok(None) => break,
                 Ok(Some(Event::Invoked(invocation))) => {

@@ -8,7 +8,7 @@ use super::source::Source;
 use crate::api::{Action, Archive, Backend, Health, Later, Page, Problem, Tagged, object};
 use crate::config::{self, Platform};
 use crate::json::Value;
-use crate::meter::{billed_instant, line_instant};
+use crate::meter::{Instant, billed_instant, line_instant};
 use crate::sys::linux::local_time::reload_time_zone;
 use crate::time::Unix;
 use std::rc::Rc;
@@ -107,7 +107,7 @@ impl Backend for Control {
         place: Option<u64>,
         lines: usize,
     ) -> Result<Page, Problem> {
-        let (store, instant): (_, fn(&[u8]) -> Option<Unix>) = match archive {
+        let (store, instant): (_, Instant) = match archive {
             Archive::Access => (&self.node.ledger.log, line_instant),
             Archive::Bundles => (&self.node.ledger.bundles, billed_instant),
         };

@@ -76,7 +76,8 @@ pub fn put(out: &mut Vec<u8>, id: u8, fill: impl FnOnce(&mut Vec<u8>)) {
 pub(super) fn put_named(out: &mut Vec<u8>, kind: u8, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
     put_tagged(out, EXTENDED | u32::from(kind) << 24, |out| {
         let name = without_nul(name);
-        let name = name.get(..name.floor_char_boundary(MAX_NAME)).unwrap_or_default();
+        let end = (0..=MAX_NAME).rev().find(|at| name.is_char_boundary(*at)).unwrap_or_default();
+        let name = name.get(..end).unwrap_or_default();
         let start = out.len();
         out.extend(u16::try_from(name.len()).unwrap_or_default().to_be_bytes());
         out.extend(name.as_bytes());

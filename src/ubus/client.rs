@@ -112,7 +112,7 @@ impl Client {
     ///
     /// # Errors
     /// What no ubusd says; the connection is to be given up.
-    pub fn next(&mut self) -> Result<Option<Event>, Malformed> {
+    pub fn poll(&mut self) -> Result<Option<Event>, Malformed> {
         let received = std::mem::take(&mut self.received);
         let mut used = 0;
         let mut event = Ok(None);

@@ -116,7 +116,7 @@ class Broker:
         self.registered = threading.Event()
         self.connections = 0
         self._answers, self._calls, self._seq = {}, threading.Condition(), 0
-        self._owner = None
+        self._owner, self._sending = None, threading.Lock()
         if os.path.exists(self.path):
             os.unlink(self.path)
         self._listener = socket.socket(socket.AF_UNIX)
@@ -128,7 +128,7 @@ class Broker:
     def close(self):
         os.unlink(self.path)
         self._listener.shutdown(socket.SHUT_RDWR)
-        if self._owner:
+        if self._owner and self._owner.fileno() >= 0:
             self._owner.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
         self._listener.close()
@@ -141,7 +141,7 @@ class Broker:
                 return
             self.connections += 1
             self._owner = connection
-            connection.sendall(message(HELLO, 0, 0x77))
+            self.send(message(HELLO, 0, 0x77))
             try:
                 self._read(connection)
             except AssertionError as e:
@@ -158,23 +158,23 @@ class Broker:
             length = tag & 0xFFFFFF
             assert version == 0 and 4 <= length + -length % 4 <= LIMIT, f"a message of {length} bytes"
             body = stream.read(length + -length % 4 - 4)[: length - 4]
-            self._take(connection, kind, seq, peer, list(blobs(body)))
+            self._take(kind, seq, peer, list(blobs(body)))
 
-    def _take(self, connection, kind, seq, peer, attributes):
+    def _take(self, kind, seq, peer, attributes):
         found = dict(attributes)
         if kind == ADD_OBJECT:
             assert found[A_PATH] == b"echomesh\0"
             if self.refusals:
                 self.refusals -= 1
-                connection.sendall(message(STATUS, seq, peer, number(A_STATUS, 2)))
+                self.send(message(STATUS, seq, peer, number(A_STATUS, 2)))
                 return
             self.signature = dict(decode_members(found[A_SIGNATURE]))
-            connection.sendall(message(DATA, seq, peer, number(A_OBJECT, OBJECT)) + message(STATUS, seq, peer, number(A_STATUS, 0)))
+            self.send(message(DATA, seq, peer, number(A_OBJECT, OBJECT)) + message(STATUS, seq, peer, number(A_STATUS, 0)))
             self.registered.set()
         elif kind == INVOKE:
             assert found[A_OBJECT] == struct.pack(">I", EVENTS) and found[A_METHOD] == b"send\0"
             self.events.put(dict(decode_members(found[A_DATA])))
-            connection.sendall(message(STATUS, seq, peer, number(A_STATUS, 0)))
+            self.send(message(STATUS, seq, peer, number(A_STATUS, 0)))
         elif kind in (DATA, STATUS) and found.get(A_OBJECT) == struct.pack(">I", OBJECT):
             with self._calls:
                 answer = self._answers.setdefault((seq, peer), [None, None, 0])
@@ -186,7 +186,9 @@ class Broker:
                     self._calls.notify_all()
 
     def send(self, data):
-        self._owner.sendall(data)
+        """From both threads, one message after the other."""
+        with self._sending:
+            self._owner.sendall(data)
 
     def invoke(self, method, arguments=None, raw=None, peer=0x1234, extra=b"", pieces=None):
         """Calls without waiting; what `answer` takes."""

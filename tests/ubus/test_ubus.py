@@ -1,4 +1,5 @@
 """The release binary on a bus of the tests' own. Nothing leaves the machine: no coordinator is reached, nobody is asked for a name."""
+import contextlib
 import json
 import os
 import pathlib
@@ -35,11 +36,17 @@ SIGNATURE = {
 # Nobody listens there; without a coordinator there would be but one state.
 COORDINATOR = {"url": "https://127.0.0.1:9", "publicKey": "ed25519:AdPs/LfWnlLvc9PfsuBQyixHxs5fjgm14zrkHoiN7hA="}
 LINES = 3000
+# Not long ago: older lines are dropped.
+FIRST = int(time.time()) - LINES - 60
+
+
+def instant(n):
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(FIRST + n))
 
 
 def line(n):
     fields = {"buyer": "acme", "hostHash": "0" * 64, "n": n, "port": 443, "sessionId": "s", "status": 200}
-    return json.dumps(fields, separators=(",", ":"))[:-1] + f',"t":"2026-01-01T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}Z"}}'
+    return json.dumps(fields, separators=(",", ":"))[:-1] + f',"t":"{instant(n)}"}}'
 
 
 class Node(unittest.TestCase):
@@ -193,7 +200,7 @@ class Methods(Node):
                 more, cursor, asked = page["more"], {"cursor": page["cursor"]}, asked + 1
             self.assertEqual((lines, asked), ([line(n) for n in range(LINES)], pages))
         self.assertEqual(self.good("logs_export", cursor)["lines"], [])
-        late = self.good("logs_export", {"since": "2026-01-01T00:49:50Z"})
+        late = self.good("logs_export", {"since": instant(LINES - 10)})
         self.assertEqual((late["lines"], late["more"]), ([line(n) for n in range(LINES - 10, LINES)], False))
         self.assertEqual(self.good("logs_export", {"kind": "bundles"})["lines"], [])
         self.refused(INVALID, "cursor-unknown", "logs_export", {"cursor": "access-1"})
@@ -241,7 +248,8 @@ class Methods(Node):
         body = self.refused(INVALID, "invalid", "config_set", {"etag": "x" * (room - 1)})
         self.assertIn("/config", body["detail"])
         self.assertEqual(self.broker.connections, 1)
-        self.broker.invoke("config_set", {"etag": "x" * (room + 7)})
+        with contextlib.suppress(OSError):  # It may be gone before the last byte.
+            self.broker.invoke("config_set", {"etag": "x" * (room + 7)})
         deadline = time.monotonic() + 10
         while self.broker.connections < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -360,7 +368,7 @@ class Without(Node):
         while "ready" not in self.said() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1)
-        self.assertNotIn("ubus", self.said())
+        self.assertNotIn("ubus:", self.said())
         self.assertEqual(self.http("/status")["state"], "unconfigured")
 
 

@@ -171,7 +171,7 @@ impl<'a> Link<'a> {
     }
 
     async fn handle(&mut self) -> Result<(), Ended> {
-        while let Some(event) = self.client.next()? {
+        while let Some(event) = self.client.poll()? {
             match event {
                 Event::Registered => crate::info!("ubus: object {}", self.service.path()),
                 Event::Refused(status) => return Err(Ended::Refused(status)),

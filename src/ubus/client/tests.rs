@@ -17,13 +17,13 @@ fn registered() -> Client {
     for name in ["hello", "added", "add-status"] {
         client.receive(&recorded(name));
     }
-    assert_eq!(client.next(), Ok(Some(Event::Registered)));
+    assert_eq!(client.poll(), Ok(Some(Event::Registered)));
     client.outgoing();
     client
 }
 
 fn invoked(client: &mut Client) -> Invocation {
-    match client.next() {
+    match client.poll() {
         Ok(Some(Event::Invoked(invocation))) => invocation,
         other => panic!("{other:?}"),
     }
@@ -34,13 +34,13 @@ fn the_greeting_is_answered_with_the_object_byte_by_byte() {
     let mut client = client();
     assert_eq!(client.outgoing(), [0u8; 0]);
     client.receive(&recorded("hello"));
-    assert_eq!(client.next(), Ok(None));
+    assert_eq!(client.poll(), Ok(None));
     assert_eq!(client.outgoing(), recorded("add-object"));
     client.receive(&recorded("added"));
-    assert_eq!(client.next(), Ok(None));
+    assert_eq!(client.poll(), Ok(None));
     assert!(!client.is_registered());
     client.receive(&recorded("add-status"));
-    assert_eq!(client.next(), Ok(Some(Event::Registered)));
+    assert_eq!(client.poll(), Ok(Some(Event::Registered)));
     assert!(client.is_registered());
 }
 
@@ -51,7 +51,7 @@ fn a_call_comes_in_pieces_and_is_answered_byte_by_byte() {
     for byte in call.chunks(1) {
         assert_eq!(got, None);
         client.receive(byte);
-        got = client.next().unwrap();
+        got = client.poll().unwrap();
     }
     let Some(Event::Invoked(invocation)) = got else { panic!("{got:?}") };
     assert_eq!(invocation.method, "set");
@@ -146,7 +146,7 @@ fn a_message_of_the_limit_is_taken_and_one_above_is_not() {
     client.receive(&text(room));
     assert_eq!(invoked(&mut client).arguments.unwrap().member("t").unwrap().as_str().unwrap().len(), room);
     client.receive(&text(room + 1)[..12]);
-    assert_eq!(client.next(), Err(Malformed("a message has a length that is not allowed")));
+    assert_eq!(client.poll(), Err(Malformed("a message has a length that is not allowed")));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_refusal_is_told_and_a_strange_ubusd_left() {
     let status = |code| write(message::STATUS, ADD, 0, |out| message::put_u32(out, at::STATUS, code));
     let mut refused = client();
     refused.receive(&[recorded("hello"), status(2)].concat());
-    assert_eq!(refused.next(), Ok(Some(Event::Refused(2))));
+    assert_eq!(refused.poll(), Ok(Some(Event::Refused(2))));
     for bytes in [
         recorded("added"),
         vec![1; 12],
@@ -162,19 +162,19 @@ fn a_refusal_is_told_and_a_strange_ubusd_left() {
     ] {
         let mut client = client();
         client.receive(&bytes);
-        assert!(client.next().is_err(), "{bytes:?}");
+        assert!(client.poll().is_err(), "{bytes:?}");
     }
     let mut client = registered();
     let event = write(message::STATUS, 2, 1, |out| message::put_u32(out, at::STATUS, 6));
     client.receive(&event);
-    assert_eq!(client.next(), Ok(Some(Event::EventRefused(6))));
+    assert_eq!(client.poll(), Ok(Some(Event::EventRefused(6))));
     // A subscriber, and what no version says today.
     client.receive(
         &[write(10, 0, 0, |out| blob::put(out, 9, |out| out.push(1))), write(99, 0, 0, |_| {})].concat(),
     );
-    assert_eq!(client.next(), Ok(None));
+    assert_eq!(client.poll(), Ok(None));
     client.receive(&write(message::INVOKE, 1, 7, |out| message::put_u32(out, at::OBJECT, 5)));
-    assert_eq!(client.next(), Err(Malformed("another object is called")));
+    assert_eq!(client.poll(), Err(Malformed("another object is called")));
 }
 
 #[test]
