@@ -27,6 +27,7 @@ pub mod session;
 pub mod state;
 pub mod status;
 pub mod supervisor;
+pub mod wan;
 
 #[cfg(test)]
 mod tests;

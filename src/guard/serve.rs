@@ -1,12 +1,14 @@
 //! `echomesh guard`: start, give up privileges, keep the table in force, report.
 use super::client::SOCKET;
-use super::network::{MAX_NETWORKS, Network};
+use super::network::{MAX_NETWORKS, Network, Wanted};
 use super::protocol::{KEEP_ALIVE_MS, MAX_MESSAGE, Report, Request, State};
 use super::ruleset::{COUNTERS, Rendered, render};
 use super::scope::Scope;
 use crate::api::run_dir::RunDir;
 use crate::clock::Clock;
 use crate::config::Store;
+use crate::policy::wan::{Wan, can_bind};
+use crate::sys::linux::machine;
 use crate::sys::linux::netlink::{Netlink, Routes, Tables};
 use crate::sys::linux::sandbox::keep_net_admin;
 use crate::sys::linux::sandbox::{Layers, Profile, User, filter_calls};
@@ -35,8 +37,8 @@ const REVIEW_MS: u64 = 5_000;
 /// A sentence: the configuration, or the kernel's.
 pub fn print(store: &Store, uid: u32) -> Result<String, String> {
     let scope = scope(store)?;
-    let network =
-        Routes::open().and_then(|mut r| r.read()).map_err(|e| format!("routes cannot be read: {e}"))?;
+    let read = Routes::open().and_then(|mut r| r.read(&wanted(&scope)));
+    let network = read.map_err(|e| format!("routes cannot be read: {e}"))?;
     Ok(render(uid, &scope, &network).text)
 }
 
@@ -72,6 +74,11 @@ fn scope(store: &Store) -> Result<Scope, String> {
     store.load().map(|config| Scope::of(&config)).map_err(|e| e.to_string())
 }
 
+/// What is to be known of the network.
+fn wanted(scope: &Scope) -> Wanted {
+    Wanted { choice: scope.wan_device.clone(), binds: can_bind(&machine::kernel()) }
+}
+
 struct Guard {
     store: Store,
     uid: u32,
@@ -80,6 +87,8 @@ struct Guard {
     literals_differ: bool,
     network: Network,
     rendered: Rendered,
+    /// The devices that lead outward as `run` has been told.
+    told: Wan,
     tables: Tables,
     routes: Routes,
     table_events: Events,
@@ -130,7 +139,7 @@ impl Guard {
         let table_events = Tables::monitor().and_then(Events::new).map_err(named(missing))?;
         let mut routes = Routes::open().map_err(named("routes"))?;
         let route_events = Routes::monitor().and_then(Events::new).map_err(named("routes"))?;
-        let network = routes.read().map_err(named("routes"))?;
+        let network = routes.read(&wanted(&scope)).map_err(named("routes"))?;
         let listener = Seqpacket::listen(socket).map_err(|e| format!("{}: {e}", socket.display()))?;
         let rendered = render(uid, &scope, &network);
         let mut guard = Guard {
@@ -141,6 +150,7 @@ impl Guard {
             literals_differ: false,
             network,
             rendered,
+            told: Wan::default(),
             tables,
             routes,
             table_events,
@@ -159,6 +169,9 @@ impl Guard {
         };
         guard.tables.replace(&guard.rendered.table).map_err(named("the table cannot be put in force"))?;
         guard.verify();
+        if guard.in_force {
+            guard.told = guard.network.uplinks.clone();
+        }
         crate::info!(
             "guard ready: user {uid}, WAN {:?}, table in force: {}",
             guard.network.wan,
@@ -275,13 +288,14 @@ impl Guard {
         let (ports_only, differs) = self.scope.with_ports_of(&found);
         self.literals_differ = differs && !by_root;
         self.scope = if by_root { found } else { ports_only };
+        self.look_around();
         self.render_again();
         self.report();
     }
 
     /// Reads links, addresses and routes again, and tells `run` if they have changed.
     fn look_around(&mut self) {
-        match self.routes.read() {
+        match self.routes.read(&wanted(&self.scope)) {
             Ok(network) if network == self.network => {}
             Ok(network) => {
                 self.network = network;
@@ -387,8 +401,9 @@ impl Guard {
         if self.clients.len() >= MAX_CLIENTS {
             self.clients.remove(0);
         }
-        let networks = Report::Networks(self.network.inside.clone()).encode();
-        let sent = client.send(&networks).and_then(|()| client.send(&self.state().encode()));
+        let network = [Report::Networks(self.network.inside.clone()), Report::Wan(self.told.clone())];
+        let mut reports = network.into_iter().chain([self.state()]);
+        let sent = reports.try_for_each(|r| client.send(&r.encode()));
         if sent.is_ok() {
             self.clients.push(client);
         }
@@ -405,6 +420,11 @@ impl Guard {
 
     fn report(&mut self) {
         self.report_due = self.now().saturating_add(KEEP_ALIVE_MS);
+        // Not before the table lets out by it: `run` connects at once.
+        if self.in_force && self.told != self.network.uplinks {
+            self.told = self.network.uplinks.clone();
+            self.tell(&Report::Wan(self.told.clone()));
+        }
         let state = self.state();
         self.tell(&state);
     }
