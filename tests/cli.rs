@@ -300,6 +300,13 @@ fn configurations_are_checked_shown_and_converted_without_a_node() {
     let bad = corpus.join("invalid/version-two.yaml");
     assert!(expect(&run(&["config", "check", bad.to_str().unwrap()]), 78).1.contains(":1: version: 2"));
     assert!(expect(&run(&["config", "check", "/nonexistent.yaml"]), 78).1.contains("config init"));
+    let full = corpus.join("valid/full.yaml");
+    let uci = corpus.join("valid/full-shown.uci");
+    let json =
+        |file: &Path| expect(&run(&["config", "convert", file.to_str().unwrap(), "--to", "json"]), 0).0;
+    assert_eq!(json(&uci), json(&full));
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("openwrt/files/echomesh.config");
+    assert!(expect(&run(&["config", "check", package.to_str().unwrap()]), 0).0.contains("valid"));
     expect(&run(&["config", "convert", spec, "--to", "toml"]), 2);
     let made = expect(&run(&["config", "init"]), 0).0;
     assert!(made.contains("version: 1"), "{made}");

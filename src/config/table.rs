@@ -89,7 +89,7 @@ pub static OPTIONS: &[Opt] = options! {
     "breakers.failureSamples", "breakers.failure_samples": Int(5, 100_000), Is("40"), "connections", Live,
         "How many handshakes must have been seen before that share counts.";
     "breakers.forgedOrders", "breakers.forged_orders": Int(1, 1000), Is("20"), "orders in 1 h", Live,
-        "So many orders within an hour that the coordinator did not sign, or that name another node, put the node into quarantine.";
+        "So many orders and probe requests within an hour that the coordinator did not sign, or that name another node, put the node into quarantine.";
     "breakers.coolDownSeconds", "breakers.cool_down_seconds": Int(1, 86_400), Is("30"), "s", Live,
         "How long nothing new is opened after a breaker has tripped; twice as long each time that it trips again within ten minutes.";
 

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod link;
 pub mod list_fetch;
+pub mod list_versions;
 pub mod lists;
 pub mod node;
 pub mod orders;

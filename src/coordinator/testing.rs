@@ -121,6 +121,9 @@ impl Node for FakeNode {
     fn probe_started(&self, _: &str) {
         self.note("probe started");
     }
+    fn order_forged(&self) {
+        self.note("order forged");
+    }
     fn probe_ended(&self, _: &str, outcome: Result<(), ProbeRefusal>) {
         self.note(format!("probe ended {outcome:?}"));
     }

@@ -2,7 +2,7 @@
 use crate::clock::Clock;
 use crate::config::{Config, Schedule};
 use crate::json::{Value, object};
-use crate::meter::{HostHasher, LogStore, Qos, billed_instant, line_instant};
+use crate::meter::{HostHasher, LogStore, Qos, expire};
 use crate::mutant;
 use crate::policy::refusal::Refusal;
 use crate::policy::schedule::{Hours, LocalTime, day_start, hours, local_day, next_midnight};
@@ -299,10 +299,8 @@ impl Ledger {
         if self.expired_day.replace(Some(day)) == Some(day) {
             return;
         }
-        let before = Unix(now.unix().0 - i64::from(self.retention_days.get()) * DAY);
-        let access = self.log.borrow_mut().expire(before, line_instant);
-        let billed = self.bundles.borrow_mut().expire(before, billed_instant);
-        if let Err(e) = access.and(billed) {
+        let (mut access, mut billed) = (self.log.borrow_mut(), self.bundles.borrow_mut());
+        if let Err(e) = expire(&mut access, &mut billed, self.retention_days.get(), now.unix()) {
             crate::warn!("{e}");
         }
     }

@@ -193,6 +193,10 @@ impl client::Node for Node {
         remote.last_probe = Some(self.ledger.now().unix());
     }
 
+    fn order_forged(&self) {
+        self.count_forged();
+    }
+
     fn probe_measured(&self, host: &str, rtt_ms: u64) {
         let position =
             self.remote.borrow().probe_hosts.iter().find(|h| h.host == host).and_then(|h| h.position);

@@ -224,8 +224,7 @@ impl Node {
         session.apply_breakers(&self.config().breakers);
         let at = At(session, now);
         let name = session.order.session_id.as_str();
-        let refused =
-            |flow: &FlowState| stricter && flow.passed_hello() || !at.still_allowed(&flow.host, flow.port);
+        let refused = |flow: &FlowState| stricter && flow.passed_hello() || !at.still_allowed(flow);
         self.ledger.reset_flows(|flow, id| id == name && refused(flow));
         if let Some(most) = most {
             self.ledger.reset_newest(name, usize::try_from(most).unwrap_or(usize::MAX));

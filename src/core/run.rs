@@ -84,6 +84,8 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     // Before anything starts a thread: threads inherit which signals are blocked.
     let signals = Signals::block().map_err(failed)?;
     reload_time_zone();
+    // Before anything is asked for or made: procd starts us as root, whether or not the user is there.
+    Sandbox::know_user(options).map_err(invalid)?;
     let platform = Platform::detect();
     let store = Store::open(usual_path(options.config.as_deref()), platform);
     let config = store.load().map_err(invalid)?;
@@ -100,19 +102,27 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     let signals = signals.watch().map_err(failed)?;
     let vault = Vault::at(&places.key);
     let executor = Rc::new(LocalExecutor::new());
-    let (key, config, early) = match locked::open(&vault, &config).map_err(failed)? {
+    let log = AccessLog {
+        store: LogStore::open(&places.log, "access", LOG_CAPACITY).map_err(failed)?,
+        bundles: LogStore::open(&places.log, "bundles", BUNDLE_CAPACITY).map_err(failed)?,
+        key: random_key().ok_or_else(|| failed("the system gives no random numbers"))?,
+    };
+    let (key, config, log, early) = match locked::open(&vault, &config).map_err(failed)? {
         Opened::Key(key, made) => {
             if made {
                 crate::info!("made a new node key in {}", places.key.display());
             }
-            (key, config, None)
+            (key, config, log, None)
         }
         Opened::Locked(why) => {
             sandbox = sandbox.seal().map_err(invalid)?;
             let place = (store.clone(), platform, sandbox.to_value());
-            let locked = Locked::new(vault.clone(), place, config, why);
+            let locked = Locked::new(vault.clone(), place, config, why, log);
             match unlocked(&locked, (&signals, &executor), run_dir.clone(), options)? {
-                Some((key, api)) => (key, locked.current_config(), Some(api)),
+                Some((key, api)) => {
+                    let log = locked.take_log().ok_or_else(|| failed("the logs are in use already"))?;
+                    (key, locked.current_config(), log, Some(api))
+                }
                 None => return Ok(()),
             }
         }
@@ -122,11 +132,6 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     if let Some(damage) = damage {
         crate::warn!("the end of the journal was damaged: {damage:?}");
     }
-    let log = AccessLog {
-        store: LogStore::open(&places.log, "access", LOG_CAPACITY).map_err(failed)?,
-        bundles: LogStore::open(&places.log, "bundles", BUNDLE_CAPACITY).map_err(failed)?,
-        key: random_key().ok_or_else(|| failed("the system gives no random numbers"))?,
-    };
     let names = config.relay.names.clone();
     let identity = Identity {
         spki: tls_key.spki(),
@@ -181,7 +186,12 @@ fn unlocked(
         None
     };
     let opened = async { Some(locked.opened().await) };
-    let key = reactor::block_on(executor.run(future::or(opened, told))).map_err(failed)?;
+    let keeping = async {
+        locked.keep_retention().await;
+        None
+    };
+    let until = future::or(future::or(opened, told), keeping);
+    let key = reactor::block_on(executor.run(until)).map_err(failed)?;
     match key {
         Some(_) => crate::info!("the key is open"),
         None => crate::info!("stopped"),

@@ -35,6 +35,14 @@ impl Sandbox {
         Sandbox { mode, layers: Layers::default() }
     }
 
+    /// Whether the user to become is known, if there is one.
+    ///
+    /// # Errors
+    /// A sentence; the node must not go on as root then.
+    pub fn know_user(options: &RunOptions) -> Result<(), String> {
+        options.user.as_deref().map_or(Ok(()), |text| user_to_become(text).map(|_| ()))
+    }
+
     /// Leaves root and its rights. The directories that the node needs as its user are given to it before.
     ///
     /// # Errors

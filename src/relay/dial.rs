@@ -40,7 +40,7 @@ pub(super) async fn dial(shared: &Rc<RelayShared>, flow: &Flow, target: &Target)
     let answer =
         resolver.resolve(&target.host, shared.gate.now()).await.map_err(|_| Refusal::ResolveFailed)?;
     if !mutant::out("alias-judged") {
-        answer.aliases.iter().try_for_each(|alias| flow.judge_alias(alias))?;
+        flow.judge_aliases(&answer.aliases)?;
     }
     let judged = if mutant::out("untried-judged") {
         worth_trying(&answer.addresses)

@@ -2,10 +2,14 @@
 use super::gate::{Direction, Ending, HelloRules};
 use crate::policy::refusal::Refusal;
 use crate::policy::wan::Leaving;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+
+/// Most bytes of names that a flow keeps of those that its host is an alias of. Chains are far shorter; of a longer one
+/// nothing is kept, and the flow ends when rules change.
+pub const MAX_ALIAS_BYTES: usize = 512;
 
 /// Where a flow stands; decides which deadline holds for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub struct FlowState {
     ingress: Cell<u64>,
     egress: Cell<u64>,
     held: Cell<u64>,
+    /// The names its host was an alias of when it was dialled, one a line; `None` if they were too many to keep.
+    aliases: OnceCell<Option<Box<str>>>,
     outcome: Cell<Outcome>,
     leaving: Cell<Option<Leaving>>,
     ending: Cell<Option<Ending>>,
@@ -77,6 +83,7 @@ impl FlowState {
             ingress: Cell::new(0),
             egress: Cell::new(0),
             held: Cell::new(0),
+            aliases: OnceCell::new(),
             outcome: Cell::new(Outcome::Aborted),
             leaving: Cell::new(None),
             ending: Cell::new(None),
@@ -106,6 +113,25 @@ impl FlowState {
             self.phase_since_us.set(now_us);
         }
         active
+    }
+
+    /// Whether one of the names that its host was an alias of is `refused` now; so it is taken to be if they were too many
+    /// to keep.
+    pub fn has_alias(&self, refused: impl Fn(&str) -> bool) -> bool {
+        match self.aliases.get() {
+            None => false,
+            Some(None) => true,
+            Some(Some(names)) => names.lines().any(refused),
+        }
+    }
+
+    fn keep_aliases(&self, names: &[String]) {
+        if names.is_empty() {
+            return;
+        }
+        let few = names.iter().map(|n| n.len() + 1).sum::<usize>() <= MAX_ALIAS_BYTES;
+        // A flow is dialled once.
+        _ = self.aliases.set(few.then(|| names.join("\n").into()));
     }
 
     /// Payload bytes from and to the target so far.
@@ -256,9 +282,11 @@ impl Flow {
         self.account.hello_rules(&self.state)
     }
 
-    /// Whether a CNAME target may be reached.
-    pub fn judge_alias(&self, name: &str) -> Result<(), Refusal> {
-        self.account.judge_alias(name)
+    /// Whether all CNAME targets may be reached; if so they are kept, to be judged again when rules change.
+    pub fn judge_aliases(&self, names: &[String]) -> Result<(), Refusal> {
+        names.iter().try_for_each(|name| self.account.judge_alias(name))?;
+        self.state.keep_aliases(names);
+        Ok(())
     }
 
     /// Ready when the node wants the flow ended.

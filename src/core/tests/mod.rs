@@ -8,6 +8,7 @@ mod control;
 mod crash;
 mod geo;
 mod guard;
+mod lists;
 mod opening;
 mod oracle;
 mod privacy;
