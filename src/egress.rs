@@ -4,7 +4,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::policy::addresses::{AddressGuard, Prefix};
 use crate::policy::refusal::Refusal;
-use crate::policy::wan::{Leaving, Wan};
+use crate::policy::wan::{Choice, Leaving, Wan};
 use crate::sys::System;
 use crate::sys::dummy::Dummy;
 use crate::sys::linux::{device, net};
@@ -40,6 +40,14 @@ impl Egress {
     /// One that knows of no networks and no line: this machine alone is reached.
     pub fn loopback() -> Rc<Egress> {
         Egress::new(Rc::new(Dummy::with(Vec::new())), Rc::new(Clock::new()), AddressGuard::default())
+    }
+
+    /// One for a program that is soon over: by the line that there is now, as the owner wants it.
+    pub fn by_now(system: Rc<dyn System>, clock: Rc<Clock>, choice: &Choice) -> Rc<Egress> {
+        let wan = system.wan(choice).ok();
+        let egress = Egress::new(system, clock, AddressGuard::default());
+        egress.set_wan(wan);
+        egress
     }
 
     /// Whether an address is public and not this machine's own, or allowed in the lab.

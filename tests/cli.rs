@@ -10,11 +10,12 @@
 
 use async_executor::LocalExecutor;
 use echomesh::api::run_dir::RunDir;
-use echomesh::api::{Action, Archive, Backend, Health, Problem, listen};
+use echomesh::api::{Action, Archive, Backend, Health, Later, Problem, Tagged, listen};
 use echomesh::json::{Value, array, object, parse};
 use echomesh::time::Unix;
 use std::cell::RefCell;
 use std::fs;
+use std::future::ready;
 use std::io::{BufRead as _, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -39,18 +40,22 @@ impl Backend for Fake {
             _ => Ok(()),
         }
     }
-    fn config(&self) -> (Value, String) {
+    fn config(&self) -> Tagged {
         let config = self.0.borrow();
         (config.0.clone(), config.1.to_string())
     }
-    fn put_config(&self, document: Value) -> Result<(), Problem> {
+    fn put_config(&self, document: Value) -> Later<Result<Tagged, Problem>> {
         let mbps = document.member("network").and_then(|n| n.member("maxMbps"));
         if mbps.is_none_or(|m| m.as_f64().is_none()) {
-            return Err(Problem::config_invalid(vec!["network.maxMbps: \"fast\" is not a number".into()]));
+            let problem = Problem::config_invalid(vec!["network.maxMbps: \"fast\" is not a number".into()]);
+            return Box::pin(ready(Err(problem)));
         }
         let etag = self.0.borrow().1 + 1;
         self.0.replace((document, etag));
-        Ok(())
+        self.reload()
+    }
+    fn reload(&self) -> Later<Result<Tagged, Problem>> {
+        Box::pin(ready(Ok(self.config())))
     }
     fn sessions(&self) -> Value {
         array([object([("sessionId", ID.into()), ("state", "active".into()), ("buyer", "acme".into())])])

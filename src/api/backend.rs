@@ -66,16 +66,22 @@ pub struct Health {
     pub checks: Vec<(&'static str, bool)>,
 }
 
-/// The node, as the API sees it. All of it but [`Backend::unlock`] answers at once.
+/// The configuration and its entity tag, without quotes.
+pub type Tagged = (Value, String);
+
+/// The node, as the API sees it. What answers [`Later`] may take seconds, all else answers at once.
 pub trait Backend {
     /// The body of `GET /status`.
     fn status(&self) -> Value;
     /// Does what the owner asks; `Err` says why it cannot be.
     fn control(&self, action: Action) -> Result<(), Problem>;
-    /// The whole configuration and its entity tag, without quotes.
-    fn config(&self) -> (Value, String);
-    /// Validates, persists and applies a whole configuration. The API has compared the entity tags.
-    fn put_config(&self, document: Value) -> Result<(), Problem>;
+    /// The whole configuration.
+    fn config(&self) -> Tagged;
+    /// Validates, persists and applies a whole configuration, and gives it as it is then. The API has compared the entity
+    /// tags.
+    fn put_config(&self, document: Value) -> Later<Result<Tagged, Problem>>;
+    /// Reads the configuration again, as SIGHUP does, and gives the one that is in force then.
+    fn reload(&self) -> Later<Result<Tagged, Problem>>;
     /// The open sessions: an array.
     fn sessions(&self) -> Value;
     /// Closes a session; [`Problem::session_unknown`] if there is none.

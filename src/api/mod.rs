@@ -12,7 +12,7 @@ pub mod report;
 mod routes;
 pub mod run_dir;
 
-pub use backend::{Action, Archive, Backend, Health, Later};
+pub use backend::{Action, Archive, Backend, Health, Later, Tagged};
 pub use problems::Problem;
 
 use crate::clock::Clock;

@@ -1,6 +1,6 @@
 //! What each path and method does.
 use super::problems::{common_fields, json_response};
-use super::{Action, Archive, Backend, OPENAPI, Problem, metrics, report};
+use super::{Action, Archive, Backend, OPENAPI, Problem, Tagged, metrics, report};
 use crate::http::request::Head;
 use crate::http::server::{Body, Response};
 use crate::json::{self, Fields, Value, object};
@@ -30,7 +30,7 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/status", answer: |node, _| ok(&node.status()) },
     Route { method: "POST", path: "/control", answer: control },
     Route { method: "POST", path: "/keys/unlock", answer: unlock },
-    Route { method: "GET", path: "/config", answer: |node, _| Ok(config_response(node)) },
+    Route { method: "GET", path: "/config", answer: |node, _| Ok(config_response(node.config())) },
     Route { method: "PUT", path: "/config", answer: put_config },
     Route {
         method: "GET",
@@ -167,12 +167,17 @@ fn put_config(node: &dyn Backend, request: &Request<'_>) -> Answer {
             return Err(Problem::etag_mismatch());
         }
     }
-    node.put_config(request.json()?)?;
-    Ok(config_response(node))
+    let put = node.put_config(request.json()?);
+    let answer = async {
+        match put.await {
+            Ok(config) => config_response(config),
+            Err(problem) => problem.response(),
+        }
+    };
+    Ok(Response { status: 200, fields: Vec::new(), body: Body::Later(Box::pin(answer)) })
 }
 
-fn config_response(node: &dyn Backend) -> Response {
-    let (document, etag) = node.config();
+fn config_response((document, etag): Tagged) -> Response {
     let mut response = json_response(200, &document);
     response.fields.push(("ETag", format!("\"{etag}\"")));
     response

@@ -10,6 +10,8 @@ use std::process::ExitCode;
 pub struct RunOptions {
     /// The configuration; without it the usual places.
     pub config: Option<PathBuf>,
+    /// Whether the configuration is UCI's, instead of a file's.
+    pub uci: bool,
     /// The run directory; without it the usual places.
     pub run_dir: Option<PathBuf>,
     /// The directory of what outlives the process; without it the configuration's own.
@@ -35,6 +37,7 @@ pub fn options(arguments: &Arguments) -> Result<RunOptions, Failure> {
     let user = arguments.text("user")?.map(str::to_owned);
     Ok(RunOptions {
         config: path("config"),
+        uci: arguments.has("uci"),
         run_dir: path("run-dir"),
         state_dir: path("state-dir"),
         user,

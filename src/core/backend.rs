@@ -2,19 +2,21 @@
 use super::lifecycle::{CloseReason, NodeEvent, State};
 use super::node::Node;
 use super::session::Session;
-use crate::api::{Action, Archive, Backend, Health, Problem};
-use crate::config::{self, Platform, Store};
+use super::source::Source;
+use crate::api::{Action, Archive, Backend, Health, Later, Problem, Tagged};
+use crate::config::{self, Platform};
 use crate::json::Value;
 use crate::meter::billed_instant;
+use crate::sys::linux::local_time::reload_time_zone;
 use crate::time::Unix;
 use std::rc::Rc;
 
-/// The node and the file its configuration lives in.
+/// The node and where its configuration lives.
 pub struct Control {
     /// The node.
     pub node: Rc<Node>,
-    /// Its configuration file.
-    pub store: Store,
+    /// Where its configuration lives.
+    pub source: Source,
     /// Decides defaults.
     pub platform: Platform,
 }
@@ -37,17 +39,30 @@ impl Backend for Control {
         Ok(())
     }
 
-    fn config(&self) -> (Value, String) {
-        let config = self.node.config();
-        (config.to_value(), config.etag())
+    fn config(&self) -> Tagged {
+        tagged(&self.node)
     }
 
-    fn put_config(&self, document: Value) -> Result<(), Problem> {
-        let config = config::from_value(&document, self.platform)
-            .map_err(|e| Problem::config_invalid(e.problems.iter().map(ToString::to_string).collect()))?;
-        self.store.save(&config).map_err(|e| Problem::internal(e.to_string()))?;
-        self.node.config_errors.borrow_mut().clear();
-        self.node.apply_config(config).map_err(|e| Problem::internal(e.to_string()))
+    fn put_config(&self, document: Value) -> Later<Result<Tagged, Problem>> {
+        let (node, source, platform) = (self.node.clone(), self.source.clone(), self.platform);
+        Box::pin(async move {
+            let config = config::from_value(&document, platform)
+                .map_err(|e| Problem::config_invalid(e.problems.iter().map(ToString::to_string).collect()))?;
+            source.save(&config).await.map_err(|e| e.problem())?;
+            node.config_errors.borrow_mut().clear();
+            node.apply_config(config).map_err(|e| Problem::internal(e.to_string()))?;
+            Ok(tagged(&node))
+        })
+    }
+
+    fn reload(&self) -> Later<Result<Tagged, Problem>> {
+        let (node, source) = (self.node.clone(), self.source.clone());
+        Box::pin(async move {
+            match reload(&node, &source).await {
+                Ok(()) => Ok(tagged(&node)),
+                Err(errors) => Err(Problem::config_invalid(errors)),
+            }
+        })
     }
 
     fn sessions(&self) -> Value {
@@ -95,6 +110,35 @@ impl Backend for Control {
             checks: vec![("journal", writable), ("accessLog", self.node.ledger.log.borrow().dropped() == 0)],
         }
     }
+}
+
+fn tagged(node: &Node) -> Tagged {
+    let config = node.config();
+    (config.to_value(), config.etag())
+}
+
+/// Reads the configuration again, and the time zone with it.
+///
+/// # Errors
+/// A sentence for each fault. One that is not valid changes nothing and is shown in the status.
+pub async fn reload(node: &Node, source: &Source) -> Result<(), Vec<String>> {
+    reload_time_zone();
+    node.ledger.forget_local_time();
+    let errors = match source.load().await {
+        Ok(config) => {
+            crate::info!("configuration read again from {source}");
+            match node.apply_config(config) {
+                Ok(()) => Vec::new(),
+                Err(e) => vec![e.to_string()],
+            }
+        }
+        Err(e) => e.sentences(),
+    };
+    for error in &errors {
+        crate::error!("the configuration stays as it was: {error}");
+    }
+    node.config_errors.borrow_mut().clone_from(&errors);
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 /// The lines of the archive whose window had not ended at `since`, or that were written then or later.

@@ -4,10 +4,11 @@
 use super::ledger::AccessLog;
 use super::lifecycle::NodeState;
 use super::region::Region;
+use super::source::Source;
 use super::status;
-use crate::api::{Action, Archive, Backend, Health, Later, Problem};
+use crate::api::{Action, Archive, Backend, Health, Later, Problem, Tagged};
 use crate::clock::Clock;
-use crate::config::{self, Config, GuardMode, Platform, Store, real_path};
+use crate::config::{self, Config, GuardMode, Platform, real_path};
 use crate::json::{Value, array, object};
 use crate::meter::{Qos, expire};
 use crate::policy::schedule::{hours, next_midnight};
@@ -79,7 +80,7 @@ pub struct Locked(Rc<Inner>);
 
 struct Inner {
     vault: Vault,
-    store: Store,
+    source: Source,
     platform: Platform,
     sandbox: Value,
     clock: Clock,
@@ -100,21 +101,21 @@ impl Locked {
     /// and the logs of earlier runs.
     pub fn new(
         vault: Vault,
-        (store, platform, sandbox): (Store, Platform, Value),
-        config: Config,
+        (source, platform, sandbox): (Source, Platform, Value),
+        (config, errors): (Config, Vec<String>),
         why: String,
         log: AccessLog,
     ) -> Locked {
         let clock = Clock::new();
         Locked(Rc::new(Inner {
             vault,
-            store,
+            source,
             platform,
             sandbox,
             since: clock.now().unix(),
             clock,
             config: RefCell::new(config),
-            errors: RefCell::default(),
+            errors: RefCell::new(errors),
             why: RefCell::new(why),
             attempts: Cell::default(),
             busy: Cell::new(false),
@@ -136,9 +137,9 @@ impl Locked {
         })
     }
 
-    /// The configuration as it is now.
-    pub fn current_config(&self) -> Config {
-        self.0.config.borrow().clone()
+    /// The configuration as it is now, and what is wrong with the one that would be.
+    pub fn current_config(&self) -> (Config, Vec<String>) {
+        (self.0.config.borrow().clone(), self.0.errors.borrow().clone())
     }
 
     /// The logs, for the node that the key has opened.
@@ -157,8 +158,8 @@ impl Locked {
     }
 
     /// Reads the configuration again, and tries the passphrase that it may name now.
-    pub async fn reload(&self) {
-        match self.0.store.load() {
+    pub async fn read_again(&self) {
+        match self.0.source.load().await {
             Ok(config) => {
                 self.0.errors.borrow_mut().clear();
                 self.0.config.replace(config);
@@ -166,7 +167,7 @@ impl Locked {
             }
             Err(e) => {
                 crate::error!("the configuration stays as it was: {e}");
-                *self.0.errors.borrow_mut() = vec![e.to_string()];
+                *self.0.errors.borrow_mut() = e.sentences();
             }
         }
         let given = configured(&self.0.config.borrow());
@@ -226,19 +227,32 @@ impl Backend for Locked {
         Err(Problem::locked())
     }
 
-    fn config(&self) -> (Value, String) {
+    fn config(&self) -> Tagged {
         let config = self.0.config.borrow();
         (config.to_value(), config.etag())
     }
 
-    fn put_config(&self, document: Value) -> Result<(), Problem> {
-        let config = config::from_value(&document, self.0.platform)
-            .map_err(|e| Problem::config_invalid(e.problems.iter().map(ToString::to_string).collect()))?;
-        self.0.store.save(&config).map_err(|e| Problem::internal(e.to_string()))?;
-        self.0.errors.borrow_mut().clear();
-        self.0.config.replace(config);
-        self.0.expire_log();
-        Ok(())
+    fn put_config(&self, document: Value) -> Later<Result<Tagged, Problem>> {
+        let locked = self.clone();
+        Box::pin(async move {
+            let inner = &locked.0;
+            let config = config::from_value(&document, inner.platform)
+                .map_err(|e| Problem::config_invalid(e.problems.iter().map(ToString::to_string).collect()))?;
+            inner.source.save(&config).await.map_err(|e| e.problem())?;
+            inner.errors.borrow_mut().clear();
+            inner.config.replace(config);
+            locked.0.expire_log();
+            Ok(locked.config())
+        })
+    }
+
+    fn reload(&self) -> Later<Result<Tagged, Problem>> {
+        let locked = self.clone();
+        Box::pin(async move {
+            locked.read_again().await;
+            let errors = locked.0.errors.borrow().clone();
+            if errors.is_empty() { Ok(locked.config()) } else { Err(Problem::config_invalid(errors)) }
+        })
     }
 
     fn sessions(&self) -> Value {

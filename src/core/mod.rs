@@ -24,6 +24,7 @@ pub mod run;
 pub mod sandbox;
 pub mod services;
 pub mod session;
+pub mod source;
 pub mod state;
 pub mod status;
 pub mod supervisor;

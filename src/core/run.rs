@@ -1,5 +1,5 @@
 //! The start-up story: configuration, identity, state, listeners, tasks; then wait, and drain.
-use super::backend::Control;
+use super::backend::{Control, reload};
 use super::guarded::Guarded;
 use super::ledger::{AccessLog, MAX_FLOWS, random_key};
 use super::lifecycle::NodeEvent;
@@ -9,12 +9,13 @@ use super::node::{Node, Parts};
 use super::places::Places;
 use super::sandbox::Sandbox;
 use super::services::Identity;
+use super::source::Source;
 use super::supervisor::Supervisor;
 use crate::api::listen::{self, Served};
 use crate::api::run_dir::RunDir;
 use crate::cli::run::RunOptions;
 use crate::clock::Clock;
-use crate::config::{GuardMode, Platform, Store, usual_path};
+use crate::config::{Config, Face, GuardMode, Platform, Store, parse, usual_path};
 use crate::guard::client::{LONGEST, Link};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::session::descriptors::wanted;
@@ -43,6 +44,8 @@ const GATHER: Duration = Duration::from_millis(20);
 const EXIT_CONFIG: u8 = 78;
 /// Bytes of the archive of bundles: some 1,400 of them, five days of one busy session.
 const BUNDLE_CAPACITY: u64 = 1 << 20;
+/// How often a configuration is asked for that could not be read at the start.
+const SEEK: Duration = Duration::from_secs(5);
 /// How long live tunnels have to leave their lines.
 const DRAIN: Duration = Duration::from_millis(300);
 /// How long the last bundles and transitions have to be posted.
@@ -86,19 +89,20 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     reload_time_zone();
     // Before anything is asked for or made: procd starts us as root, whether or not the user is there.
     Sandbox::know_user(options).map_err(invalid)?;
-    let platform = Platform::detect();
-    let store = Store::open(usual_path(options.config.as_deref()), platform);
-    let config = store.load().map_err(invalid)?;
+    // Where there is UCI, there is a router.
+    let platform = if options.uci { Platform::OpenWrt } else { Platform::detect() };
+    let source = source(options, platform)?;
+    let (config, errors) = first_config(&source, platform)?;
     crate::log::set_level(config.log.level);
     // Root may raise the hard limit too, and is left behind next.
     if let Err(e) = net::raise_descriptor_limit(wanted(MAX_FLOWS, config.relay.max_pending as usize)) {
         crate::warn!("the limit of open files stays low: {e}");
     }
-    let mut sandbox = Sandbox::begin(&config, options, store.path()).map_err(invalid)?;
+    let mut sandbox = Sandbox::begin(&config, options, source.path()).map_err(invalid)?;
     let run_dir = RunDir::prepare(options.run_dir.as_deref()).map_err(failed)?;
     let places = Places::new(&config, options.state_dir.as_deref(), run_dir.path());
     make_private_directory(&places.state).map_err(failed)?;
-    sandbox.fence(&config, &places.own(store.path())).map_err(invalid)?;
+    sandbox.fence(&config, &places.own(source.path())).map_err(invalid)?;
     let signals = signals.watch().map_err(failed)?;
     let vault = Vault::at(&places.key);
     let executor = Rc::new(LocalExecutor::new());
@@ -107,17 +111,17 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
         bundles: LogStore::open(&places.log, "bundles", BUNDLE_CAPACITY).map_err(failed)?,
         key: random_key().ok_or_else(|| failed("the system gives no random numbers"))?,
     };
-    let (key, config, log, early) = match locked::open(&vault, &config).map_err(failed)? {
+    let (key, (config, errors), log, early) = match locked::open(&vault, &config).map_err(failed)? {
         Opened::Key(key, made) => {
             if made {
                 crate::info!("made a new node key in {}", places.key.display());
             }
-            (key, config, log, None)
+            (key, (config, errors), log, None)
         }
         Opened::Locked(why) => {
             sandbox = sandbox.seal().map_err(invalid)?;
-            let place = (store.clone(), platform, sandbox.to_value());
-            let locked = Locked::new(vault.clone(), place, config, why, log);
+            let place = (source.clone(), platform, sandbox.to_value());
+            let locked = Locked::new(vault.clone(), place, (config, errors), why, log);
             match unlocked(&locked, (&signals, &executor), run_dir.clone(), options)? {
                 Some((key, api)) => {
                     let log = locked.take_log().ok_or_else(|| failed("the logs are in use already"))?;
@@ -151,6 +155,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
         log,
     };
     let node = Node::new(parts).map_err(invalid)?;
+    node.config_errors.replace(errors);
     let time = CertificateTime::new(u64::try_from(node.stored_time()).unwrap_or(0));
     serve(Running {
         options,
@@ -158,7 +163,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
         executor,
         early,
         platform,
-        store,
+        source,
         run_dir,
         vault,
         acceptor,
@@ -166,6 +171,39 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
         time,
         sandbox,
     })
+}
+
+/// Where the configuration is.
+fn source(options: &RunOptions, platform: Platform) -> Result<Source, Failed> {
+    if !options.uci {
+        return Ok(Source::File(Store::open(usual_path(options.config.as_deref()), platform)));
+    }
+    let candidates = RunDir::candidates(options.run_dir.as_deref());
+    let run_dir = candidates.first().ok_or_else(|| failed("there is no run directory"))?;
+    Ok(Source::uci(run_dir.path(), platform))
+}
+
+/// The configuration to begin with, and what is wrong with the one that should have been. A file that is not valid ends the
+/// start. A router's node must be there to say so, and to be repaired: it runs without any, which carries nothing.
+fn first_config(source: &Source, platform: Platform) -> Result<(Config, Vec<String>), Failed> {
+    match (source.load_first(), source) {
+        (Ok(config), _) => Ok((config, Vec::new())),
+        (Err(e), Source::File(_)) => Err(invalid(e)),
+        (Err(e), Source::Uci(_)) => {
+            let errors = e.sentences();
+            errors.iter().for_each(|e| crate::error!("no configuration: {e}"));
+            Ok((parse(b"version: 1", Face::Yaml, platform).map_err(invalid)?, errors))
+        }
+    }
+}
+
+/// Asks again for a configuration that could not be read at the start.
+async fn seek_config(node: &Node, source: &Source) {
+    while !source.is_reached() {
+        pause(SEEK).await;
+        // What is wrong stands in the log and in the status.
+        let _ = reload(node, source).await;
+    }
 }
 
 /// Serves the API alone until the key is open; `None` if the node is told to end before that.
@@ -181,7 +219,7 @@ fn unlocked(
     let told = async {
         while wait(signals).await == Signal::Reload {
             reload_time_zone();
-            locked.reload().await;
+            locked.read_again().await;
         }
         None
     };
@@ -207,7 +245,7 @@ struct Running<'a> {
     /// The API, if it is served already.
     early: Option<Served>,
     platform: Platform,
-    store: Store,
+    source: Source,
     run_dir: RunDir,
     vault: Vault,
     acceptor: Rc<Acceptor>,
@@ -223,7 +261,7 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         executor,
         early,
         platform,
-        store,
+        source,
         run_dir,
         vault,
         acceptor,
@@ -237,7 +275,7 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         Supervisor::new((executor.clone(), machine, guard.clone()), node.clone(), acceptor, vault, time)
             .map_err(failed)?;
     supervisor.listen().map_err(failed)?;
-    let control = Rc::new(Control { node: node.clone(), store: store.clone(), platform });
+    let control = Rc::new(Control { node: node.clone(), source: source.clone(), platform });
     let (api, sandbox) = match early {
         Some(api) => {
             api.replace(control);
@@ -263,13 +301,17 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     executor.spawn(async move { guard.attend(&*listening, longest).await }).detach();
     let ticking = node.clone();
     executor.spawn(async move { tick(&ticking).await }).detach();
+    let (seeking, sought) = (node.clone(), source.clone());
+    executor.spawn(async move { seek_config(&seeking, &sought).await }).detach();
     let pacing = node.clone();
     executor.spawn(async move { pacing.ledger.pacer.run().await }).detach();
     let config = node.config();
     crate::info!("node {} ready: relay {}, API {:?}", node.key.node_id(), config.relay.listen, api.address);
     let running = executor.run(async {
         while wait(&signals).await == Signal::Reload {
-            reload(&node, &store);
+            // Beside the wait for the next signal, which may be the one to end.
+            let (node, source) = (node.clone(), source.clone());
+            executor.spawn(async move { reload(&node, &source).await }).detach();
         }
         drain(&node, &supervisor).await;
     });
@@ -304,25 +346,6 @@ async fn wait(signals: &Signals) -> Signal {
         crate::error!("signals cannot be read: {e}");
         Signal::Stop
     })
-}
-
-/// SIGHUP: the file is read again. One that is not valid changes nothing and is shown in the status.
-fn reload(node: &Node, store: &Store) {
-    reload_time_zone();
-    node.ledger.forget_local_time();
-    match store.load() {
-        Ok(config) => {
-            crate::info!("configuration read again from {}", store.path().display());
-            node.config_errors.borrow_mut().clear();
-            if let Err(e) = node.apply_config(config) {
-                crate::error!("{e}");
-            }
-        }
-        Err(e) => {
-            crate::error!("the configuration stays as it was: {e}");
-            *node.config_errors.borrow_mut() = vec![e.to_string()];
-        }
-    }
 }
 
 /// Does what is due, when it is due or when the bell rings.

@@ -2,6 +2,7 @@
 //! `core` picks one.
 pub mod dummy;
 pub mod linux;
+pub mod openwrt;
 
 use crate::policy::wan::{Choice, Wan};
 use std::io;

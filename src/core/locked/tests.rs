@@ -1,5 +1,6 @@
 use super::super::tests::schema::assert_valid;
 use super::*;
+use crate::config::Store;
 use crate::meter::{LOG_CAPACITY, LogStore};
 use async_executor::LocalExecutor;
 use futures_lite::future::{block_on, poll_once};
@@ -43,7 +44,8 @@ fn locked(name: &str) -> (Folder, Locked) {
     let Ok(Opened::Locked(why)) = open(&vault, &config) else { panic!() };
     let sandbox = super::super::sandbox::Sandbox::unconfined(config.security.sandbox_mode).to_value();
     let log = log(&folder);
-    (folder, Locked::new(vault, (store, Platform::Other, sandbox), config, why, log))
+    let place = (Source::File(store), Platform::Other, sandbox);
+    (folder, Locked::new(vault, place, (config, Vec::new()), why, log))
 }
 
 #[test]
@@ -140,14 +142,14 @@ fn the_configuration_can_be_changed_and_a_passphrase_file_in_it_is_tried() {
     let mut security = document.member("security").cloned().unwrap();
     security.set("passphraseFile", file.to_str().unwrap());
     document.set("security", security);
-    locked.put_config(document).unwrap();
+    block_on(locked.put_config(document)).unwrap();
     assert_ne!(locked.config().1, etag);
     assert!(locked.0.key.borrow().is_none());
     block_on(async {
-        locked.reload().await;
+        locked.read_again().await;
         locked.opened().await;
     });
-    let errors = locked.put_config(object([("version", 2.into())])).unwrap_err();
+    let errors = block_on(locked.put_config(object([("version", 2.into())]))).unwrap_err();
     assert_eq!(errors.slug, "config-invalid");
 }
 
@@ -179,13 +181,13 @@ fn what_is_too_old_leaves_the_logs_while_the_key_is_locked() {
     assert_eq!(lines(&folder), (2, 2));
     let (mut document, _) = locked.config();
     document.set("privacy", object([("retentionDays", 2.into())]));
-    locked.put_config(document).unwrap();
+    block_on(locked.put_config(document)).unwrap();
     assert_eq!(lines(&folder), (1, 1));
     write_lines(&locked, &[1]);
-    let mut text = std::fs::read_to_string(locked.0.store.path()).unwrap();
+    let mut text = std::fs::read_to_string(locked.0.source.path().unwrap()).unwrap();
     text = text.replace("retentionDays: 2", "retentionDays: 1");
-    std::fs::write(locked.0.store.path(), text).unwrap();
-    block_on(locked.reload());
+    std::fs::write(locked.0.source.path().unwrap(), text).unwrap();
+    block_on(locked.read_again());
     assert_eq!((locked.0.config.borrow().privacy.retention_days, lines(&folder)), (1, (1, 1)));
     assert!(locked.take_log().is_some() && !locked.0.expire_log());
 }

@@ -6,6 +6,7 @@ pub mod machine;
 pub mod net;
 pub mod netlink;
 pub mod pipe;
+pub mod process;
 pub mod reactor;
 pub mod routes;
 pub mod sandbox;

@@ -1,0 +1,2 @@
+//! OpenWrt: what only its routers have.
+pub mod uci;
