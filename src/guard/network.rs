@@ -10,6 +10,9 @@ use std::net::IpAddr;
 /// Most networks that are told to `run`; a router with more is not served rather than served in part.
 pub const MAX_NETWORKS: usize = 4096;
 
+/// Most addresses of the WAN that are told to `run`.
+pub const MAX_OUTWARD: usize = 16;
+
 /// `RTM_NEWLINK`, `RTM_NEWADDR`, `RTM_NEWROUTE`.
 const LINK: u16 = 16;
 const ADDRESS: u16 = 20;
@@ -33,6 +36,8 @@ pub struct Network {
     pub wan: BTreeSet<String>,
     /// Which of them is for what.
     pub uplinks: Wan,
+    /// The router's own addresses on these devices, at most [`MAX_OUTWARD`].
+    pub outward: Vec<IpAddr>,
     /// Own addresses, connected networks, networks behind other routers of the house, delegated prefixes, gateways, name
     /// servers.
     pub inside: Vec<Prefix>,
@@ -72,19 +77,24 @@ impl Answers {
     /// All of it together, with the system's name servers.
     pub fn network(self, wanted: &Wanted, resolvers: Vec<IpAddr>) -> Network {
         let uplinks = self.wan(&wanted.choice);
-        let wan = if wanted.binds {
+        let wan: BTreeSet<String> = if wanted.binds {
             uplinks.uplinks().map(|u| u.device.clone()).collect()
         } else {
             let named = |index: &u32| self.devices.get(index).map(|d| d.name.clone());
-            let outward = self.routes.iter().filter(|r| r.unicast && is_default(r));
-            outward.filter_map(|r| named(&r.device)).filter(|n| n != "lo").collect()
+            let ways_out = self.routes.iter().filter(|r| r.unicast && is_default(r));
+            ways_out.filter_map(|r| named(&r.device)).filter(|n| n != "lo").collect()
         };
+        let leading_out = self.devices.values().filter(|d| wan.contains(&d.name));
+        let mut outward: Vec<IpAddr> = leading_out.flat_map(|d| d.addresses.iter().copied()).collect();
+        outward.sort_unstable();
+        outward.dedup();
+        outward.truncate(MAX_OUTWARD);
         let mut inside = inner(&self.routes);
         inside.extend(&self.addresses);
         inside.extend(resolvers.iter().map(|a| (*a, full(*a))));
         inside.sort_unstable();
         inside.dedup();
-        Network { wan, uplinks, inside, resolvers }
+        Network { wan, uplinks, outward, inside, resolvers }
     }
 
     /// The devices that lead outward.
@@ -186,7 +196,8 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn full(address: IpAddr) -> u8 {
+/// Bits of a prefix that is one address.
+pub(super) fn full(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
@@ -242,6 +253,12 @@ mod tests {
                 w.put(1, &[192, 168, 1, 1]);
                 w.put(2, &[192, 168, 1, 1]);
             });
+            // A point-to-point line: the other end, then this one.
+            w.message((ADDRESS, 0, 1), &[2, 32, 0, 0, 2, 0, 0, 0], |w| {
+                w.put(1, &[84, 1, 1, 1]);
+                w.put(2, &[84, 1, 1, 9]);
+            });
+            w.message((ADDRESS, 0, 1), &[10, 64, 0, 0, 2, 0, 0, 0], |w| w.put(1, &[0x2a; 16]));
             route(w, ("0.0.0.0", 0), 1, 2, Some("84.1.1.1"));
             route(w, ("85.5.5.0", 24), 1, 3, Some("192.168.1.2"));
             route(w, ("84.9.0.0", 16), 1, 2, Some("84.1.1.1"));
@@ -249,17 +266,25 @@ mod tests {
             route(w, ("::", 0), 7, 3, None);
         });
         assert_eq!(network.wan, ["wan0".to_owned()].into());
+        let outward: Vec<String> = network.outward.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            outward,
+            ["84.1.1.9", "2a2a:2a2a:2a2a:2a2a:2a2a:2a2a:2a2a:2a2a"],
+            "this end of the WAN alone"
+        );
         let text: Vec<String> = network.inside.iter().map(|(a, n)| format!("{a}/{n}")).collect();
         assert_eq!(
             text,
             [
                 "84.1.1.1/32",
+                "84.1.1.9/32",
                 "85.5.5.0/24",
                 "127.0.0.1/32",
                 "192.168.1.1/24",
                 "192.168.1.1/32",
                 "192.168.1.2/32",
                 "2a02:aa::/56",
+                "2a2a:2a2a:2a2a:2a2a:2a2a:2a2a:2a2a:2a2a/64",
             ]
         );
     }

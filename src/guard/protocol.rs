@@ -1,6 +1,6 @@
 //! The messages between guard and `run` over a Unix seqpacket socket: version, kind, content of a fixed shape; numbers in
 //! network order. A message that is not exactly one of these ends the connection.
-use super::network::MAX_NETWORKS;
+use super::network::{MAX_NETWORKS, MAX_OUTWARD, full};
 use super::ruleset::COUNTERS;
 use crate::policy::addresses::Prefix;
 use crate::policy::wan::{MAX_ADDRESSES, Uplink, Wan, is_device_name};
@@ -28,6 +28,8 @@ pub enum Report {
     Networks(Vec<Prefix>),
     /// The devices that lead outward, whenever they have changed and the table lets out by them.
     Wan(Wan),
+    /// The router's own addresses on the devices that lead outward, whenever they have changed.
+    Outward(Vec<IpAddr>),
     /// A piece of what UCI says, in answer to [`Request::Read`].
     Piece {
         /// Bytes of the whole.
@@ -113,7 +115,7 @@ impl Report {
                 m
             }
             Report::Wan(wan) => {
-                let mut m = vec![VERSION, 7];
+                let mut m = vec![VERSION, 8];
                 [&wan.v4, &wan.v6].into_iter().for_each(|u| put_uplink(&mut m, u.as_ref()));
                 m
             }
@@ -126,6 +128,11 @@ impl Report {
                 let mut ends = (0..=MAX_SENTENCE.min(text.len())).rev();
                 let text = ends.find_map(|end| text.get(..end)).unwrap_or_default();
                 [&[VERSION, 6, u8::from(*why == Refusal::Changed)][..], text.as_bytes()].concat()
+            }
+            Report::Outward(list) => {
+                let mut m = vec![VERSION, 7];
+                list.iter().for_each(|a| put_prefix(&mut m, (*a, full(*a))));
+                m
             }
         }
     }
@@ -146,7 +153,8 @@ impl Report {
             4 => body.try_into().ok().map(|n| Report::Taken(u32::from_be_bytes(n))),
             5 => body.try_into().ok().map(Report::Written),
             6 => refusal(body),
-            7 => wan(body).map(Report::Wan),
+            7 => outward(body).map(Report::Outward),
+            8 => wan(body).map(Report::Wan),
             _ => None,
         };
         read.ok_or(Malformed::Shape)
@@ -230,6 +238,12 @@ fn networks(body: &[u8]) -> Option<Vec<Prefix>> {
         return None;
     }
     list.map(prefix).collect()
+}
+
+fn outward(body: &[u8]) -> Option<Vec<IpAddr>> {
+    let list = networks(body)?;
+    let whole = list.len() <= MAX_OUTWARD && list.iter().all(|(a, length)| *length == full(*a));
+    whole.then(|| list.into_iter().map(|p| p.0).collect())
 }
 
 fn put_prefix(m: &mut Vec<u8>, (address, length): Prefix) {
@@ -323,6 +337,7 @@ mod tests {
             Report::State(STATE),
             Report::Networks(networks),
             Report::Networks(Vec::new()),
+            Report::Outward(vec!["84.1.1.1".parse().unwrap(), "2a02::1".parse().unwrap()]),
             Report::Piece { total: 5000, from: 4096, bytes: b"echomesh.".to_vec() },
             Report::Taken(7),
             Report::Written([9; 32]),
@@ -413,11 +428,17 @@ mod tests {
         assert_eq!(most.encode().len(), MAX_MESSAGE);
         assert_eq!(Report::decode(&most.encode()), Ok(most));
         assert_eq!(Report::decode(&Report::Networks(list).encode()), Err(Malformed::Shape));
+        let wan = |n| Report::Outward(vec!["84.1.1.1".parse().unwrap(); n]);
+        assert!(Report::decode(&wan(MAX_OUTWARD).encode()).is_ok());
+        assert_eq!(Report::decode(&wan(MAX_OUTWARD + 1).encode()), Err(Malformed::Shape));
+        let mut network = Report::Networks(vec![("84.1.1.0".parse().unwrap(), 24)]).encode();
+        network[1] = 7;
+        assert_eq!(Report::decode(&network), Err(Malformed::Shape), "a network is no address");
     }
 
     proptest! {
         #[test]
-        fn what_is_read_is_what_would_be_sent(data in proptest::collection::vec(any::<u8>(), 0..80), kind in 1u8..8) {
+        fn what_is_read_is_what_would_be_sent(data in proptest::collection::vec(any::<u8>(), 0..80), kind in 1u8..9) {
             let data = [&[VERSION, kind][..], &data].concat();
             if let Ok(report) = Report::decode(&data) {
                 prop_assert_eq!(report.encode(), &data[..]);

@@ -353,6 +353,7 @@ impl Guard {
                 self.render_again();
                 // The kernel first: what `run` learns late is refused anyway.
                 self.tell(&Report::Networks(self.network.inside.clone()));
+                self.tell(&Report::Outward(self.network.outward.clone()));
                 self.report();
             }
             Err(e) => {
@@ -449,10 +450,14 @@ impl Guard {
             Ok(uid) => return crate::warn!("user {uid} connected to the guard and was sent away"),
             Err(e) => return crate::warn!("who connected to the guard is not known: {e}"),
         }
-        let network = [Report::Networks(self.network.inside.clone()), Report::Wan(self.told.clone())];
-        let mut reports = network.into_iter().chain([self.state()]);
-        let sent = reports.try_for_each(|r| client.send(&r.encode()));
-        if sent.is_ok() {
+        let network = &self.network;
+        let reports = [
+            Report::Networks(network.inside.clone()),
+            Report::Outward(network.outward.clone()),
+            Report::Wan(self.told.clone()),
+            self.state(),
+        ];
+        if reports.iter().all(|report| client.send(&report.encode()).is_ok()) {
             self.clients.add(client);
         }
     }
