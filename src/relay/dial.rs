@@ -106,7 +106,10 @@ async fn connect(shared: &RelayShared, flow: &Flow, address: SocketAddr) -> io::
         shared.egress.lost(leaving).await;
         Err(io::ErrorKind::NetworkUnreachable.into())
     };
-    let ready = async { Ok::<(), io::Error>(io.ready(WRITE).await) };
+    let ready = async {
+        io.ready(WRITE).await;
+        Ok::<(), io::Error>(())
+    };
     future::or(ready, lost).await?;
     if io.has_failed() || io.is_closed() {
         net::connected(io.as_fd())?;
