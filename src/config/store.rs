@@ -155,7 +155,8 @@ impl Store {
     /// Replaces the file as [`Store::save`] does by a valid document with exactly the members that it has.
     pub fn save_document(&self, document: &Value) -> Result<Saved, StoreError> {
         let face = Face::of(&self.path);
-        if read_bounded(&self.path).is_ok_and(|old| read(&old, face).is_ok_and(|old| old == *document)) {
+        let old = read_bounded(&self.path).unwrap_or_default();
+        if read(&old, face).is_ok_and(|old| old.canonical() == document.canonical()) {
             return Ok(Saved::Unchanged);
         }
         let text = self.written(document, face);
