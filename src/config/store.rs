@@ -240,6 +240,11 @@ fn give(new: &Path, target: &Path) -> io::Result<()> {
         return Ok(());
     }
     let model = fs::metadata(target).or_else(|_| fs::metadata(directory(target)))?;
+    let written = fs::symlink_metadata(new)?;
+    // A node that runs as root may write its file, but is killed for giving one away.
+    if (model.uid(), model.gid()) == (written.uid(), written.gid()) {
+        return Ok(());
+    }
     lchown(new, Some(model.uid()), Some(model.gid()))
 }
 
