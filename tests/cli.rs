@@ -10,11 +10,12 @@
 
 use async_executor::LocalExecutor;
 use echomesh::api::run_dir::RunDir;
-use echomesh::api::{Action, Archive, Backend, Health, Problem, listen};
+use echomesh::api::{Action, Archive, Backend, Health, Later, Page, Problem, Tagged, listen};
 use echomesh::json::{Value, array, object, parse};
 use echomesh::time::Unix;
 use std::cell::RefCell;
 use std::fs;
+use std::future::ready;
 use std::io::{BufRead as _, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -39,18 +40,22 @@ impl Backend for Fake {
             _ => Ok(()),
         }
     }
-    fn config(&self) -> (Value, String) {
+    fn config(&self) -> Tagged {
         let config = self.0.borrow();
         (config.0.clone(), config.1.to_string())
     }
-    fn put_config(&self, document: Value) -> Result<(), Problem> {
+    fn put_config(&self, document: Value) -> Later<Result<Tagged, Problem>> {
         let mbps = document.member("network").and_then(|n| n.member("maxMbps"));
         if mbps.is_none_or(|m| m.as_f64().is_none()) {
-            return Err(Problem::config_invalid(vec!["network.maxMbps: \"fast\" is not a number".into()]));
+            let problem = Problem::config_invalid(vec!["network.maxMbps: \"fast\" is not a number".into()]);
+            return Box::pin(ready(Err(problem)));
         }
         let etag = self.0.borrow().1 + 1;
         self.0.replace((document, etag));
-        Ok(())
+        self.reload()
+    }
+    fn reload(&self) -> Later<Result<Tagged, Problem>> {
+        Box::pin(ready(Ok(self.config())))
     }
     fn sessions(&self) -> Value {
         array([object([("sessionId", ID.into()), ("state", "active".into()), ("buyer", "acme".into())])])
@@ -63,6 +68,9 @@ impl Backend for Fake {
         Ok(Box::new(
             (first..LINES).map(|n| format!("{{\"t\":{n},\"pad\":\"{}\"}}\n", "x".repeat(80)).into_bytes()),
         ))
+    }
+    fn page(&self, _: Archive, _: Option<Unix>, _: Option<u64>, _: usize) -> Result<Page, Problem> {
+        Err(Problem::locked())
     }
     fn diagnostics(&self) -> Value {
         object([("probePassRate", 1.into())])
@@ -300,6 +308,13 @@ fn configurations_are_checked_shown_and_converted_without_a_node() {
     let bad = corpus.join("invalid/version-two.yaml");
     assert!(expect(&run(&["config", "check", bad.to_str().unwrap()]), 78).1.contains(":1: version: 2"));
     assert!(expect(&run(&["config", "check", "/nonexistent.yaml"]), 78).1.contains("config init"));
+    let full = corpus.join("valid/full.yaml");
+    let uci = corpus.join("valid/full-shown.uci");
+    let json =
+        |file: &Path| expect(&run(&["config", "convert", file.to_str().unwrap(), "--to", "json"]), 0).0;
+    assert_eq!(json(&uci), json(&full));
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("openwrt/files/echomesh.config");
+    assert!(expect(&run(&["config", "check", package.to_str().unwrap()]), 0).0.contains("valid"));
     expect(&run(&["config", "convert", spec, "--to", "toml"]), 2);
     let made = expect(&run(&["config", "init"]), 0).0;
     assert!(made.contains("version: 1"), "{made}");

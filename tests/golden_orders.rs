@@ -108,7 +108,7 @@ fn close_and_policy_are_taken_from_the_coordinator_alone() {
     }
 }
 
-fn probe(object: &Value, now: Unix, allow_plain: bool) -> Result<Challenge, &'static str> {
+fn probe(object: &Value, now: Unix, allow_plain: bool) -> Result<Challenge, plan::NoAnswer> {
     let (node, coordinator) = (key("node").node_id(), key("coordinator"));
     let host = |name: &str| ProbeHost { host: name.to_owned(), public_key: key("endpoint"), position: None };
     let context = ProbeContext {

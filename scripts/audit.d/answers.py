@@ -48,7 +48,7 @@ def attack(attack, world):
     if "certificate" in tries:
         return Answer(_certificate(it, tries["certificate"]))
     if "lists" in tries:
-        return Answer(_lists(it, world.lab, tries))
+        return Answer(_lists(it, world, tries))
     if "seconds" in tries:
         return Answer(_slow(it, tries))
     return Answer({"registration": _registration, "poll": _poll}[tries.get("to", "poll")](it, world.turns, tries))
@@ -160,16 +160,17 @@ def _certificate(it, which):
     return words
 
 
-def _lists(it, lab, tries):
+def _lists(it, world, tries):
     """The registration names these lists, signed by the lab's key; `before`: what it named before. An alert, or they are in force."""
     it.list_answer = lambda body: ok(body, tries.get("status", "200 OK"), tries.get("fields", ""))
     it.content = b"nobody.test\n" + b"\n" * tries.get("pad", 0)
     try:
         for named in [tries[name] for name in ("before", "lists") if name in tries]:
-            words = _named(it, lab, named)
+            # A name of its own: the node remembers versions.
+            words = _named(it, world.lab, [{**one, "name": f"{one['name']}-{world.turns}"} for one in named])
     finally:
         it.list_answer = ok
-        _named(it, lab, [])
+        _named(it, world.lab, [])
         wait_for("no alert of lists", lambda: not _of_lists(it), 30)
     return words
 

@@ -59,6 +59,17 @@ impl Archive {
     }
 }
 
+/// Part of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Lines without their line feeds, oldest first.
+    pub lines: Vec<String>,
+    /// The place of the next line. It is the same line's as long as the process lives, whatever is dropped before it.
+    pub next: u64,
+    /// Whether there is a next line yet.
+    pub more: bool,
+}
+
 /// The answer to `GET /healthz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -66,16 +77,22 @@ pub struct Health {
     pub checks: Vec<(&'static str, bool)>,
 }
 
-/// The node, as the API sees it. All of it but [`Backend::unlock`] answers at once.
+/// The configuration and its entity tag, without quotes.
+pub type Tagged = (Value, String);
+
+/// The node, as the API sees it. What answers [`Later`] may take seconds, all else answers at once.
 pub trait Backend {
     /// The body of `GET /status`.
     fn status(&self) -> Value;
     /// Does what the owner asks; `Err` says why it cannot be.
     fn control(&self, action: Action) -> Result<(), Problem>;
-    /// The whole configuration and its entity tag, without quotes.
-    fn config(&self) -> (Value, String);
-    /// Validates, persists and applies a whole configuration. The API has compared the entity tags.
-    fn put_config(&self, document: Value) -> Result<(), Problem>;
+    /// The whole configuration.
+    fn config(&self) -> Tagged;
+    /// Validates, persists and applies a whole configuration, and gives it as it is then. The API has compared the entity
+    /// tags.
+    fn put_config(&self, document: Value) -> Later<Result<Tagged, Problem>>;
+    /// Reads the configuration again, as SIGHUP does, and gives the one that is in force then.
+    fn reload(&self) -> Later<Result<Tagged, Problem>>;
     /// The open sessions: an array.
     fn sessions(&self) -> Value;
     /// Closes a session; [`Problem::session_unknown`] if there is none.
@@ -86,6 +103,15 @@ pub trait Backend {
         archive: Archive,
         since: Option<Unix>,
     ) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem>;
+    /// So many lines of an archive from an instant on, beginning at a place that [`Page::next`] told, and fewer where they
+    /// have many bytes; `Err` if the place was told by another process.
+    fn page(
+        &self,
+        archive: Archive,
+        since: Option<Unix>,
+        place: Option<u64>,
+        lines: usize,
+    ) -> Result<Page, Problem>;
     /// The body of `GET /diagnostics`.
     fn diagnostics(&self) -> Value;
     /// The last lines of the node's own log, for an issue report.

@@ -33,13 +33,17 @@ impl Backend for Fake {
     fn config(&self) -> (Value, String) {
         (self.config.borrow().clone(), format!("v{}", self.etag.get()))
     }
-    fn put_config(&self, document: Value) -> Result<(), Problem> {
+    fn put_config(&self, document: Value) -> Later<Result<Tagged, Problem>> {
         if document.member("version").is_none() {
-            return Err(Problem::config_invalid(vec!["version is missing".into()]));
+            let problem = Problem::config_invalid(vec!["version is missing".into()]);
+            return Box::pin(std::future::ready(Err(problem)));
         }
         self.config.replace(document);
         self.etag.set(self.etag.get() + 1);
-        Ok(())
+        self.reload()
+    }
+    fn reload(&self) -> Later<Result<Tagged, Problem>> {
+        Box::pin(std::future::ready(Ok(self.config())))
     }
     fn sessions(&self) -> Value {
         array([object([("sessionId", ID.into())])])
@@ -54,6 +58,9 @@ impl Backend for Fake {
     ) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem> {
         let first = since.map_or(0, |s| s.0) + if archive == Archive::Bundles { 100 } else { 0 };
         Ok(Box::new((first..first + 3).map(|n| format!("{{\"n\":{n}}}\n").into_bytes())))
+    }
+    fn page(&self, _: Archive, _: Option<Unix>, _: Option<u64>, _: usize) -> Result<Page, Problem> {
+        Err(Problem::locked())
     }
     fn diagnostics(&self) -> Value {
         object([("probePassRate", 1.into())])

@@ -187,7 +187,7 @@ mod tests {
         assert!(
             parse("stat")
                 .unwrap_err()
-                .starts_with("there is no command \"stat\"; there are: run, guard, status,")
+                .starts_with("there is no command \"stat\"; there are: run, guard, setup, status,")
         );
         assert!(parse("").unwrap_err().starts_with("Usage: "));
     }

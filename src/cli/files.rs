@@ -31,7 +31,7 @@ pub fn init(arguments: &Arguments) -> Done {
 /// `config convert FILE`: without `--to` into the other form.
 pub fn convert(arguments: &Arguments) -> Done {
     let path = arguments.operands.first().map(PathBuf::from).unwrap_or_default();
-    let other = if Face::of(&path) == Face::Json { Face::Yaml } else { Face::Json };
+    let other = if Face::of(&path) == Face::Yaml { Face::Json } else { Face::Yaml };
     let text = commands::convert(&path, face(arguments)?.unwrap_or(other)).map_err(config_failure)?;
     out::save(arguments.value("out"), &text)
 }
@@ -64,7 +64,8 @@ fn face(arguments: &Arguments) -> Result<Option<Face>, Failure> {
         None => Ok(None),
         Some("yaml") => Ok(Some(Face::Yaml)),
         Some("json") => Ok(Some(Face::Json)),
-        Some(other) => Err(Failure::new(Exit::Usage, format!("--to {other}: there are yaml and json"))),
+        Some("uci") => Ok(Some(Face::Uci)),
+        Some(other) => Err(Failure::new(Exit::Usage, format!("--to {other}: there are yaml, json and uci"))),
     }
 }
 

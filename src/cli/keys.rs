@@ -72,10 +72,7 @@ impl Keys<'_> {
     fn open(arguments: &Arguments) -> Result<Keys<'_>, Failure> {
         let path = config::usual_path(arguments.value("config").map(Path::new));
         let config = Store::open(path, Platform::detect()).load().map_err(|e| config_failure(e.into()))?;
-        let homeless = || {
-            Failure::new(Exit::Failed, "HOME is not set; give node.idPath without ~/ in the configuration")
-        };
-        let vault = config::real_path(&config.node.id_path).map(Vault::at).ok_or_else(homeless)?;
+        let vault = vault(&config)?;
         Ok(Keys { arguments, config, vault })
     }
 
@@ -101,7 +98,15 @@ impl Keys<'_> {
     }
 }
 
-fn failure(error: VaultError) -> Failure {
+/// The vault of a configuration.
+pub fn vault(config: &Config) -> Result<Vault, Failure> {
+    let homeless =
+        || Failure::new(Exit::Failed, "HOME is not set; give node.idPath without ~/ in the configuration");
+    config::real_path(&config.node.id_path).map(Vault::at).ok_or_else(homeless)
+}
+
+/// A failure of the vault as one of this program.
+pub fn failure(error: VaultError) -> Failure {
     let exit = match error {
         VaultError::Unconfirmed(_) | VaultError::Passphrase(_) | VaultError::Seal(..) => Exit::Refused,
         _ => Exit::Failed,

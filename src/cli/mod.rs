@@ -10,6 +10,7 @@ mod node;
 mod out;
 mod passphrase;
 pub mod run;
+mod setup;
 pub mod view;
 mod watch;
 mod wipe;
@@ -91,6 +92,7 @@ fn report(failure: &Failure) -> ExitCode {
 fn dispatch(arguments: &Arguments) -> Done {
     match arguments.command.name {
         "guard" => guard::guard(arguments),
+        "setup" => setup::command(arguments),
         "status" => node::status(arguments),
         "sessions" => node::sessions(arguments),
         "sessions close" => node::close(arguments),

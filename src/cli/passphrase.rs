@@ -107,6 +107,19 @@ fn typed() -> Result<Zeroizing<Vec<u8>>, Failure> {
     Err(Failure::new(Exit::Refused, "given up; nothing was done"))
 }
 
+/// A line of at most so many bytes, or one more, that is no secret; `None` at the end of the input. What is not UTF-8 is replaced.
+pub fn answer(most: usize) -> Result<Option<String>, Failure> {
+    let mut line = Vec::new();
+    loop {
+        match byte()? {
+            None if line.is_empty() => return Ok(None),
+            None | Some(b'\n') => return Ok(Some(String::from_utf8_lossy(&line).into_owned())),
+            Some(byte) if line.len() <= most => line.push(byte),
+            Some(_) => {}
+        }
+    }
+}
+
 /// A line of standard input, without its end; the next line stays there.
 fn line() -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut line = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE + 1));

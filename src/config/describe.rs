@@ -191,7 +191,12 @@ const INTRODUCTION: &str = "\
 
 One schema, three faces: YAML (the usual file), JSON (the body of `GET` and `PUT /config`) and UCI (the router's own
 store; the table has its names as `section.option`). `echomesh config init` prints a file to begin with, `echomesh config check FILE` says
-everything that is wrong with one, `echomesh config convert FILE --to yaml|json` turns one face into the other without loss.
+everything that is wrong with one, `echomesh config convert FILE --to yaml|json|uci` turns one face into the other without loss.
+
+In UCI the sections are known by their type (`config network 'network'`; the package's own is `config echomesh 'main'`), one of each, but
+for `schedule`, of which there are as many as windows, anonymous or named. Booleans are `1` and `0` (or what UCI takes besides: on,
+off, true, false, yes, no). A list that is empty elsewhere is left out, which says the same. `enabled` in the section `main` is the
+service script's: whether the node is started at all. Both `/etc/config/echomesh` and the output of `uci show echomesh` are read (`.uci`).
 
 - Unknown names, names that stand twice, wrong types, impossible times and values out of range are refused. An error
   names file and line, option, value and what is allowed; all errors are told at once, up to 20.
@@ -205,6 +210,9 @@ everything that is wrong with one, `echomesh config convert FILE --to yaml|json`
   and a whole day is `00:00` to `24:00`.
 - Names of hosts are A-labels (`xn--…`), without port; case and a final dot do not matter.
 - The section `lab` stands beside the checks on addresses and ports. A release binary refuses it.
+- With `--uci` the node's configuration is the router's (`/etc/config/echomesh`), read and written through the guard, which runs `uci`. A change counts
+  without a commit, as everywhere in OpenWrt; a reload takes it. An option that is not valid is named in the log and in the status, and the last
+  good configuration stays. `PUT /config` commits; it is refused (412) over changes that the node has not read.
 - A file that the node writes (`PUT /config`, `echomesh config set`) is complete and has no comments; what stood there before
   is kept beside it as `NAME.bak`. The new file is written aside, flushed and renamed, so a full disk or a power cut
   leaves the old one. A configuration that says the same as the file is not written.

@@ -15,6 +15,8 @@ pub struct Problem {
     pub pointer: String,
     /// Line of the member, from 1, if the face has lines.
     pub line: Option<usize>,
+    /// Where it stands in UCI, if that is the face: `echomesh.network.max_mbps`.
+    pub place: Option<String>,
     /// What is wrong, with the value and what is allowed.
     pub text: String,
 }
@@ -22,11 +24,14 @@ pub struct Problem {
 impl Problem {
     /// A problem of the member at `pointer`.
     pub fn new(pointer: impl Into<String>, text: impl Into<String>) -> Problem {
-        Problem { pointer: pointer.into(), line: None, text: text.into() }
+        Problem { pointer: pointer.into(), line: None, place: None, text: text.into() }
     }
 
-    /// The member as the documentation writes it: `node.schedules[0].start`.
+    /// The member as the documentation writes it, or as UCI does: `node.schedules[0].start`, `echomesh.@schedule[0].start`.
     pub fn path(&self) -> String {
+        if let Some(place) = &self.place {
+            return place.chars().flat_map(char::escape_debug).collect();
+        }
         let mut path = String::new();
         for part in self.pointer.split('/').skip(1) {
             let part = part.replace("~1", "/").replace("~0", "~");

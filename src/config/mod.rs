@@ -1,6 +1,6 @@
-//! Configuration: one schema, read from YAML or JSON.
+//! Configuration: one schema, read from YAML, JSON or UCI.
 //!
-//! A text becomes a document ([`crate::json::Value`], YAML with its lines), the document is checked against the
+//! A text becomes a document ([`crate::json::Value`], YAML and UCI with their lines), the document is checked against the
 //! [`schema`] as a whole, completed with defaults and turned into a typed [`Config`].
 mod build;
 mod changes;
@@ -14,6 +14,7 @@ mod model;
 pub mod schema;
 mod store;
 mod table;
+pub mod uci;
 mod validate;
 mod yaml;
 
@@ -22,7 +23,7 @@ pub use describe::{example, json_schema, reference};
 pub use errors::{Errors, MAX_PROBLEMS, Problem};
 pub use model::*;
 pub use schema::{Apply, Platform};
-pub use store::{Saved, Store, StoreError, real_path, usual_path};
+pub use store::{Saved, Store, StoreError, read_bounded, real_path, usual_path};
 
 use crate::json::{self, Value};
 
@@ -36,6 +37,8 @@ pub enum Face {
     Yaml,
     /// JSON, RFC 8259.
     Json,
+    /// UCI: the file of `/etc/config`, or what `uci show` prints of it; written as the file.
+    Uci,
 }
 
 /// Reads a configuration. The errors are all that is wrong with it, not only the first.
@@ -55,11 +58,15 @@ pub fn read(text: &[u8], face: Face) -> Result<Value, Errors> {
     if text.len() > MAX_TEXT {
         return Err(whole(format!("the text has {} bytes; allowed: {MAX_TEXT}", text.len())));
     }
+    let utf8 =
+        || std::str::from_utf8(text).map_err(|e| whole(format!("byte {} is not UTF-8", e.valid_up_to())));
     let (document, lines) = match face {
+        Face::Uci => {
+            let sections = uci::parse(utf8()?).map_err(|e| Errors::new(vec![e]))?;
+            return uci::document(&sections).map_err(Errors::new);
+        }
         Face::Yaml => {
-            let text = std::str::from_utf8(text)
-                .map_err(|e| whole(format!("byte {} is not UTF-8", e.valid_up_to())))?;
-            yaml::read(text).map(|(document, lines)| (document, Some(lines))).map_err(Errors::new)?
+            yaml::read(utf8()?).map(|(document, lines)| (document, Some(lines))).map_err(Errors::new)?
         }
         Face::Json => match json::parse(text) {
             Ok(document) => (document, None),
@@ -84,6 +91,7 @@ pub fn write(document: &Value, face: Face) -> String {
     match face {
         Face::Yaml => emit::yaml(document),
         Face::Json => emit::json(document),
+        Face::Uci => uci::write(document, &[]),
     }
 }
 

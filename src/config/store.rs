@@ -2,11 +2,13 @@
 use super::forms::expand_home;
 use super::model::Config;
 use super::schema::Platform;
-use super::{Errors, Face, MAX_TEXT, parse, write};
+use super::{Errors, Face, MAX_TEXT, from_value, parse, read, uci, write};
+use crate::json::Value;
+use rustix::process::geteuid;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 impl Platform {
@@ -17,10 +19,15 @@ impl Platform {
 }
 
 impl Face {
-    /// By the name of the file: `.json` is JSON, everything else YAML.
+    /// By the name of the file: `.json` is JSON, `.uci` and the package's name without an ending (`/etc/config/echomesh`) are
+    /// UCI, everything else is YAML.
     pub fn of(path: &Path) -> Face {
-        let json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
-        if json { Face::Json } else { Face::Yaml }
+        match path.extension() {
+            Some(e) if e.eq_ignore_ascii_case("json") => Face::Json,
+            Some(e) if e.eq_ignore_ascii_case("uci") || e == "config" => Face::Uci,
+            None if path.file_name().is_some_and(|n| n == uci::PACKAGE) => Face::Uci,
+            _ => Face::Yaml,
+        }
     }
 }
 
@@ -30,8 +37,13 @@ pub fn real_path(path: &Path) -> Option<PathBuf> {
     expand_home(path, home.as_deref())
 }
 
-/// The configuration's file: the owner's choice, else `~/.echomesh/config.yaml` or the system's, whichever there is.
+/// The configuration's file: the owner's choice, else a router's own store, else `~/.echomesh/config.yaml` or the system's,
+/// whichever there is.
 pub fn usual_path(chosen: Option<&Path>) -> PathBuf {
+    let router = Path::new("/etc/config/echomesh");
+    if chosen.is_none() && Platform::detect() == Platform::OpenWrt && router.exists() {
+        return router.to_owned();
+    }
     let own = real_path(Path::new("~/.echomesh/config.yaml"));
     let system = PathBuf::from("/etc/echomesh/config.yaml");
     match (chosen, own) {
@@ -61,7 +73,7 @@ impl fmt::Display for StoreError {
                 let path = path.display();
                 write!(
                     f,
-                    "{path}: there is no configuration; `echomesh config init > {path}` makes one to begin with"
+                    "{path}: there is no configuration; `echomesh setup` asks what it needs and writes one, `echomesh config init > {path}` makes one to edit"
                 )
             }
             StoreError::Unreadable(path, e) => write!(f, "{}: cannot be read: {e}", path.display()),
@@ -124,13 +136,13 @@ impl Store {
     }
 
     /// Replaces the file: written aside, flushed, renamed. The predecessor is kept as `NAME.bak`; mode and, as far
-    /// as the system allows, nothing else of it is taken over. A failure at any point leaves the old file.
+    /// as the system allows, nothing else of it is taken over; root gives it to whoever had it. A failure at any point leaves the old file.
     pub fn save(&self, config: &Config) -> Result<Saved, StoreError> {
         if self.load().is_ok_and(|old| old == *config) {
             return Ok(Saved::Unchanged);
         }
         let face = Face::of(&self.path);
-        let text = write(&config.to_value(), face);
+        let text = self.written(&config.to_value(), face);
         // A file that cannot be read back must not replace one that can.
         match parse(text.as_bytes(), face, self.platform) {
             Ok(back) if back == *config => {}
@@ -138,6 +150,37 @@ impl Store {
             Err(errors) => return Err(StoreError::Invalid(self.path.clone(), errors)),
         }
         self.replace(text.as_bytes()).map(|()| Saved::Replaced).map_err(|e| self.not_written(e))
+    }
+
+    /// Replaces the file as [`Store::save`] does by a valid document with exactly the members that it has.
+    pub fn save_document(&self, document: &Value) -> Result<Saved, StoreError> {
+        let face = Face::of(&self.path);
+        let old = read_bounded(&self.path).unwrap_or_default();
+        if read(&old, face).is_ok_and(|old| old.canonical() == document.canonical()) {
+            return Ok(Saved::Unchanged);
+        }
+        let text = self.written(document, face);
+        // UCI has no empty lists, and its documents are the same when what they stand for is.
+        let same = |back: &Value| match face {
+            Face::Uci => from_value(back, self.platform) == from_value(document, self.platform),
+            _ => back.canonical() == document.canonical(),
+        };
+        match read(text.as_bytes(), face) {
+            Ok(back) if same(&back) => {}
+            Ok(_) => return Err(self.not_written(io::Error::other("it would be read back differently"))),
+            Err(errors) => return Err(StoreError::Invalid(self.path.clone(), errors)),
+        }
+        self.replace(text.as_bytes()).map(|()| Saved::Replaced).map_err(|e| self.not_written(e))
+    }
+
+    /// The file's text. In UCI names of sections stay, and what is the service script's.
+    fn written(&self, document: &Value, face: Face) -> String {
+        if face != Face::Uci {
+            return write(document, face);
+        }
+        let text = read_bounded(&self.path).ok().and_then(|text| String::from_utf8(text).ok());
+        let before = text.and_then(|text| uci::parse(&text).ok()).unwrap_or_default();
+        uci::write(document, &before)
     }
 
     fn not_written(&self, error: io::Error) -> StoreError {
@@ -150,6 +193,7 @@ impl Store {
         let (new, kept) = (beside(&target, ".new"), beside(&target, ".bak"));
         let mode = fs::metadata(&target).map_or(0o600, |m| m.permissions().mode() & 0o7777);
         let result = write_aside(&new, text, mode).and_then(|()| {
+            give(&new, &target)?;
             keep(&target, &kept)?;
             fs::rename(&new, &target)
         });
@@ -161,7 +205,7 @@ impl Store {
 }
 
 /// Reads a file of at most [`MAX_TEXT`] bytes, and one byte more, so that its size is told as the error.
-pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, StoreError> {
+pub fn read_bounded(path: &Path) -> Result<Vec<u8>, StoreError> {
     let unreadable = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => StoreError::Missing(path.to_owned()),
         _ => StoreError::Unreadable(path.to_owned(), e),
@@ -190,6 +234,20 @@ fn write_aside(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()
 }
 
+/// What root writes for the service must belong to the service: to whoever has the file, or its directory.
+fn give(new: &Path, target: &Path) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let model = fs::metadata(target).or_else(|_| fs::metadata(directory(target)))?;
+    let written = fs::symlink_metadata(new)?;
+    // A node that runs as root may write its file, but is killed for giving one away.
+    if (model.uid(), model.gid()) == (written.uid(), written.gid()) {
+        return Ok(());
+    }
+    lchown(new, Some(model.uid()), Some(model.gid()))
+}
+
 /// Keeps the predecessor under another name. A link takes no space, so a full disk does not stand in the way.
 fn keep(target: &Path, kept: &Path) -> io::Result<()> {
     if !target.exists() {
@@ -205,8 +263,11 @@ fn keep(target: &Path, kept: &Path) -> io::Result<()> {
 }
 
 fn sync_directory(file: &Path) -> io::Result<()> {
-    let directory = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    File::open(directory(file))?.sync_all()
+}
+
+fn directory(file: &Path) -> &Path {
+    file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -281,6 +342,25 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(fs::read_to_string(&real).unwrap().starts_with("{\n  \"version\": 1,"));
         assert_eq!(store.load().unwrap(), config);
+    }
+
+    #[test]
+    fn a_router_s_file_keeps_what_is_the_service_script_s() {
+        let folder = Folder::new("uci");
+        let path = folder.0.join("echomesh");
+        fs::write(&path, "config echomesh 'main'\n\toption enabled '1'\n\toption version '1'\n").unwrap();
+        let store = Store::open(&path, Platform::OpenWrt);
+        let mut config = store.load().unwrap();
+        config.network.max_mbps = 6.5;
+        assert_eq!(store.save(&config).unwrap(), Saved::Replaced);
+        let begins = "config echomesh 'main'\n\toption enabled '1'\n\toption version '1'\n";
+        assert!(fs::read_to_string(&path).unwrap().starts_with(begins));
+        assert_eq!(store.load().unwrap(), config);
+        let document =
+            crate::json::parse(br#"{"version":1,"network":{"allowlistDomains":[],"maxMbps":7}}"#).unwrap();
+        assert_eq!(store.save_document(&document).unwrap(), Saved::Replaced);
+        assert!(fs::read_to_string(&path).unwrap().starts_with(begins));
+        assert_eq!(store.load().unwrap().network.max_mbps, 7.0);
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub static OPTIONS: &[Opt] = options! {
         "Files of domains that may not be reached: hosts files, one name per line, or adblock's domain rules. Read at the start, on SIGHUP, and when the option changes.";
     "network.offload", "network.offload": Choice(&["auto", "hardware", "software", "off"]), Is(r#""auto""#), "", Live,
         "How flows of the kernel path are offloaded.";
+    "network.wanDevice", "network.wan_device": Text(Form::WanDevice), Is(r#""auto""#), "", Live,
+        "Device by which everything leaves that goes to the Internet; auto is that of the default route with the lowest metric, for IPv4 and IPv6 each.";
     "network.perSession.maxMbps", "per_session.max_mbps": Number(0.1, 100_000.0), Unset, "Mbit/s", Live,
         "Rate of one session, both directions added; unset means that only the node's own limit holds.";
     "network.perSession.burstKB", "per_session.burst_kb": Int(16, 1_000_000), Unset, "KB", Live,
@@ -87,7 +89,7 @@ pub static OPTIONS: &[Opt] = options! {
     "breakers.failureSamples", "breakers.failure_samples": Int(5, 100_000), Is("40"), "connections", Live,
         "How many handshakes must have been seen before that share counts.";
     "breakers.forgedOrders", "breakers.forged_orders": Int(1, 1000), Is("20"), "orders in 1 h", Live,
-        "So many orders within an hour that the coordinator did not sign, or that name another node, put the node into quarantine.";
+        "So many orders and probe requests within an hour that the coordinator did not sign, or that name another node, put the node into quarantine.";
     "breakers.coolDownSeconds", "breakers.cool_down_seconds": Int(1, 86_400), Is("30"), "s", Live,
         "How long nothing new is opened after a breaker has tripped; twice as long each time that it trips again within ten minutes.";
 

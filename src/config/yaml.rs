@@ -187,13 +187,13 @@ impl<'a> Reader<'a> {
     }
 
     fn note(&mut self, line: usize, pointer: &str, text: &str) -> Result<(), Stop> {
-        self.problems.push(Problem { pointer: pointer.to_owned(), line: Some(line), text: text.to_owned() });
+        self.problems.push(Problem { line: Some(line), ..Problem::new(pointer, text) });
         if self.problems.len() < ENOUGH { Ok(()) } else { Err(Stop(None)) }
     }
 }
 
 fn at_line(line: usize, pointer: &str, text: &str) -> Stop {
-    Stop(Some(Problem { pointer: pointer.to_owned(), line: Some(line), text: text.to_owned() }))
+    Stop(Some(Problem { line: Some(line), ..Problem::new(pointer, text) }))
 }
 
 fn not_yaml(error: &ScanError) -> Stop {

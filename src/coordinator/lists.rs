@@ -2,8 +2,11 @@
 //!
 //! A list named `category:…` is one of hosts of a sensitive category, every other one a block list. Until each list of
 //! the registration has been in force once, every host is blocked: what is not known cannot be kept to. A later version
-//! that cannot be loaded leaves the earlier one in force.
+//! that cannot be loaded leaves the earlier one in force. A version lower than one that was seen, also before the list was
+//! withdrawn or the node restarted, is an old list played again.
+use super::list_versions::{Version, Versions};
 use super::wire::ListRef;
+use crate::encoding::base64;
 use crate::mutant;
 use crate::policy::lists::NameSet;
 use crate::signed::{self, Kind, PublicKey};
@@ -15,6 +18,8 @@ use std::rc::Rc;
 pub const MAX_LISTS: usize = 8;
 /// Largest list, bytes.
 pub const MAX_BYTES: u64 = 16 << 20;
+/// Longest name of a list, bytes.
+pub const MAX_NAME: usize = 128;
 /// How the names of lists of sensitive hosts begin.
 const CATEGORY: &str = "category:";
 
@@ -43,8 +48,12 @@ impl InForce {
 pub enum Unusable {
     /// Its signature is not the coordinator's.
     Signature(String),
-    /// Its version is lower than the one in force.
-    Older(String),
+    /// Its version is lower than the highest one that was seen: both.
+    Older(String, String, String),
+    /// Its version has no order.
+    Version(String, String),
+    /// Its name is longer than [`MAX_NAME`].
+    Name,
     /// The same name stands twice.
     Twice(String),
     /// There are more than [`MAX_LISTS`].
@@ -55,7 +64,15 @@ impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unusable::Signature(name) => write!(f, "list {name:?} is not signed by the coordinator"),
-            Unusable::Older(name) => write!(f, "list {name:?} has a lower version than the one in force"),
+            Unusable::Older(name, version, seen) => write!(
+                f,
+                "list {name:?} has version {version}, but {seen} was seen before: the coordinator must sign a higher one"
+            ),
+            Unusable::Version(name, version) => write!(
+                f,
+                "list {name:?} has version {version:?}, which has no order: the coordinator must sign whole numbers"
+            ),
+            Unusable::Name => write!(f, "a list has a name of more than {MAX_NAME} bytes"),
             Unusable::Twice(name) => write!(f, "list {name:?} stands twice in the registration's answer"),
             Unusable::TooMany => write!(f, "there are more than {MAX_LISTS} lists"),
         }
@@ -73,19 +90,23 @@ pub struct Lists {
 
 #[derive(Debug)]
 struct Here {
-    version: String,
     hash: String,
     set: Rc<NameSet>,
 }
 
 impl Lists {
     /// The node has registered: these are the lists. What is wrong with some of them.
-    pub fn registered(&mut self, lists: Vec<ListRef>, coordinator: Option<&PublicKey>) -> Vec<Unusable> {
+    pub fn registered(
+        &mut self,
+        lists: Vec<ListRef>,
+        coordinator: Option<&PublicKey>,
+        seen: &Versions,
+    ) -> Vec<Unusable> {
         let mut wrong = Vec::new();
         self.wanted.clear();
         self.unusable.clear();
         for list in lists {
-            match self.fault(&list, coordinator) {
+            match self.fault(&list, coordinator, seen) {
                 None => self.wanted.push(list),
                 Some(fault) => {
                     self.unusable.push(list.name);
@@ -96,27 +117,30 @@ impl Lists {
         let named =
             |name: &String| self.wanted.iter().any(|l| l.name == *name) || self.unusable.contains(name);
         self.here.retain(|name, _| named(name));
-        for list in &self.wanted {
-            if let Some(here) = self.here.get_mut(&list.name).filter(|h| h.hash == list.hash) {
-                here.version.clone_from(&list.version);
-            }
-        }
         wrong
     }
 
-    fn fault(&self, list: &ListRef, coordinator: Option<&PublicKey>) -> Option<Unusable> {
+    /// The lists that are used, or will be.
+    pub fn wanted(&self) -> &[ListRef] {
+        &self.wanted
+    }
+
+    fn fault(&self, list: &ListRef, coordinator: Option<&PublicKey>, seen: &Versions) -> Option<Unusable> {
         let genuine = coordinator.is_some_and(|key| signed::verify(Kind::List, &list.raw, key));
-        let before = self.here.get(&list.name).map(|h| &h.version);
         if !genuine && !mutant::out("list-signature") {
-            Some(Unusable::Signature(list.name.clone()))
-        } else if before.is_some_and(|before| is_older(&list.version, before)) && !mutant::out("list-version")
-        {
-            Some(Unusable::Older(list.name.clone()))
-        } else if self.wanted.iter().any(|l| l.name == list.name) && !mutant::out("list-once") {
-            Some(Unusable::Twice(list.name.clone()))
-        } else {
-            (self.wanted.len() >= MAX_LISTS && !mutant::out("list-count")).then_some(Unusable::TooMany)
+            return Some(Unusable::Signature(list.name.clone()));
         }
+        if list.name.len() > MAX_NAME {
+            return Some(Unusable::Name);
+        }
+        let before = coordinator.and_then(|key| seen.of(&base64(key.as_bytes()), &list.name));
+        if let Some(fault) = version_fault(list, before).filter(|_| !mutant::out("list-version")) {
+            return Some(fault);
+        }
+        if self.wanted.iter().any(|l| l.name == list.name) && !mutant::out("list-once") {
+            return Some(Unusable::Twice(list.name.clone()));
+        }
+        (self.wanted.len() >= MAX_LISTS && !mutant::out("list-count")).then_some(Unusable::TooMany)
     }
 
     /// The next list that has to be fetched, after `tried` of those that have.
@@ -129,7 +153,7 @@ impl Lists {
     pub fn loaded(&mut self, list: &ListRef, set: NameSet) -> bool {
         let wanted = self.wanted.contains(list);
         if wanted {
-            let here = Here { version: list.version.clone(), hash: list.hash.clone(), set: Rc::new(set) };
+            let here = Here { hash: list.hash.clone(), set: Rc::new(set) };
             self.here.insert(list.name.clone(), here);
         }
         wanted
@@ -147,12 +171,13 @@ impl Lists {
     }
 }
 
-/// Versions are opaque, but for whole numbers, which are taken to count upwards.
-fn is_older(version: &str, before: &str) -> bool {
-    match (version.parse::<u64>(), before.parse::<u64>()) {
-        (Ok(version), Ok(before)) => version < before,
-        _ => false,
-    }
+/// What is wrong with a list's version, after `before`.
+fn version_fault(list: &ListRef, before: Option<&str>) -> Option<Unusable> {
+    let Some(version) = Version::parse(&list.version) else {
+        return Some(Unusable::Version(list.name.clone(), list.version.chars().take(MAX_NAME).collect()));
+    };
+    let before = before.filter(|before| Version::parse(before).is_some_and(|before| version < before))?;
+    Some(Unusable::Older(list.name.clone(), list.version.clone(), before.to_owned()))
 }
 
 #[cfg(test)]
@@ -192,7 +217,14 @@ mod tests {
         assert!(!lists.in_force().blocks("a.test"));
         let (ads, mail) =
             (list("ads", "1", "b3:1", &coordinator), list("category:mail", "1", "b3:2", &coordinator));
-        assert_eq!(lists.registered(vec![ads.clone(), mail.clone()], Some(&coordinator.public())), []);
+        assert_eq!(
+            lists.registered(
+                vec![ads.clone(), mail.clone()],
+                Some(&coordinator.public()),
+                &Versions::default()
+            ),
+            []
+        );
         assert!(lists.in_force().blocks("a.test"));
         assert_eq!((lists.missing(0), lists.missing(1), lists.missing(2)), (Some(&ads), Some(&mail), None));
         assert!(lists.loaded(&ads, set("ads.test")));
@@ -204,51 +236,101 @@ mod tests {
         assert_eq!(lists.missing(0), None);
     }
 
+    /// A registration, after which what was seen is noted.
+    fn named(
+        lists: &mut Lists,
+        seen: &mut Versions,
+        named: Vec<ListRef>,
+        coordinator: &NodeKey,
+    ) -> Vec<Unusable> {
+        let wrong = lists.registered(named, Some(&coordinator.public()), seen);
+        let by = base64(coordinator.public().as_bytes());
+        for list in seen.clone().news(&by, lists.wanted()) {
+            seen.note(&by, &list.name, &list.version);
+        }
+        wrong
+    }
+
+    fn older(version: &str, seen: &str) -> [Unusable; 1] {
+        [Unusable::Older("ads".into(), version.into(), seen.into())]
+    }
+
     #[test]
     fn an_earlier_version_stays_in_force_until_the_later_one_is_here() {
-        let (mut lists, coordinator) = (Lists::default(), key(1));
+        let (mut lists, mut seen, coordinator) = (Lists::default(), Versions::default(), key(1));
         let one = list("ads", "9", "b3:1", &coordinator);
-        lists.registered(vec![one.clone()], Some(&coordinator.public()));
+        named(&mut lists, &mut seen, vec![one.clone()], &coordinator);
         lists.loaded(&one, set("one.test"));
         let two = list("ads", "10", "b3:2", &coordinator);
-        assert_eq!(lists.registered(vec![two.clone()], Some(&coordinator.public())), []);
+        assert_eq!(named(&mut lists, &mut seen, vec![two.clone()], &coordinator), []);
         let between = lists.in_force();
         assert!(between.blocks("one.test") && !between.blocks("two.test"));
         assert!(!lists.loaded(&one, set("")), "it is wanted no longer");
         lists.loaded(&two, set("two.test"));
         assert!(!lists.in_force().blocks("one.test") && lists.in_force().blocks("two.test"));
-        assert_eq!(lists.registered(vec![one], Some(&coordinator.public())), [Unusable::Older("ads".into())]);
+        assert_eq!(named(&mut lists, &mut seen, vec![one], &coordinator), older("9", "10"));
         assert!(lists.in_force().blocks("two.test") && !lists.in_force().blocks("one.test"));
         let same_content = list("ads", "12", "b3:2", &coordinator);
-        lists.registered(vec![same_content], Some(&coordinator.public()));
+        assert_eq!(named(&mut lists, &mut seen, vec![same_content], &coordinator), []);
         let between = list("ads", "11", "b3:3", &coordinator);
-        assert_eq!(
-            lists.registered(vec![between], Some(&coordinator.public())),
-            [Unusable::Older("ads".into())]
-        );
-        lists.registered(vec![], Some(&coordinator.public()));
+        assert_eq!(named(&mut lists, &mut seen, vec![between], &coordinator), older("11", "12"));
+        named(&mut lists, &mut seen, vec![], &coordinator);
         assert!(!lists.in_force().blocks("two.test"), "the coordinator has taken it back");
+    }
+
+    #[test]
+    fn an_old_list_played_again_is_refused_after_a_withdrawal_and_a_restart() {
+        let (mut lists, mut seen, coordinator) = (Lists::default(), Versions::default(), key(1));
+        let (old, new) =
+            (list("ads", "1.9", "b3:1", &coordinator), list("ads", "1.10", "b3:2", &coordinator));
+        assert_eq!(named(&mut lists, &mut seen, vec![new.clone()], &coordinator), []);
+        named(&mut lists, &mut seen, vec![], &coordinator);
+        assert_eq!(named(&mut lists, &mut seen, vec![old.clone()], &coordinator), older("1.9", "1.10"));
+        assert!(lists.in_force().blocks("a.test"), "it counts as missing");
+        let mut lists = Lists::default();
+        assert_eq!(named(&mut lists, &mut seen, vec![old], &coordinator), older("1.9", "1.10"));
+        assert!(lists.missing(0).is_none() && lists.in_force().blocks("a.test"));
+        assert_eq!(named(&mut lists, &mut seen, vec![new], &coordinator), []);
+        let other = key(7);
+        let first = list("ads", "1", "b3:1", &other);
+        assert_eq!(named(&mut lists, &mut seen, vec![first], &other), [], "another coordinator's first");
+    }
+
+    #[test]
+    fn a_version_without_an_order_or_a_long_name_is_refused() {
+        let (mut lists, coordinator) = (Lists::default(), key(1));
+        let mut wrong = |name: &str, version| {
+            let named = vec![list(name, version, "b3:1", &coordinator)];
+            lists.registered(named, Some(&coordinator.public()), &Versions::default())
+        };
+        assert_eq!(wrong("ads", "deadbeef"), [Unusable::Version("ads".into(), "deadbeef".into())]);
+        assert_eq!(wrong(&"n".repeat(MAX_NAME), "1"), []);
+        assert_eq!(wrong(&"n".repeat(MAX_NAME + 1), "1"), [Unusable::Name]);
+        assert!(lists.in_force().blocks("a.test"));
     }
 
     #[test]
     fn what_is_not_signed_or_stands_twice_is_not_fetched_and_not_passed_over() {
         let (mut lists, coordinator) = (Lists::default(), key(1));
         let forged = list("ads", "1", "b3:1", &key(9));
-        let wrong = lists.registered(vec![forged.clone()], Some(&coordinator.public()));
+        let wrong = lists.registered(vec![forged.clone()], Some(&coordinator.public()), &Versions::default());
         assert_eq!(wrong, [Unusable::Signature("ads".into())]);
         assert!(lists.missing(0).is_none() && lists.in_force().blocks("a.test"));
-        assert_eq!(lists.registered(vec![forged], None), [Unusable::Signature("ads".into())]);
+        assert_eq!(
+            lists.registered(vec![forged], None, &Versions::default()),
+            [Unusable::Signature("ads".into())]
+        );
         let twice = vec![list("a", "1", "b3:1", &coordinator), list("a", "2", "b3:2", &coordinator)];
-        assert_eq!(lists.registered(twice, Some(&coordinator.public())), [Unusable::Twice("a".into())]);
+        assert_eq!(
+            lists.registered(twice, Some(&coordinator.public()), &Versions::default()),
+            [Unusable::Twice("a".into())]
+        );
         let many: Vec<ListRef> =
             (0..=MAX_LISTS).map(|n| list(&n.to_string(), "1", "b3:1", &coordinator)).collect();
-        assert_eq!(lists.registered(many, Some(&coordinator.public())), [Unusable::TooMany]);
+        assert_eq!(
+            lists.registered(many, Some(&coordinator.public()), &Versions::default()),
+            [Unusable::TooMany]
+        );
         assert!(lists.in_force().blocks("a.test"));
-    }
-
-    #[test]
-    fn only_whole_numbers_count_upwards() {
-        assert!(is_older("9", "10") && !is_older("10", "9") && !is_older("10", "10"));
-        assert!(!is_older("a", "b") && !is_older("2026-01", "2026-02"));
     }
 }

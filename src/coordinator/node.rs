@@ -62,6 +62,9 @@ pub trait Node {
     /// It is over. Also called, without [`Node::probe_started`], for a probe that was refused at once.
     fn probe_ended(&self, session_id: &str, outcome: Result<(), ProbeRefusal>);
 
+    /// A probe request came that the coordinator did not sign, or that it signed for another node.
+    fn order_forged(&self);
+
     /// An endpoint proved itself, and its connect took so long.
     fn probe_measured(&self, host: &str, rtt_ms: u64);
 
@@ -85,7 +88,7 @@ pub const COORDINATOR_REFUSES: &str = "coordinator-refuses";
 pub const SIGNATURE_REFUSED: &str = "signature-refused";
 /// The coordinator does not want the node.
 pub const REGISTER_REFUSED: &str = "register-refused";
-/// A probe request that was not the coordinator's.
+/// A probe request that was not the coordinator's, or not for this node.
 pub const PROBE_FORGED: &str = "probe-forged";
 /// The node's state could not be written.
 pub const STATE_NOT_KEPT: &str = "state-not-kept";

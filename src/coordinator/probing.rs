@@ -4,7 +4,7 @@ use super::link::Lane;
 use super::node::{self, Node};
 use super::wire;
 use crate::json::Value;
-use crate::probe::plan::{self, Challenge, MAX_FOLLOW_UPS, Plan, ProbeContext, ProbeRefusal};
+use crate::probe::plan::{self, Challenge, MAX_FOLLOW_UPS, NoAnswer, Plan, ProbeContext, ProbeRefusal};
 
 /// Most tries to post one report.
 const MAX_TRIES: usize = 8;
@@ -53,10 +53,17 @@ impl Client {
         let Challenge { session_id, nonce, plan } = match plan::judge(request, &context) {
             Ok(challenge) => challenge,
             Err(why) => {
-                node.alert(node::PROBE_FORGED, Some(why.to_owned()));
+                node.alert(node::PROBE_FORGED, Some(why.to_string()));
+                if why == NoAnswer::Forged {
+                    node.order_forged();
+                }
                 return None;
             }
         };
+        if matches!(plan, Err(ProbeRefusal::WrongNode)) {
+            node.alert(node::PROBE_FORGED, Some("a probe request names another node".to_owned()));
+            node.order_forged();
+        }
         // Before the fetch: a node that dies in between must not answer this nonce a second time.
         let kept = node.keep_nonce(&nonce);
         let failed = kept.is_err();

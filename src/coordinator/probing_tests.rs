@@ -85,6 +85,23 @@ fn a_forged_probe_gets_no_answer_but_an_alert() {
     f.run(|n| n.alerts.borrow().contains(&node::PROBE_FORGED));
     assert!(reports.borrow().is_empty());
     assert!(f.node.nonces.borrow().is_empty());
+    assert!(f.node.has("order forged"), "many of them are a quarantine");
+}
+
+#[test]
+fn a_probe_for_another_node_is_refused_and_counts_as_forged_and_one_that_is_only_malformed_does_not() {
+    let mut foreign = challenge("443", "n1");
+    foreign.set("nodeId", key(8).node_id());
+    sign(Kind::ProbeRequest, &mut foreign, &key(2));
+    let (f, reports) = probing(vec![foreign], FakeNode::default(), false);
+    f.run(|_| reports.borrow().len() == 1);
+    assert_eq!(reports.borrow()[0].member("refused"), Some(&Value::from("wrong-node")));
+    assert!(f.node.has("order forged") && f.node.alerts.borrow().contains(&node::PROBE_FORGED));
+    let mut nameless = challenge("443", "");
+    sign(Kind::ProbeRequest, &mut nameless, &key(2));
+    let (f, _) = probing(vec![nameless], FakeNode::default(), false);
+    f.run(|n| n.alerts.borrow().contains(&node::PROBE_FORGED));
+    assert!(!f.node.has("order forged"));
 }
 
 #[test]

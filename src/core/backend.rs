@@ -1,22 +1,28 @@
 //! The node as the local API sees it.
+use super::ledger::random_key;
 use super::lifecycle::{CloseReason, NodeEvent, State};
 use super::node::Node;
+use super::pages::page;
 use super::session::Session;
-use crate::api::{Action, Archive, Backend, Health, Problem};
-use crate::config::{self, Platform, Store};
+use super::source::Source;
+use crate::api::{Action, Archive, Backend, Health, Later, Page, Problem, Tagged, object};
+use crate::config::{self, Platform};
 use crate::json::Value;
-use crate::meter::billed_instant;
+use crate::meter::{Instant, billed_instant, line_instant};
+use crate::sys::linux::local_time::reload_time_zone;
 use crate::time::Unix;
 use std::rc::Rc;
 
-/// The node and the file its configuration lives in.
+/// The node and where its configuration lives.
 pub struct Control {
     /// The node.
     pub node: Rc<Node>,
-    /// Its configuration file.
-    pub store: Store,
+    /// Where its configuration lives.
+    pub source: Source,
     /// Decides defaults.
     pub platform: Platform,
+    /// What this process adds to the places of lines: others' are not taken for its own.
+    pub epoch: u64,
 }
 
 impl Backend for Control {
@@ -37,17 +43,30 @@ impl Backend for Control {
         Ok(())
     }
 
-    fn config(&self) -> (Value, String) {
-        let config = self.node.config();
-        (config.to_value(), config.etag())
+    fn config(&self) -> Tagged {
+        tagged(&self.node)
     }
 
-    fn put_config(&self, document: Value) -> Result<(), Problem> {
-        let config = config::from_value(&document, self.platform)
-            .map_err(|e| Problem::config_invalid(e.problems.iter().map(ToString::to_string).collect()))?;
-        self.store.save(&config).map_err(|e| Problem::internal(e.to_string()))?;
-        self.node.config_errors.borrow_mut().clear();
-        self.node.apply_config(config).map_err(|e| Problem::internal(e.to_string()))
+    fn put_config(&self, document: Value) -> Later<Result<Tagged, Problem>> {
+        let (node, source, platform) = (self.node.clone(), self.source.clone(), self.platform);
+        Box::pin(async move {
+            let config = config::from_value(&document, platform)
+                .map_err(|e| Problem::config_invalid(e.problems.iter().map(ToString::to_string).collect()))?;
+            source.save(&config).await.map_err(|e| e.problem())?;
+            node.config_errors.borrow_mut().clear();
+            node.apply_config(config).map_err(|e| Problem::internal(e.to_string()))?;
+            Ok(tagged(&node))
+        })
+    }
+
+    fn reload(&self) -> Later<Result<Tagged, Problem>> {
+        let (node, source) = (self.node.clone(), self.source.clone());
+        Box::pin(async move {
+            match reload(&node, &source).await {
+                Ok(()) => Ok(tagged(&node)),
+                Err(errors) => Err(Problem::config_invalid(errors)),
+            }
+        })
     }
 
     fn sessions(&self) -> Value {
@@ -81,6 +100,24 @@ impl Backend for Control {
         Ok(Box::new(std::iter::once(lines)))
     }
 
+    fn page(
+        &self,
+        archive: Archive,
+        since: Option<Unix>,
+        place: Option<u64>,
+        lines: usize,
+    ) -> Result<Page, Problem> {
+        let (store, instant): (_, Instant) = match archive {
+            Archive::Access => (&self.node.ledger.log, line_instant),
+            Archive::Bundles => (&self.node.ledger.bundles, billed_instant),
+        };
+        let store = store.borrow();
+        let all = store.export(None).map_err(|e| Problem::internal(e.to_string()))?;
+        let span = (self.epoch, self.epoch.saturating_add(store.taken()));
+        let keeps = |line: &[u8]| since.is_none_or(|since| instant(line).is_some_and(|at| at >= since));
+        page(&all, span, place, lines, keeps).ok_or_else(object::cursor_unknown)
+    }
+
     fn recent_log(&self) -> Vec<String> {
         crate::log::recent()
     }
@@ -95,6 +132,41 @@ impl Backend for Control {
             checks: vec![("journal", writable), ("accessLog", self.node.ledger.log.borrow().dropped() == 0)],
         }
     }
+}
+
+/// What a process adds to the places of its lines, by chance: another's are not taken for its own.
+pub(super) fn epoch() -> Option<u64> {
+    let [a, b, c, d, ..] = random_key()?;
+    Some(u64::from(u32::from_be_bytes([a, b, c, d])) << 24)
+}
+
+fn tagged(node: &Node) -> Tagged {
+    let config = node.config();
+    (config.to_value(), config.etag())
+}
+
+/// Reads the configuration again, and the time zone with it.
+///
+/// # Errors
+/// A sentence for each fault. One that is not valid changes nothing and is shown in the status.
+pub async fn reload(node: &Node, source: &Source) -> Result<(), Vec<String>> {
+    reload_time_zone();
+    node.ledger.forget_local_time();
+    let errors = match source.load().await {
+        Ok(config) => {
+            crate::info!("configuration read again from {source}");
+            match node.apply_config(config) {
+                Ok(()) => Vec::new(),
+                Err(e) => vec![e.to_string()],
+            }
+        }
+        Err(e) => e.sentences(),
+    };
+    for error in &errors {
+        crate::error!("the configuration stays as it was: {error}");
+    }
+    node.config_errors.borrow_mut().clone_from(&errors);
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 /// The lines of the archive whose window had not ended at `since`, or that were written then or later.

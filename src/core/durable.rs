@@ -2,6 +2,7 @@
 //!
 //! Each record is a JSON object with a `k` member. Replaying all records gives the state; [`Durable::snapshot`] gives
 //! the fewest records that do.
+use crate::coordinator::list_versions::Versions;
 use crate::json::{Value, array, object};
 use std::collections::BTreeMap;
 
@@ -52,6 +53,8 @@ pub struct Durable {
     pub refused: Vec<(i64, Value)>,
     /// Answered probe nonces and when they may be forgotten.
     pub nonces: BTreeMap<String, i64>,
+    /// Versions of the coordinator's lists that were seen.
+    pub lists: Versions,
     /// The quota counters.
     pub quota: Option<Value>,
     /// What the owner wants, and a quarantine that is in force: the node's machine in writing.
@@ -106,6 +109,7 @@ impl Durable {
             "nonce" => {
                 self.nonces.insert(text("nonce"), int("until"));
             }
+            "list" => self.lists.note(&text("by"), &id, &text("version")),
             "quota" => self.quota = value("quota"),
             "node" => self.node = value("state"),
             "time" => self.time = self.time.max(int("at")),
@@ -130,6 +134,7 @@ impl Durable {
         let mut records = vec![record("cursor", [("cursor", self.cursor.as_str().into())])];
         records.push(record("time", [("at", self.time.into())]));
         records.extend(self.node.iter().map(|n| record("node", [("state", n.clone())])));
+        records.extend(self.lists.iter().map(|(by, name, version)| list(by, name, version)));
         records.extend(self.quota.iter().map(|q| record("quota", [("quota", q.clone())])));
         records.extend(self.known.iter().map(|(id, k)| known(id, k)));
         records.extend(self.open.iter().map(|(id, o)| open(id, o)));
@@ -202,6 +207,11 @@ pub fn known(id: &str, known: &Known) -> Value {
     record("known", [("id", id.into()), ("hash", known.hash.as_str().into()), ("until", known.until.into())])
 }
 
+/// The record that a version of a list was seen.
+pub fn list(by: &str, name: &str, version: &str) -> Value {
+    record("list", [("by", by.into()), ("id", name.into()), ("version", version.into())])
+}
+
 /// The record of an open session.
 pub fn open(id: &str, open: &Open) -> Value {
     let (chain, closing) = (open.chain.clone().into(), open.closing.into());
@@ -239,6 +249,8 @@ mod tests {
             record("nonce", [("nonce", s("n")), ("until", 50.into())]),
             record("node", [("state", s("paused"))]),
             record("time", [("at", 7.into())]),
+            list("key", "ads", "9"),
+            list("key", "mail", "1"),
         ]
     }
 

@@ -11,10 +11,17 @@ use crate::policy::addresses::Prefix;
 impl Listener for Node {
     fn hear(&self, report: Report) {
         let now = self.ledger.now().mono_ms();
+        if let Report::Outward(list) = &report {
+            self.wan_reported(list);
+        }
         let networks = if let Report::Networks(list) = &report { Some(list.clone()) } else { None };
+        let wan = if let Report::Wan(wan) = &report { Some(wan.clone()) } else { None };
         let finding = self.guard.borrow_mut().hear(report, now);
         if let Some(list) = networks {
             self.tell(|s| s.networks(&list));
+        }
+        if let Some(wan) = wan {
+            self.put_wan(Some(wan), None);
         }
         match finding {
             Some(Finding::Outside(text)) => self.quarantine(Violation::OutsidePolicy, &text),
@@ -27,6 +34,8 @@ impl Listener for Node {
 
     fn lose(&self, why: Option<&Lost>) {
         self.guard.borrow_mut().lose();
+        // What nobody watches any more is evidence of nothing.
+        self.wan_reported(&[]);
         if let Some(why) = why {
             self.alert("guard-lost", &why.to_string());
         }

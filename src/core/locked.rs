@@ -1,19 +1,21 @@
 //! The time before the key is open: the node answers its owner, calls nobody and carries nothing.
 //!
 //! There is no [`Node`](super::node::Node) yet: without its key nothing of it exists that could be reached by mistake.
+use super::ledger::AccessLog;
 use super::lifecycle::NodeState;
 use super::region::Region;
+use super::source::Source;
 use super::status;
-use crate::api::{Action, Archive, Backend, Health, Later, Problem};
+use crate::api::{Action, Archive, Backend, Health, Later, Page, Problem, Tagged};
 use crate::clock::Clock;
-use crate::config::{self, Config, GuardMode, Platform, Store, real_path};
+use crate::config::{self, Config, GuardMode, Platform, real_path};
 use crate::json::{Value, array, object};
-use crate::meter::Qos;
+use crate::meter::{Qos, expire};
 use crate::policy::schedule::{hours, next_midnight};
 use crate::session::limits::gigabytes;
 use crate::signed::NodeKey;
 use crate::sys::linux::local_time::local_time;
-use crate::time::Unix;
+use crate::time::{DAY, Unix};
 use crate::vault::attempts::Attempts;
 use crate::vault::seal::SealError;
 use crate::vault::{KeyState, Passphrase, Vault, VaultError, files};
@@ -21,6 +23,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 /// What comes of the key file at the start.
 pub enum Opened {
@@ -77,7 +80,7 @@ pub struct Locked(Rc<Inner>);
 
 struct Inner {
     vault: Vault,
-    store: Store,
+    source: Source,
     platform: Platform,
     sandbox: Value,
     clock: Clock,
@@ -87,31 +90,36 @@ struct Inner {
     why: RefCell<String>,
     attempts: Cell<Attempts>,
     busy: Cell<bool>,
+    /// What earlier runs wrote down; the node takes it over.
+    log: RefCell<Option<AccessLog>>,
     key: RefCell<Option<NodeKey>>,
     waiting: RefCell<Option<Waker>>,
 }
 
 impl Locked {
-    /// A node whose key did not open for the reason `why`, with its configuration's place and its sandbox for the status.
+    /// A node whose key did not open for the reason `why`, with its configuration's place and its sandbox for the status,
+    /// and the logs of earlier runs.
     pub fn new(
         vault: Vault,
-        (store, platform, sandbox): (Store, Platform, Value),
-        config: Config,
+        (source, platform, sandbox): (Source, Platform, Value),
+        (config, errors): (Config, Vec<String>),
         why: String,
+        log: AccessLog,
     ) -> Locked {
         let clock = Clock::new();
         Locked(Rc::new(Inner {
             vault,
-            store,
+            source,
             platform,
             sandbox,
             since: clock.now().unix(),
             clock,
             config: RefCell::new(config),
-            errors: RefCell::default(),
+            errors: RefCell::new(errors),
             why: RefCell::new(why),
             attempts: Cell::default(),
             busy: Cell::new(false),
+            log: RefCell::new(Some(log)),
             key: RefCell::default(),
             waiting: RefCell::default(),
         }))
@@ -129,21 +137,37 @@ impl Locked {
         })
     }
 
-    /// The configuration as it is now.
-    pub fn current_config(&self) -> Config {
-        self.0.config.borrow().clone()
+    /// The configuration as it is now, and what is wrong with the one that would be.
+    pub fn current_config(&self) -> (Config, Vec<String>) {
+        (self.0.config.borrow().clone(), self.0.errors.borrow().clone())
+    }
+
+    /// The logs, for the node that the key has opened.
+    pub fn take_log(&self) -> Option<AccessLog> {
+        self.0.log.borrow_mut().take()
+    }
+
+    /// Takes out of the logs what the owner no longer wants kept: now, and at the turn of each UTC day as long as there are
+    /// lines. Never ends: a key may stay locked for longer than lines are to be kept.
+    pub async fn keep_retention(&self) {
+        while self.0.expire_log() {
+            let left = DAY - self.0.clock.now().unix().0.rem_euclid(DAY);
+            async_io::Timer::after(Duration::from_secs(left.unsigned_abs())).await;
+        }
+        std::future::pending().await
     }
 
     /// Reads the configuration again, and tries the passphrase that it may name now.
-    pub async fn reload(&self) {
-        match self.0.store.load() {
+    pub async fn read_again(&self) {
+        match self.0.source.load().await {
             Ok(config) => {
                 self.0.errors.borrow_mut().clear();
                 self.0.config.replace(config);
+                self.0.expire_log();
             }
             Err(e) => {
                 crate::error!("the configuration stays as it was: {e}");
-                *self.0.errors.borrow_mut() = vec![e.to_string()];
+                *self.0.errors.borrow_mut() = e.sentences();
             }
         }
         let given = configured(&self.0.config.borrow());
@@ -203,18 +227,32 @@ impl Backend for Locked {
         Err(Problem::locked())
     }
 
-    fn config(&self) -> (Value, String) {
+    fn config(&self) -> Tagged {
         let config = self.0.config.borrow();
         (config.to_value(), config.etag())
     }
 
-    fn put_config(&self, document: Value) -> Result<(), Problem> {
-        let config = config::from_value(&document, self.0.platform)
-            .map_err(|e| Problem::config_invalid(e.problems.iter().map(ToString::to_string).collect()))?;
-        self.0.store.save(&config).map_err(|e| Problem::internal(e.to_string()))?;
-        self.0.errors.borrow_mut().clear();
-        self.0.config.replace(config);
-        Ok(())
+    fn put_config(&self, document: Value) -> Later<Result<Tagged, Problem>> {
+        let locked = self.clone();
+        Box::pin(async move {
+            let inner = &locked.0;
+            let config = config::from_value(&document, inner.platform)
+                .map_err(|e| Problem::config_invalid(e.problems.iter().map(ToString::to_string).collect()))?;
+            inner.source.save(&config).await.map_err(|e| e.problem())?;
+            inner.errors.borrow_mut().clear();
+            inner.config.replace(config);
+            locked.0.expire_log();
+            Ok(locked.config())
+        })
+    }
+
+    fn reload(&self) -> Later<Result<Tagged, Problem>> {
+        let locked = self.clone();
+        Box::pin(async move {
+            locked.read_again().await;
+            let errors = locked.0.errors.borrow().clone();
+            if errors.is_empty() { Ok(locked.config()) } else { Err(Problem::config_invalid(errors)) }
+        })
     }
 
     fn sessions(&self) -> Value {
@@ -226,6 +264,10 @@ impl Backend for Locked {
     }
 
     fn export(&self, _: Archive, _: Option<Unix>) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem> {
+        Err(Problem::locked())
+    }
+
+    fn page(&self, _: Archive, _: Option<Unix>, _: Option<u64>, _: usize) -> Result<Page, Problem> {
         Err(Problem::locked())
     }
 
@@ -248,6 +290,17 @@ impl Backend for Locked {
 }
 
 impl Inner {
+    /// Takes lines that are too old out of the logs; whether there are any left.
+    fn expire_log(&self) -> bool {
+        let mut log = self.log.borrow_mut();
+        let Some(log) = log.as_mut() else { return false };
+        let days = self.config.borrow().privacy.retention_days;
+        if let Err(e) = expire(&mut log.store, &mut log.bundles, days, self.clock.now().unix()) {
+            crate::warn!("{e}");
+        }
+        !log.store.is_empty() || !log.bundles.is_empty()
+    }
+
     fn status(&self) -> Value {
         let (now, config) = (self.clock.now(), self.config.borrow());
         let mut qos = Qos::new(now);

@@ -1,10 +1,13 @@
 //! The node's lists of hosts: the owner's files and the coordinator's.
+use super::durable;
 use super::list_files::OwnLists;
 use super::node::Node;
 use super::rules::OwnerRules;
 use super::session::Session;
 use crate::config::Config;
 use crate::coordinator::wire::ListRef;
+use crate::encoding::base64;
+use crate::json::Value;
 use crate::policy::hosts::BadName;
 use crate::policy::lists::NameSet;
 use std::rc::Rc;
@@ -35,7 +38,11 @@ impl Node {
 
     /// The registration names these lists.
     pub(super) fn lists_named(&self, lists: Vec<ListRef>) {
-        let wrong = self.lists.borrow_mut().registered(lists, self.coordinator_key().as_ref());
+        let key = self.coordinator_key();
+        let wrong = self.lists.borrow_mut().registered(lists, key.as_ref(), &self.durable.borrow().lists);
+        if let Some(key) = key {
+            self.note_versions(&base64(key.as_bytes()));
+        }
         match wrong.first() {
             Some(first) => self.alert("list-refused", &format!("{first}; nothing is carried without it.")),
             None => self.clear_alert("list-refused"),
@@ -46,6 +53,18 @@ impl Node {
         } else {
             // A list that could not be had is wanted no longer.
             self.clear_alert("list-unavailable");
+        }
+    }
+
+    /// Remembers the versions of the lists that are wanted, if there is news.
+    fn note_versions(&self, by: &str) {
+        let records: Vec<Value> = {
+            let (durable, lists) = (self.durable.borrow(), self.lists.borrow());
+            let news = durable.lists.news(by, lists.wanted());
+            news.into_iter().map(|l| durable::list(by, &l.name, &l.version)).collect()
+        };
+        if !records.is_empty() {
+            self.note(records);
         }
     }
 

@@ -260,10 +260,15 @@ impl Node {
             &format!("{what}-{slug}"),
             "An order came that the coordinator did not sign for this node; it was not applied.",
         );
+        self.count_forged();
+    }
+
+    /// Counts an order or a probe request that is not the coordinator's to this node.
+    pub(super) fn count_forged(&self) {
         let (limit, now_us) = (self.config().breakers.forged_orders, self.ledger.now().mono_us);
         if self.forged.borrow_mut().add(limit, now_us) && !mutant::out("forged-orders") {
             let seen = format!(
-                "{limit} orders came within an hour that the coordinator did not sign for this node."
+                "{limit} orders or probe requests came within an hour that the coordinator did not sign for this node."
             );
             self.quarantine(Violation::OrdersForged, &seen);
         }

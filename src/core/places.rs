@@ -44,10 +44,10 @@ impl Places {
         }
     }
 
-    /// The directories that the node writes to, with that of its configuration.
-    pub fn own(&self, config: &Path) -> Vec<PathBuf> {
-        let config = config.canonicalize().unwrap_or_else(|_| config.to_owned());
-        let around = [&self.key, &config].into_iter().filter_map(|p| p.parent());
+    /// The directories that the node writes to, with that of its configuration if that is a file.
+    pub fn own(&self, config: Option<&Path>) -> Vec<PathBuf> {
+        let config = config.map(|c| c.canonicalize().unwrap_or_else(|_| c.to_owned()));
+        let around = [Some(&self.key), config.as_ref()].into_iter().flatten().filter_map(|p| p.parent());
         around.chain([self.state.as_path(), self.run.as_path()]).map(Path::to_owned).collect()
     }
 

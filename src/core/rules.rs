@@ -6,6 +6,7 @@ use crate::mutant;
 use crate::policy::categories;
 use crate::policy::hosts::{BadName, DomainSet};
 use crate::policy::lists::NameSet;
+use crate::policy::refusal::Refusal;
 use std::rc::Rc;
 
 /// The lists of hosts that do not stand in the configuration itself.
@@ -105,6 +106,18 @@ impl Rules {
         let ours = self.owner.sensitive.covers(host);
         let theirs = self.owner.lists.coordinator.sensitive(host);
         (ours || theirs) && !mutant::out("sensitive-host")
+    }
+
+    /// Whether a name that a host is an alias of may be reached. It is judged for what is forbidden only: an allow list
+    /// names what buyers ask for.
+    pub fn judge_alias(&self, name: &str) -> Result<(), Refusal> {
+        if self.blocked(name) {
+            Err(Refusal::DomainBlocked)
+        } else if self.sensitive(name) {
+            Err(Refusal::CategoryDenied)
+        } else {
+            Ok(())
+        }
     }
 
     /// Application protocols that a ClientHello may offer.

@@ -1,7 +1,8 @@
 //! The start-up story: configuration, identity, state, listeners, tasks; then wait, and drain.
-use super::backend::Control;
+use super::backend::{Control, epoch, reload};
+use super::bus::Bus;
 use super::guarded::Guarded;
-use super::ledger::{AccessLog, random_key};
+use super::ledger::{AccessLog, MAX_FLOWS, random_key};
 use super::lifecycle::NodeEvent;
 use super::list_files::OwnLists;
 use super::locked::{self, Locked, Opened};
@@ -9,34 +10,43 @@ use super::node::{Node, Parts};
 use super::places::Places;
 use super::sandbox::Sandbox;
 use super::services::Identity;
+use super::source::Source;
 use super::supervisor::Supervisor;
 use crate::api::listen::{self, Served};
 use crate::api::run_dir::RunDir;
 use crate::cli::run::RunOptions;
 use crate::clock::Clock;
-use crate::config::{GuardMode, Platform, Store, usual_path};
+use crate::config::{Config, Face, GuardMode, Platform, Store, parse, usual_path};
 use crate::guard::client::{LONGEST, Link};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
+use crate::session::descriptors::wanted;
 use crate::signed::NodeKey;
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
+use crate::sys::linux::netlink::Routes;
 use crate::sys::linux::signals::{Signal, Signals};
 use crate::sys::linux::{Linux, net, reactor};
 use crate::tls::client::CertificateTime;
 use crate::tls::server::{Acceptor, ServerKey};
 use crate::vault::Vault;
 use async_executor::LocalExecutor;
+use async_io::Async;
 use futures_lite::future;
 use std::fmt;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// How long reports of links and routes are gathered.
+const GATHER: Duration = Duration::from_millis(20);
 /// Exit code of a configuration that is not valid (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
 /// Bytes of the archive of bundles: some 1,400 of them, five days of one busy session.
 const BUNDLE_CAPACITY: u64 = 1 << 20;
+/// How often a configuration is asked for that could not be read at the start.
+const SEEK: Duration = Duration::from_secs(5);
 /// How long live tunnels have to leave their lines.
 const DRAIN: Duration = Duration::from_millis(300);
 /// How long the last bundles and transitions have to be posted.
@@ -78,34 +88,46 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     // Before anything starts a thread: threads inherit which signals are blocked.
     let signals = Signals::block().map_err(failed)?;
     reload_time_zone();
-    if let Err(e) = net::raise_descriptor_limit() {
+    // Before anything is asked for or made: procd starts us as root, whether or not the user is there.
+    Sandbox::know_user(options).map_err(invalid)?;
+    // Where there is UCI, there is a router.
+    let platform = if options.uci { Platform::OpenWrt } else { Platform::detect() };
+    let source = source(options, platform)?;
+    let (config, errors) = first_config(&source, platform)?;
+    crate::log::set_level(config.log.level);
+    // Root may raise the hard limit too, and is left behind next.
+    if let Err(e) = net::raise_descriptor_limit(wanted(MAX_FLOWS, config.relay.max_pending as usize)) {
         crate::warn!("the limit of open files stays low: {e}");
     }
-    let platform = Platform::detect();
-    let store = Store::open(usual_path(options.config.as_deref()), platform);
-    let config = store.load().map_err(invalid)?;
-    crate::log::set_level(config.log.level);
-    let mut sandbox = Sandbox::begin(&config, options, store.path()).map_err(invalid)?;
+    let mut sandbox = Sandbox::begin(&config, options, source.path()).map_err(invalid)?;
     let run_dir = RunDir::prepare(options.run_dir.as_deref()).map_err(failed)?;
     let places = Places::new(&config, options.state_dir.as_deref(), run_dir.path());
     make_private_directory(&places.state).map_err(failed)?;
-    sandbox.fence(&config, &places.own(store.path())).map_err(invalid)?;
+    sandbox.fence(&config, &places.own(source.path())).map_err(invalid)?;
     let signals = signals.watch().map_err(failed)?;
     let vault = Vault::at(&places.key);
     let executor = Rc::new(LocalExecutor::new());
-    let (key, config, early) = match locked::open(&vault, &config).map_err(failed)? {
+    let log = AccessLog {
+        store: LogStore::open(&places.log, "access", LOG_CAPACITY).map_err(failed)?,
+        bundles: LogStore::open(&places.log, "bundles", BUNDLE_CAPACITY).map_err(failed)?,
+        key: random_key().ok_or_else(|| failed("the system gives no random numbers"))?,
+    };
+    let (key, (config, errors), log, early) = match locked::open(&vault, &config).map_err(failed)? {
         Opened::Key(key, made) => {
             if made {
                 crate::info!("made a new node key in {}", places.key.display());
             }
-            (key, config, None)
+            (key, (config, errors), log, None)
         }
         Opened::Locked(why) => {
             sandbox = sandbox.seal().map_err(invalid)?;
-            let place = (store.clone(), platform, sandbox.to_value());
-            let locked = Locked::new(vault.clone(), place, config, why);
+            let place = (source.clone(), platform, sandbox.to_value());
+            let locked = Locked::new(vault.clone(), place, (config, errors), why, log);
             match unlocked(&locked, (&signals, &executor), run_dir.clone(), options)? {
-                Some((key, api)) => (key, locked.current_config(), Some(api)),
+                Some((key, early)) => {
+                    let log = locked.take_log().ok_or_else(|| failed("the logs are in use already"))?;
+                    (key, locked.current_config(), log, Some(early))
+                }
                 None => return Ok(()),
             }
         }
@@ -115,11 +137,6 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     if let Some(damage) = damage {
         crate::warn!("the end of the journal was damaged: {damage:?}");
     }
-    let log = AccessLog {
-        store: LogStore::open(&places.log, "access", LOG_CAPACITY).map_err(failed)?,
-        bundles: LogStore::open(&places.log, "bundles", BUNDLE_CAPACITY).map_err(failed)?,
-        key: random_key().ok_or_else(|| failed("the system gives no random numbers"))?,
-    };
     let names = config.relay.names.clone();
     let identity = Identity {
         spki: tls_key.spki(),
@@ -139,6 +156,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
         log,
     };
     let node = Node::new(parts).map_err(invalid)?;
+    node.config_errors.replace(errors);
     let time = CertificateTime::new(u64::try_from(node.stored_time()).unwrap_or(0));
     serve(Running {
         options,
@@ -146,7 +164,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
         executor,
         early,
         platform,
-        store,
+        source,
         run_dir,
         vault,
         acceptor,
@@ -156,31 +174,74 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     })
 }
 
+/// Where the configuration is.
+fn source(options: &RunOptions, platform: Platform) -> Result<Source, Failed> {
+    if !options.uci {
+        return Ok(Source::File(Store::open(usual_path(options.config.as_deref()), platform)));
+    }
+    let candidates = RunDir::candidates(options.run_dir.as_deref());
+    let run_dir = candidates.first().ok_or_else(|| failed("there is no run directory"))?;
+    Ok(Source::uci(run_dir.path(), platform))
+}
+
+/// The configuration to begin with, and what is wrong with the one that should have been. A file that is not valid ends the
+/// start. A router's node must be there to say so, and to be repaired: it runs without any, which carries nothing.
+fn first_config(source: &Source, platform: Platform) -> Result<(Config, Vec<String>), Failed> {
+    match (source.load_first(), source) {
+        (Ok(config), _) => Ok((config, Vec::new())),
+        (Err(e), Source::File(_)) => Err(invalid(e)),
+        (Err(e), Source::Uci(_)) => {
+            let errors = e.sentences();
+            errors.iter().for_each(|e| crate::error!("no configuration: {e}"));
+            Ok((parse(b"version: 1", Face::Yaml, platform).map_err(invalid)?, errors))
+        }
+    }
+}
+
+/// Asks again for a configuration that could not be read at the start.
+async fn seek_config(node: &Node, source: &Source) {
+    while !source.is_reached() {
+        pause(SEEK).await;
+        // What is wrong stands in the log and in the status.
+        let _ = reload(node, source).await;
+    }
+}
+
 /// Serves the API alone until the key is open; `None` if the node is told to end before that.
 fn unlocked(
     locked: &Locked,
     (signals, executor): (&Signals, &Rc<LocalExecutor<'static>>),
     run_dir: RunDir,
     options: &RunOptions,
-) -> Result<Option<(NodeKey, Served)>, Failed> {
-    let api = listen::start(executor, run_dir, options.api, Rc::new(locked.clone()), Vec::new());
+) -> Result<Option<(NodeKey, Early)>, Failed> {
+    let backend = Rc::new(locked.clone());
+    let api = listen::start(executor, run_dir, options.api, backend.clone(), Vec::new());
     let api = api.map_err(failed)?;
+    let bus = Bus::start(executor, &options.ubus, backend);
     crate::warn!("the key is sealed: nothing is carried until `echomesh keys unlock`; API {:?}", api.address);
     let told = async {
         while wait(signals).await == Signal::Reload {
             reload_time_zone();
-            locked.reload().await;
+            locked.read_again().await;
         }
         None
     };
     let opened = async { Some(locked.opened().await) };
-    let key = reactor::block_on(executor.run(future::or(opened, told))).map_err(failed)?;
+    let keeping = async {
+        locked.keep_retention().await;
+        None
+    };
+    let until = future::or(future::or(opened, told), keeping);
+    let key = reactor::block_on(executor.run(until)).map_err(failed)?;
     match key {
         Some(_) => crate::info!("the key is open"),
         None => crate::info!("stopped"),
     }
-    Ok(key.map(|key| (key, api)))
+    Ok(key.map(|key| (key, (api, bus))))
 }
+
+/// What serves the owner before there is a node.
+type Early = (Served, Option<Bus>);
 
 /// All that [`serve`] takes over.
 struct Running<'a> {
@@ -188,9 +249,9 @@ struct Running<'a> {
     signals: Signals,
     executor: Rc<LocalExecutor<'static>>,
     /// The API, if it is served already.
-    early: Option<Served>,
+    early: Option<Early>,
     platform: Platform,
-    store: Store,
+    source: Source,
     run_dir: RunDir,
     vault: Vault,
     acceptor: Rc<Acceptor>,
@@ -206,7 +267,7 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         executor,
         early,
         platform,
-        store,
+        source,
         run_dir,
         vault,
         acceptor,
@@ -220,21 +281,30 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         Supervisor::new((executor.clone(), machine, guard.clone()), node.clone(), acceptor, vault, time)
             .map_err(failed)?;
     supervisor.listen().map_err(failed)?;
-    let control = Rc::new(Control { node: node.clone(), store: store.clone(), platform });
-    let (api, sandbox) = match early {
-        Some(api) => {
-            api.replace(control);
-            (api, sandbox)
+    let epoch = epoch().ok_or_else(|| failed("the system gives no random numbers"))?;
+    let control = Rc::new(Control { node: node.clone(), source: source.clone(), platform, epoch });
+    let (api, bus, sandbox) = match early {
+        Some((api, bus)) => {
+            api.replace(control.clone());
+            bus.iter().for_each(|bus| bus.replace(control.clone()));
+            (api, bus, sandbox)
         }
         None => {
-            let api = listen::start(&executor, run_dir, options.api, control, Vec::new()).map_err(failed)?;
+            let api = listen::start(&executor, run_dir, options.api, control.clone(), Vec::new());
+            let api = api.map_err(failed)?;
             // Nothing has been read from the network yet.
-            (api, sandbox.seal().map_err(invalid)?)
+            let sandbox = sandbox.seal().map_err(invalid)?;
+            (api, Bus::start(&executor, &options.ubus, control), sandbox)
         }
     };
+    node.notices.replace(bus.as_ref().map(Bus::notices));
+    node.notice_state();
     node.sandbox.replace(Some(sandbox));
     node.serve(supervisor.clone());
+    supervisor.read_wan();
     supervisor.connect();
+    let following = supervisor.clone();
+    executor.spawn(async move { follow_network(&following).await }).detach();
     let listening = node.clone();
     let longest = match node.config().security.guard {
         GuardMode::Required => LONGEST.0,
@@ -243,21 +313,43 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     executor.spawn(async move { guard.attend(&*listening, longest).await }).detach();
     let ticking = node.clone();
     executor.spawn(async move { tick(&ticking).await }).detach();
+    let (seeking, sought) = (node.clone(), source.clone());
+    executor.spawn(async move { seek_config(&seeking, &sought).await }).detach();
     let pacing = node.clone();
     executor.spawn(async move { pacing.ledger.pacer.run().await }).detach();
     let config = node.config();
     crate::info!("node {} ready: relay {}, API {:?}", node.key.node_id(), config.relay.listen, api.address);
     let running = executor.run(async {
         while wait(&signals).await == Signal::Reload {
-            reload(&node, &store);
+            // Beside the wait for the next signal, which may be the one to end.
+            let (node, source) = (node.clone(), source.clone());
+            executor.spawn(async move { reload(&node, &source).await }).detach();
         }
         drain(&node, &supervisor).await;
     });
     reactor::block_on(running).map_err(failed)?;
-    drop(api);
+    drop((api, bus));
     node.ledger.flush_log();
     crate::info!("stopped");
     Ok(())
+}
+
+/// Has the line read again whenever links, addresses or routes have changed.
+async fn follow_network(supervisor: &Supervisor) {
+    let monitor = Routes::monitor().and_then(|m| Ok((Async::new(m.as_fd().try_clone_to_owned()?)?, m)));
+    let (wait, mut monitor) = match monitor {
+        Ok(both) => both,
+        Err(e) => return crate::warn!("changes of the network are noticed only where the guard tells: {e}"),
+    };
+    loop {
+        if let Err(e) = wait.readable().await {
+            return crate::warn!("changes of the network are noticed only where the guard tells: {e}");
+        }
+        // A line that is dialled again is a dozen of reports.
+        pause(GATHER).await;
+        monitor.drain();
+        supervisor.read_wan();
+    }
 }
 
 /// The next signal. If signals cannot be read, the node ends: it could not be ended otherwise.
@@ -266,25 +358,6 @@ async fn wait(signals: &Signals) -> Signal {
         crate::error!("signals cannot be read: {e}");
         Signal::Stop
     })
-}
-
-/// SIGHUP: the file is read again. One that is not valid changes nothing and is shown in the status.
-fn reload(node: &Node, store: &Store) {
-    reload_time_zone();
-    node.ledger.forget_local_time();
-    match store.load() {
-        Ok(config) => {
-            crate::info!("configuration read again from {}", store.path().display());
-            node.config_errors.borrow_mut().clear();
-            if let Err(e) = node.apply_config(config) {
-                crate::error!("{e}");
-            }
-        }
-        Err(e) => {
-            crate::error!("the configuration stays as it was: {e}");
-            *node.config_errors.borrow_mut() = vec![e.to_string()];
-        }
-    }
 }
 
 /// Does what is due, when it is due or when the bell rings.

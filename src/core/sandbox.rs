@@ -35,11 +35,19 @@ impl Sandbox {
         Sandbox { mode, layers: Layers::default() }
     }
 
+    /// Whether the user to become is known, if there is one.
+    ///
+    /// # Errors
+    /// A sentence; the node must not go on as root then.
+    pub fn know_user(options: &RunOptions) -> Result<(), String> {
+        options.user.as_deref().map_or(Ok(()), |text| user_to_become(text).map(|_| ()))
+    }
+
     /// Leaves root and its rights. The directories that the node needs as its user are given to it before.
     ///
     /// # Errors
     /// What is missing for `strict`, or whatever keeps the process root although it shall not be.
-    pub fn begin(config: &Config, options: &RunOptions, file: &Path) -> Result<Sandbox, String> {
+    pub fn begin(config: &Config, options: &RunOptions, file: Option<&Path>) -> Result<Sandbox, String> {
         let mut sandbox = Sandbox::unconfined(config.security.sandbox_mode);
         let user = options.user.as_deref().map(user_to_become).transpose()?.flatten();
         if let Some(user) = &user {
@@ -58,7 +66,7 @@ impl Sandbox {
         left.map_err(|e| {
             format!("the rights of root cannot be dropped, and the node does not run with them: {e}")
         })?;
-        if let Some(user) = &user {
+        if let (Some(user), Some(file)) = (&user, file) {
             check_config(file, user)?;
         }
         sandbox.check()?;
@@ -183,7 +191,8 @@ fn check_config(file: &Path, user: &User) -> Result<(), String> {
 }
 
 fn files(config: &Config, own: &[PathBuf]) -> Files {
-    let mut files = Files { own: own.to_vec(), read: READ.iter().map(PathBuf::from).collect() };
+    let mut files =
+        Files { own: own.to_vec(), read: READ.iter().map(PathBuf::from).collect(), run: Vec::new() };
     let plain = config.relay.listen_plain.as_deref().map(Path::new).filter(|p| p.is_absolute());
     files.own.extend(plain.and_then(Path::parent).map(Path::to_owned));
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);

@@ -276,15 +276,7 @@ impl Account for Session {
     }
 
     fn judge_alias(&self, name: &str) -> Result<(), Refusal> {
-        // An alias is judged for what is forbidden only: an allow list names what buyers ask for.
-        let rules = self.rules.borrow();
-        if rules.blocked(name) {
-            Err(Refusal::DomainBlocked)
-        } else if rules.sensitive(name) {
-            Err(Refusal::CategoryDenied)
-        } else {
-            Ok(())
-        }
+        self.rules.borrow().judge_alias(name)
     }
 
     fn ended(&self, flow: &Rc<FlowState>) {
@@ -311,12 +303,14 @@ impl Account for Session {
 pub struct At<'a>(pub &'a Session, pub Now);
 
 impl At<'_> {
-    /// Whether a live flow to the host would still be admitted under the rules in force.
-    pub fn still_allowed(&self, host: &str, port: u16) -> bool {
-        self.0.rules.borrow().by_relay()
-            && self.port_allowed(port)
-            && judge_host(host, self).is_ok()
-            && !self.category_denied(host)
+    /// Whether a live flow would still be admitted under the rules in force.
+    pub fn still_allowed(&self, flow: &FlowState) -> bool {
+        let rules = self.0.rules.borrow();
+        rules.by_relay()
+            && self.port_allowed(flow.port)
+            && judge_host(&flow.host, self).is_ok()
+            && !self.category_denied(&flow.host)
+            && (!flow.has_alias(|name| rules.judge_alias(name).is_err()) || mutant::out("live-alias"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What `/status`, `/sessions` and `/diagnostics` say.
 use super::durable::session_ids;
-use super::lifecycle::State;
+use super::lifecycle::{NodeMachine, NodeState, State};
 use super::node::Node;
 use super::sandbox::Sandbox;
 use super::session::Session;
@@ -21,7 +21,7 @@ impl Node {
             ("version", env!("CARGO_PKG_VERSION").into()),
             ("nodeId", self.key.node_id().into()),
             ("state", machine.state().as_str().into()),
-            ("reason", machine.reason().into()),
+            ("reason", self.reason(&machine).into()),
             ("since", machine.since().to_string().into()),
             ("uptimeMs", now.mono_ms().into()),
             ("guard", self.guard_status().as_str().into()),
@@ -40,6 +40,17 @@ impl Node {
             ("alerts", self.alerts.borrow().to_value()),
             ("config", self.config_value()),
         ])
+    }
+
+    /// Why the node is in its state.
+    fn reason(&self, machine: &NodeMachine) -> String {
+        let errors = self.config_errors.borrow();
+        match errors.first() {
+            Some(error) if machine.state() == NodeState::Unconfigured => {
+                format!("There is no valid configuration: {error}")
+            }
+            _ => machine.reason().to_owned(),
+        }
     }
 
     /// What was put in force at the start; the configuration may say otherwise since.
@@ -110,7 +121,9 @@ impl Node {
             ("status", self.status_value()),
             ("clockOffsetMs", self.ledger.clock.offset_ms().into()),
             ("guardRefused", self.guard_value()),
+            ("wan", self.wan_value()),
             ("liveFlows", self.ledger.live_flows().into()),
+            ("maxFlows", self.ledger.most_flows().into()),
             ("unansweredTransitions", durable.transitions.len().into()),
             ("unansweredBundles", durable.bundles.len().into()),
             ("unansweredOf", session_ids(&durable.bundles)),

@@ -5,6 +5,8 @@
 //! in one transaction, reads it back, and tells `run` whether it stands.
 
 pub mod client;
+pub mod clients;
+pub mod config;
 pub mod messages;
 pub mod netlink;
 pub mod network;
@@ -18,3 +20,5 @@ pub mod scope;
 pub mod serve;
 
 pub mod table;
+pub mod uci;
+pub mod work;

@@ -1,16 +1,23 @@
 //! The messages between guard and `run` over a Unix seqpacket socket: version, kind, content of a fixed shape; numbers in
 //! network order. A message that is not exactly one of these ends the connection.
-use super::network::MAX_NETWORKS;
+use super::network::{MAX_NETWORKS, MAX_OUTWARD, full};
 use super::ruleset::COUNTERS;
 use crate::policy::addresses::Prefix;
+use crate::policy::wan::{MAX_ADDRESSES, Uplink, Wan, is_device_name};
 use std::net::IpAddr;
 
 /// First byte of every message.
 pub const VERSION: u8 = 1;
 /// Bytes of a prefix: family, length, 16 of the address.
 const PREFIX: usize = 18;
-/// Longest message, bytes.
+/// Longest message of the guard's, bytes.
 pub const MAX_MESSAGE: usize = 2 + MAX_NETWORKS * PREFIX;
+/// Bytes of the configuration in one message.
+pub const PIECE: usize = 4096;
+/// Longest message of `run`'s, bytes.
+pub const MAX_REQUEST: usize = 2 + 4 + PIECE;
+/// Longest sentence of a refusal, bytes.
+pub const MAX_SENTENCE: usize = 2048;
 
 /// What the guard says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +26,34 @@ pub enum Report {
     State(State),
     /// The owner's networks, whenever they have changed, before the state that holds for them.
     Networks(Vec<Prefix>),
+    /// The devices that lead outward, whenever they have changed and the table lets out by them.
+    Wan(Wan),
+    /// The router's own addresses on the devices that lead outward, whenever they have changed.
+    Outward(Vec<IpAddr>),
+    /// A piece of what UCI says, in answer to [`Request::Read`].
+    Piece {
+        /// Bytes of the whole.
+        total: u32,
+        /// Bytes before this piece.
+        from: u32,
+        /// At most [`PIECE`].
+        bytes: Vec<u8>,
+    },
+    /// So many bytes of a new configuration are here, in answer to [`Request::Piece`].
+    Taken(u32),
+    /// UCI has it, and what it says now has this digest (BLAKE3), in answer to [`Request::Commit`].
+    Written([u8; 32]),
+    /// A request of the configuration was refused; the sentence says why.
+    Refused(Refusal, String),
+}
+
+/// Why the guard did not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something failed.
+    Failed,
+    /// UCI says something else than what was read.
+    Changed,
 }
 
 /// How often the guard reports at least, milliseconds.
@@ -38,10 +73,21 @@ pub struct State {
 }
 
 /// What `run` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// The configuration's file has changed.
     ConfigChanged,
+    /// What does UCI say, from this byte on? At 0 it is asked anew.
+    Read(u32),
+    /// A piece of a new configuration, in the form of UCI's file; from 0 it begins anew.
+    Piece {
+        /// Bytes before this piece.
+        from: u32,
+        /// At most [`PIECE`].
+        bytes: Vec<u8>,
+    },
+    /// The pieces are the whole: UCI shall say that, if what it says now has this digest.
+    Commit([u8; 32]),
 }
 
 /// Why a message is not one.
@@ -68,6 +114,26 @@ impl Report {
                 list.iter().for_each(|p| put_prefix(&mut m, *p));
                 m
             }
+            Report::Wan(wan) => {
+                let mut m = vec![VERSION, 8];
+                [&wan.v4, &wan.v6].into_iter().for_each(|u| put_uplink(&mut m, u.as_ref()));
+                m
+            }
+            Report::Piece { total, from, bytes } => {
+                [&[VERSION, 3][..], &total.to_be_bytes(), &from.to_be_bytes(), bytes].concat()
+            }
+            Report::Taken(bytes) => [&[VERSION, 4][..], &bytes.to_be_bytes()].concat(),
+            Report::Written(digest) => [&[VERSION, 5][..], digest].concat(),
+            Report::Refused(why, text) => {
+                let mut ends = (0..=MAX_SENTENCE.min(text.len())).rev();
+                let text = ends.find_map(|end| text.get(..end)).unwrap_or_default();
+                [&[VERSION, 6, u8::from(*why == Refusal::Changed)][..], text.as_bytes()].concat()
+            }
+            Report::Outward(list) => {
+                let mut m = vec![VERSION, 7];
+                list.iter().for_each(|a| put_prefix(&mut m, (*a, full(*a))));
+                m
+            }
         }
     }
 
@@ -80,6 +146,15 @@ impl Report {
         let read = match kind {
             1 => state(body).map(Report::State),
             2 => networks(body).map(Report::Networks),
+            3 => body.split_first_chunk::<4>().and_then(|(total, rest)| {
+                let (from, bytes) = piece(rest)?;
+                Some(Report::Piece { total: u32::from_be_bytes(*total), from, bytes })
+            }),
+            4 => body.try_into().ok().map(|n| Report::Taken(u32::from_be_bytes(n))),
+            5 => body.try_into().ok().map(Report::Written),
+            6 => refusal(body),
+            7 => outward(body).map(Report::Outward),
+            8 => wan(body).map(Report::Wan),
             _ => None,
         };
         read.ok_or(Malformed::Shape)
@@ -88,8 +163,13 @@ impl Report {
 
 impl Request {
     /// As it is sent.
-    pub fn encode(self) -> Vec<u8> {
-        vec![VERSION, 0x81]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Request::ConfigChanged => vec![VERSION, 0x81],
+            Request::Read(from) => [&[VERSION, 0x82][..], &from.to_be_bytes()].concat(),
+            Request::Piece { from, bytes } => [&[VERSION, 0x83][..], &from.to_be_bytes(), bytes].concat(),
+            Request::Commit(digest) => [&[VERSION, 0x84][..], digest].concat(),
+        }
     }
 
     /// Reads a message.
@@ -97,10 +177,14 @@ impl Request {
     /// # Errors
     /// [`Malformed`].
     pub fn decode(data: &[u8]) -> Result<Request, Malformed> {
-        match open(data)? {
-            (0x81, []) => Ok(Request::ConfigChanged),
-            _ => Err(Malformed::Shape),
-        }
+        let read = match open(data)? {
+            (0x81, []) => Some(Request::ConfigChanged),
+            (0x82, from) => from.try_into().ok().map(|n| Request::Read(u32::from_be_bytes(n))),
+            (0x83, body) => piece(body).map(|(from, bytes)| Request::Piece { from, bytes }),
+            (0x84, digest) => digest.try_into().ok().map(Request::Commit),
+            _ => None,
+        };
+        read.ok_or(Malformed::Shape)
     }
 }
 
@@ -118,6 +202,17 @@ fn flag(byte: u8) -> Option<bool> {
         1 => Some(true),
         _ => None,
     }
+}
+
+fn piece(body: &[u8]) -> Option<(u32, Vec<u8>)> {
+    let (from, bytes) = body.split_first_chunk::<4>()?;
+    (bytes.len() <= PIECE).then(|| (u32::from_be_bytes(*from), bytes.to_vec()))
+}
+
+fn refusal(body: &[u8]) -> Option<Report> {
+    let (why, text) = body.split_first().filter(|(_, text)| text.len() <= MAX_SENTENCE)?;
+    let why = if flag(*why)? { Refusal::Changed } else { Refusal::Failed };
+    Some(Report::Refused(why, std::str::from_utf8(text).ok()?.to_owned()))
 }
 
 fn state(body: &[u8]) -> Option<State> {
@@ -145,6 +240,12 @@ fn networks(body: &[u8]) -> Option<Vec<Prefix>> {
     list.map(prefix).collect()
 }
 
+fn outward(body: &[u8]) -> Option<Vec<IpAddr>> {
+    let list = networks(body)?;
+    let whole = list.len() <= MAX_OUTWARD && list.iter().all(|(a, length)| *length == full(*a));
+    whole.then(|| list.into_iter().map(|p| p.0).collect())
+}
+
 fn put_prefix(m: &mut Vec<u8>, (address, length): Prefix) {
     let (family, octets) = match address {
         IpAddr::V4(a) => (4, a.to_ipv6_compatible().octets()),
@@ -164,10 +265,65 @@ fn prefix(bytes: &[u8]) -> Option<Prefix> {
     }
 }
 
+/// A length and the name, the number, a count and the addresses; one zero for none.
+fn put_uplink(m: &mut Vec<u8>, uplink: Option<&Uplink>) {
+    let Some(uplink) = uplink else { return m.push(0) };
+    let length = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+    m.push(length(uplink.device.len()));
+    m.extend(uplink.device.as_bytes());
+    m.extend(uplink.index.to_be_bytes());
+    m.push(length(uplink.addresses.len()));
+    for address in &uplink.addresses {
+        match address {
+            IpAddr::V4(a) => m.extend(a.octets()),
+            IpAddr::V6(a) => m.extend(a.octets()),
+        }
+    }
+}
+
+fn wan(body: &[u8]) -> Option<Wan> {
+    let (v4, rest) = uplink(body, |b| b.split_first_chunk::<4>().map(|(a, rest)| ((*a).into(), rest)))?;
+    let (v6, rest) = uplink(rest, |b| b.split_first_chunk::<16>().map(|(a, rest)| ((*a).into(), rest)))?;
+    rest.is_empty().then_some(Wan { v4, v6 })
+}
+
+/// One or none, and what follows it.
+fn uplink(
+    body: &[u8],
+    address: impl Fn(&[u8]) -> Option<(IpAddr, &[u8])>,
+) -> Option<(Option<Uplink>, &[u8])> {
+    let (length, rest) = body.split_first()?;
+    if *length == 0 {
+        return Some((None, rest));
+    }
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    let device = std::str::from_utf8(name).ok().filter(|n| is_device_name(n))?.to_owned();
+    let (index, rest) = rest.split_first_chunk::<4>()?;
+    let (count, mut rest) = rest.split_first()?;
+    if usize::from(*count) > MAX_ADDRESSES {
+        return None;
+    }
+    let mut addresses = Vec::new();
+    for _ in 0..*count {
+        let (found, after) = address(rest)?;
+        addresses.push(found);
+        rest = after;
+    }
+    Some((Some(Uplink { device, index: u32::from_be_bytes(*index), addresses }), rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn both() -> Wan {
+        let uplink = |device: &str, address: &str| {
+            let addresses = vec![address.parse().unwrap(); MAX_ADDRESSES];
+            Some(Uplink { device: device.into(), index: 0x0102_0304, addresses })
+        };
+        Wan { v4: uplink("pppoe-wan", "84.1.1.2"), v6: uplink("a23456789012345", "2a02::2") }
+    }
 
     const STATE: State =
         State { in_force: true, literals_differ: false, uid: 5310, refused: [1, 2, 3, 4, 5, 6] };
@@ -175,10 +331,61 @@ mod tests {
     #[test]
     fn what_is_sent_is_what_is_read() {
         let networks = vec![("192.168.1.0".parse().unwrap(), 24), ("fe80::".parse().unwrap(), 10)];
-        for report in [Report::State(STATE), Report::Networks(networks), Report::Networks(Vec::new())] {
+        let wans =
+            [Wan::default(), both(), Wan { v4: None, ..both() }, Wan { v6: None, ..both() }].map(Report::Wan);
+        let others = [
+            Report::State(STATE),
+            Report::Networks(networks),
+            Report::Networks(Vec::new()),
+            Report::Outward(vec!["84.1.1.1".parse().unwrap(), "2a02::1".parse().unwrap()]),
+            Report::Piece { total: 5000, from: 4096, bytes: b"echomesh.".to_vec() },
+            Report::Taken(7),
+            Report::Written([9; 32]),
+            Report::Refused(Refusal::Failed, "Keine Zeile: é.".to_owned()),
+            Report::Refused(Refusal::Changed, String::new()),
+        ];
+        for report in others.into_iter().chain(wans) {
             assert_eq!(Report::decode(&report.encode()), Ok(report));
         }
-        assert_eq!(Request::decode(&Request::ConfigChanged.encode()), Ok(Request::ConfigChanged));
+        for request in [
+            Request::ConfigChanged,
+            Request::Read(4096),
+            Request::Piece { from: 0, bytes: vec![b'x'; PIECE] },
+            Request::Commit([1; 32]),
+        ] {
+            assert!(request.encode().len() <= MAX_REQUEST);
+            assert_eq!(Request::decode(&request.encode()), Ok(request));
+        }
+    }
+
+    #[test]
+    fn the_shape_on_the_wire_is_the_one_of_version_1() {
+        let piece = Report::Piece { total: 258, from: 1, bytes: b"ab".to_vec() };
+        assert_eq!(piece.encode(), *b"\x01\x03\0\0\x01\x02\0\0\0\x01ab");
+        assert_eq!(Report::Taken(3).encode(), *b"\x01\x04\0\0\0\x03");
+        assert_eq!(Report::Refused(Refusal::Changed, "no".to_owned()).encode(), *b"\x01\x06\x01no");
+        assert_eq!(Request::Read(2).encode(), *b"\x01\x82\0\0\0\x02");
+        assert_eq!(Request::Piece { from: 1, bytes: b"c".to_vec() }.encode(), *b"\x01\x83\0\0\0\x01c");
+        assert_eq!(Request::Commit([7; 32]).encode(), [&b"\x01\x84"[..], &[7; 32]].concat());
+    }
+
+    #[test]
+    fn a_piece_and_a_sentence_are_bounded() {
+        let large = |n: usize| Request::decode(&Request::Piece { from: 0, bytes: vec![0; n] }.encode());
+        assert!(large(PIECE).is_ok());
+        assert_eq!(large(PIECE + 1), Err(Malformed::Shape));
+        let bytes = vec![0; PIECE + 1];
+        assert_eq!(
+            Report::decode(&Report::Piece { total: 9999, from: 0, bytes }.encode()),
+            Err(Malformed::Shape)
+        );
+        // A sentence is cut where it is sent, between two characters.
+        let long = Report::Refused(Refusal::Failed, "é".repeat(MAX_SENTENCE));
+        let Ok(Report::Refused(_, text)) = Report::decode(&long.encode()) else { panic!("not read") };
+        assert_eq!(text.len(), MAX_SENTENCE);
+        let over = [&b"\x01\x06\0"[..], &[b'x'; MAX_SENTENCE + 1]].concat();
+        assert_eq!(Report::decode(&over), Err(Malformed::Shape));
+        assert_eq!(Report::decode(b"\x01\x06\0\xff"), Err(Malformed::Shape), "no UTF-8");
     }
 
     #[test]
@@ -200,20 +407,45 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_cut_off_or_has_an_odd_name_is_none() {
+        let good = Report::Wan(both()).encode();
+        for length in 0..good.len() {
+            assert_eq!(Report::decode(&good[..length]), Err(Malformed::Shape), "{length}");
+        }
+        assert_eq!(Report::decode(&[&good[..], &[0]].concat()), Err(Malformed::Shape));
+        let mut slash = good.clone();
+        slash[4] = b'/';
+        assert_eq!(Report::decode(&slash), Err(Malformed::Shape));
+        let mut more = both();
+        more.v6.as_mut().unwrap().addresses.push("2a02::3".parse().unwrap());
+        assert_eq!(Report::decode(&Report::Wan(more).encode()), Err(Malformed::Shape));
+    }
+
+    #[test]
     fn the_largest_list_is_read_and_one_more_is_not() {
         let list = vec![("10.0.0.0".parse().unwrap(), 8); MAX_NETWORKS + 1];
         let most = Report::Networks(list[1..].to_vec());
         assert_eq!(most.encode().len(), MAX_MESSAGE);
         assert_eq!(Report::decode(&most.encode()), Ok(most));
         assert_eq!(Report::decode(&Report::Networks(list).encode()), Err(Malformed::Shape));
+        let wan = |n| Report::Outward(vec!["84.1.1.1".parse().unwrap(); n]);
+        assert!(Report::decode(&wan(MAX_OUTWARD).encode()).is_ok());
+        assert_eq!(Report::decode(&wan(MAX_OUTWARD + 1).encode()), Err(Malformed::Shape));
+        let mut network = Report::Networks(vec![("84.1.1.0".parse().unwrap(), 24)]).encode();
+        network[1] = 7;
+        assert_eq!(Report::decode(&network), Err(Malformed::Shape), "a network is no address");
     }
 
     proptest! {
         #[test]
-        fn what_is_read_is_what_would_be_sent(data in proptest::collection::vec(any::<u8>(), 0..80), kind in 1u8..3) {
+        fn what_is_read_is_what_would_be_sent(data in proptest::collection::vec(any::<u8>(), 0..80), kind in 1u8..9) {
             let data = [&[VERSION, kind][..], &data].concat();
             if let Ok(report) = Report::decode(&data) {
-                prop_assert_eq!(report.encode(), data);
+                prop_assert_eq!(report.encode(), &data[..]);
+            }
+            let data = [&[VERSION, 0x80 | data[1]][..], &data[2..]].concat();
+            if let Ok(request) = Request::decode(&data) {
+                prop_assert_eq!(request.encode(), data);
             }
         }
     }

@@ -241,15 +241,18 @@ mod tests {
             open: Vec::new(),
             asks_system: true,
             mark: 0x0800_0000,
+            ..Scope::default()
         };
         let network = Network {
             wan: ["wan0".to_owned()].into(),
+            outward: Vec::new(),
             inside: vec![
                 ("44.2.2.0".parse().unwrap(), 24),
                 ("192.168.1.0".parse().unwrap(), 24),
                 ("2a10:2::".parse().unwrap(), 64),
             ],
             resolvers: vec!["127.0.0.1".parse().unwrap()],
+            ..Network::default()
         };
         render(5310, &scope, &network)
     }

@@ -1,12 +1,16 @@
 //! `echomesh guard`: start, give up privileges, keep the table in force, report.
 use super::client::SOCKET;
-use super::network::{MAX_NETWORKS, Network};
-use super::protocol::{KEEP_ALIVE_MS, MAX_MESSAGE, Report, Request, State};
+use super::clients::Clients;
+use super::network::{MAX_NETWORKS, Network, Wanted};
+use super::protocol::{KEEP_ALIVE_MS, MAX_MESSAGE, Refusal, Report, Request, State};
 use super::ruleset::{COUNTERS, Rendered, render};
 use super::scope::Scope;
+use super::uci::{Todo, UciError, config, written};
+use super::work::{For, Job, Kept, Source, Work, scope};
 use crate::api::run_dir::RunDir;
 use crate::clock::Clock;
-use crate::config::Store;
+use crate::policy::wan::{Wan, can_bind};
+use crate::sys::linux::machine;
 use crate::sys::linux::netlink::{Netlink, Routes, Tables};
 use crate::sys::linux::sandbox::keep_net_admin;
 use crate::sys::linux::sandbox::{Layers, Profile, User, filter_calls};
@@ -20,8 +24,6 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// Connections of `run` at a time: one, and its successor while the old one ends.
-const MAX_CLIENTS: usize = 4;
 /// Pause between two transactions at least, milliseconds: whoever changes the table in a loop shall not occupy the router.
 const MIN_PAUSE_MS: u64 = 100;
 /// How long reports of links and routes are gathered, milliseconds: a redialled line comes in a dozen of them.
@@ -33,10 +35,10 @@ const REVIEW_MS: u64 = 5_000;
 ///
 /// # Errors
 /// A sentence: the configuration, or the kernel's.
-pub fn print(store: &Store, uid: u32) -> Result<String, String> {
-    let scope = scope(store)?;
-    let network =
-        Routes::open().and_then(|mut r| r.read()).map_err(|e| format!("routes cannot be read: {e}"))?;
+pub fn print(source: Source, uid: u32) -> Result<String, String> {
+    let (scope, _) = source.open()?;
+    let read = Routes::open().and_then(|mut r| r.read(&wanted(&scope)));
+    let network = read.map_err(|e| format!("routes cannot be read: {e}"))?;
     Ok(render(uid, &scope, &network).text)
 }
 
@@ -44,19 +46,18 @@ pub fn print(store: &Store, uid: u32) -> Result<String, String> {
 ///
 /// # Errors
 /// A sentence that says what is missing.
-pub fn run(store: Store, run_dir: Option<&Path>, user: User) -> Result<(), String> {
+pub fn run(source: Source, run_dir: Option<&Path>, user: User) -> Result<(), String> {
     let dir = RunDir::candidates(run_dir).into_iter().next().ok_or("there is no run directory")?;
     prepare(dir.path(), &user).map_err(|e| format!("{}: {e}", dir.path().display()))?;
     keep_net_admin(user.uid, user.gid).map_err(|e| format!("privileges cannot be given up: {e}"))?;
     let signals = Signals::take().map_err(|e| e.to_string())?;
-    let mut guard = Guard::start(store, user.uid, &dir.path().join(SOCKET))?;
+    let mut guard = Guard::start(source, user.uid, &dir.path().join(SOCKET))?;
     let mut layers = Layers::default();
     filter_calls(Profile::Guard, &mut layers);
     for (layer, why) in layers.missing {
         crate::warn!("the guard runs without {}: {why}", layer.name());
     }
-    async_io::block_on(guard.serve(&signals));
-    Ok(())
+    async_io::block_on(guard.serve(&signals))
 }
 
 /// Makes the run directory, if it is not there: the service user's alone, as `run` makes it.
@@ -68,24 +69,28 @@ fn prepare(dir: &Path, user: &User) -> io::Result<()> {
     std::os::unix::fs::lchown(dir, Some(user.uid), Some(user.gid))
 }
 
-fn scope(store: &Store) -> Result<Scope, String> {
-    store.load().map(|config| Scope::of(&config)).map_err(|e| e.to_string())
+/// What is to be known of the network.
+fn wanted(scope: &Scope) -> Wanted {
+    Wanted { choice: scope.wan_device.clone(), binds: can_bind(&machine::kernel()) }
 }
 
 struct Guard {
-    store: Store,
+    source: Kept,
     uid: u32,
     clock: Clock,
     scope: Scope,
     literals_differ: bool,
     network: Network,
     rendered: Rendered,
+    /// The devices that lead outward as `run` has been told.
+    told: Wan,
     tables: Tables,
     routes: Routes,
     table_events: Events,
     route_events: Events,
     listener: Seqpacket,
-    clients: Vec<Seqpacket>,
+    clients: Clients,
+    work: Work,
     in_force: bool,
     /// Refused packets since the start, and of the table that stands.
     refused: [u64; COUNTERS.len()],
@@ -117,36 +122,39 @@ enum Event {
     Tables,
     Routes,
     Client(io::Result<Seqpacket>),
-    Heard(usize, io::Result<Request>),
+    Heard(u64, io::Result<Request>),
+    Worked(For, Result<String, UciError>),
     Time,
 }
 
 impl Guard {
-    fn start(store: Store, uid: u32, socket: &Path) -> Result<Guard, String> {
+    fn start(source: Source, uid: u32, socket: &Path) -> Result<Guard, String> {
         let named = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
-        let scope = scope(&store)?;
+        let (scope, source) = source.open()?;
         let missing = "the kernel has no nf_tables (OpenWrt: kmod-nft-core), or this is not root's network";
         let tables = Tables::open().map_err(named(missing))?;
         let table_events = Tables::monitor().and_then(Events::new).map_err(named(missing))?;
         let mut routes = Routes::open().map_err(named("routes"))?;
         let route_events = Routes::monitor().and_then(Events::new).map_err(named("routes"))?;
-        let network = routes.read().map_err(named("routes"))?;
+        let network = routes.read(&wanted(&scope)).map_err(named("routes"))?;
         let listener = Seqpacket::listen(socket).map_err(|e| format!("{}: {e}", socket.display()))?;
         let rendered = render(uid, &scope, &network);
         let mut guard = Guard {
-            store,
+            source,
             uid,
             clock: Clock::new(),
             scope,
             literals_differ: false,
             network,
             rendered,
+            told: Wan::default(),
             tables,
             routes,
             table_events,
             route_events,
             listener,
-            clients: Vec::new(),
+            clients: Clients::default(),
+            work: Work::default(),
             in_force: false,
             refused: [0; COUNTERS.len()],
             seen: [0; COUNTERS.len()],
@@ -159,6 +167,9 @@ impl Guard {
         };
         guard.tables.replace(&guard.rendered.table).map_err(named("the table cannot be put in force"))?;
         guard.verify();
+        if guard.in_force {
+            guard.told = guard.network.uplinks.clone();
+        }
         crate::info!(
             "guard ready: user {uid}, WAN {:?}, table in force: {}",
             guard.network.wan,
@@ -167,7 +178,7 @@ impl Guard {
         Ok(guard)
     }
 
-    async fn serve(&mut self, signals: &Signals) {
+    async fn serve(&mut self, signals: &Signals) -> Result<(), String> {
         loop {
             match self.next(signals).await {
                 Event::Signal(Signal::Stop) => break,
@@ -189,15 +200,20 @@ impl Guard {
                     let due = self.now().saturating_add(GATHER_MS);
                     self.config_due.get_or_insert(due);
                 }
-                Event::Heard(client, Err(_)) => _ = self.clients.remove(client),
+                Event::Heard(client, Ok(request)) => self.configure(client, request),
+                Event::Heard(client, Err(_)) => self.clients.remove(client),
+                // Its successor reads UCI anew; the table stays meanwhile.
+                Event::Worked(_, Err(gone @ UciError::Gone(_))) => return Err(gone.to_string()),
+                Event::Worked(whom, result) => self.worked(whom, result),
                 Event::Time => {}
             }
             self.do_what_is_due();
         }
         crate::info!("guard stopped; its table stays");
+        Ok(())
     }
 
-    async fn next(&self, signals: &Signals) -> Event {
+    async fn next(&mut self, signals: &Signals) -> Event {
         let dues = [
             self.assert_due,
             self.network_due,
@@ -221,22 +237,17 @@ impl Guard {
             Event::Routes
         };
         let client = async { Event::Client(self.listener.accept().await) };
+        let heard = async {
+            let (client, said) = self.clients.heard().await;
+            Event::Heard(client, said)
+        };
+        let worked = async {
+            let (whom, result) = self.work.next().await;
+            Event::Worked(whom, result)
+        };
         let kernel = future::or(tables, routes);
-        future::or(signal, future::or(kernel, future::or(client, future::or(self.heard(), time)))).await
-    }
-
-    /// The next request of any client.
-    async fn heard(&self) -> Event {
-        let mut waiting: Vec<_> = self.clients.iter().map(|c| Box::pin(request(c))).collect();
-        std::future::poll_fn(move |cx| {
-            for (at, client) in waiting.iter_mut().enumerate() {
-                if let std::task::Poll::Ready(said) = client.as_mut().poll(cx) {
-                    return std::task::Poll::Ready(Event::Heard(at, said));
-                }
-            }
-            std::task::Poll::Pending
-        })
-        .await
+        let asked = future::or(client, future::or(heard, worked));
+        future::or(signal, future::or(kernel, future::or(asked, time))).await
     }
 
     fn do_what_is_due(&mut self) {
@@ -268,26 +279,81 @@ impl Guard {
 
     /// Reads the configuration again: all of it for root, ports alone for `run`.
     fn reload(&mut self, by_root: bool) {
-        let found = match scope(&self.store) {
+        match &self.source {
+            Kept::File(store) => self.reloaded(by_root, scope(store)),
+            Kept::Uci(uci) => {
+                if !self.work.add(uci, Job::Reload(by_root)) {
+                    crate::error!("the guard's policy stays as it was: too much is asked of UCI at once");
+                }
+            }
+        }
+    }
+
+    /// A request of the configuration's.
+    fn configure(&mut self, client: u64, request: Request) {
+        let Kept::Uci(uci) = &self.source else {
+            let why = "the guard was started without --uci and keeps no configuration".to_owned();
+            return self.clients.answer(client, &Report::Refused(Refusal::Failed, why));
+        };
+        let Some(found) = self.clients.find(client) else { return };
+        let job = match found.exchange.hear(request) {
+            Todo::Answer(report) => return self.clients.answer(client, &report),
+            Todo::Show => Job::Show(client),
+            Todo::Replace(read, text) => Job::Replace(client, read, text),
+        };
+        if !self.work.add(uci, job) {
+            let why = "too much is asked of UCI at once".to_owned();
+            self.clients.answer(client, &Report::Refused(Refusal::Failed, why));
+        }
+    }
+
+    /// UCI was read or written.
+    fn worked(&mut self, whom: For, result: Result<String, UciError>) {
+        match whom {
+            For::Guard(by_root) => {
+                let found = result.and_then(|text| config(&text)).map(|c| Scope::of(&c));
+                self.reloaded(by_root, found.map_err(|e| e.to_string()));
+            }
+            For::Reader(client) => {
+                if let Some(found) = self.clients.find(client) {
+                    let report = found.exchange.shown(result);
+                    self.clients.answer(client, &report);
+                }
+            }
+            For::Writer(client) => {
+                match &result {
+                    Ok(_) => crate::info!("the configuration in UCI was written"),
+                    Err(e) => crate::warn!("the configuration in UCI was not written: {e}"),
+                }
+                self.clients.answer(client, &written(&result));
+            }
+        }
+    }
+
+    /// The policy was read again.
+    fn reloaded(&mut self, by_root: bool, found: Result<Scope, String>) {
+        let found = match found {
             Ok(found) => found,
             Err(e) => return crate::error!("the guard's policy stays as it was: {e}"),
         };
         let (ports_only, differs) = self.scope.with_ports_of(&found);
         self.literals_differ = differs && !by_root;
         self.scope = if by_root { found } else { ports_only };
+        self.look_around();
         self.render_again();
         self.report();
     }
 
     /// Reads links, addresses and routes again, and tells `run` if they have changed.
     fn look_around(&mut self) {
-        match self.routes.read() {
+        match self.routes.read(&wanted(&self.scope)) {
             Ok(network) if network == self.network => {}
             Ok(network) => {
                 self.network = network;
                 self.render_again();
                 // The kernel first: what `run` learns late is refused anyway.
                 self.tell(&Report::Networks(self.network.inside.clone()));
+                self.tell(&Report::Outward(self.network.outward.clone()));
                 self.report();
             }
             Err(e) => {
@@ -384,13 +450,15 @@ impl Guard {
             Ok(uid) => return crate::warn!("user {uid} connected to the guard and was sent away"),
             Err(e) => return crate::warn!("who connected to the guard is not known: {e}"),
         }
-        if self.clients.len() >= MAX_CLIENTS {
-            self.clients.remove(0);
-        }
-        let networks = Report::Networks(self.network.inside.clone()).encode();
-        let sent = client.send(&networks).and_then(|()| client.send(&self.state().encode()));
-        if sent.is_ok() {
-            self.clients.push(client);
+        let network = &self.network;
+        let reports = [
+            Report::Networks(network.inside.clone()),
+            Report::Outward(network.outward.clone()),
+            Report::Wan(self.told.clone()),
+            self.state(),
+        ];
+        if reports.iter().all(|report| client.send(&report.encode()).is_ok()) {
+            self.clients.add(client);
         }
     }
 
@@ -405,23 +473,19 @@ impl Guard {
 
     fn report(&mut self) {
         self.report_due = self.now().saturating_add(KEEP_ALIVE_MS);
+        // Not before the table lets out by it: `run` connects at once.
+        if self.in_force && self.told != self.network.uplinks {
+            self.told = self.network.uplinks.clone();
+            self.tell(&Report::Wan(self.told.clone()));
+        }
         let state = self.state();
         self.tell(&state);
     }
 
-    /// Sends to all. Who does not read loses the connection, and carries nothing then.
     fn tell(&mut self, report: &Report) {
         let message = report.encode();
         if message.len() <= MAX_MESSAGE {
-            self.clients.retain(|c| c.send(&message).is_ok());
+            self.clients.tell(&message);
         }
     }
-}
-
-/// A client's next request; an error ends its connection.
-async fn request(client: &Seqpacket) -> io::Result<Request> {
-    // One byte more than any request: a longer one is no request.
-    let mut buffer = [0; 3];
-    let length = client.receive(&mut buffer).await?;
-    Request::decode(buffer.get(..length).unwrap_or_default()).map_err(|_| io::ErrorKind::InvalidData.into())
 }

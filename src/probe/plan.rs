@@ -7,6 +7,7 @@ use crate::json::{self, Fields, Value, object};
 use crate::mutant;
 use crate::signed::{Kind, NodeKey, PublicKey, sign, verify};
 use crate::time::Unix;
+use std::fmt;
 
 /// Least and greatest content, in bytes.
 pub const SIZES: std::ops::RangeInclusive<i64> = (1 << 20)..=(64 << 20);
@@ -73,6 +74,27 @@ pub struct ProbeContext<'a> {
     pub active: &'a dyn Fn(&str) -> bool,
 }
 
+/// Why a request gets no answer but an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The coordinator did not sign it.
+    Forged,
+    /// It names no session that an answer could name.
+    Session,
+    /// Nor a nonce.
+    Nonce,
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NoAnswer::Forged => "the coordinator's signature on a probe request is not valid",
+            NoAnswer::Session => "a probe request names no session",
+            NoAnswer::Nonce => "a probe request has no usable nonce",
+        })
+    }
+}
+
 /// A request that is to be answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Challenge {
@@ -126,14 +148,14 @@ pub struct Trailer {
 
 /// Judges a request. `Err` is one that gets no answer but an alert: not the coordinator's, or nothing that an answer
 /// could name.
-pub fn judge(request: &Value, context: &ProbeContext<'_>) -> Result<Challenge, &'static str> {
+pub fn judge(request: &Value, context: &ProbeContext<'_>) -> Result<Challenge, NoAnswer> {
     if !verify(Kind::ProbeRequest, request, context.coordinator) && !mutant::out("probe-signature") {
-        return Err("the coordinator's signature on a probe request is not valid");
+        return Err(NoAnswer::Forged);
     }
     let text = |name: &str| request.member(name).and_then(Value::as_str);
-    let session_id = text("sessionId").filter(|s| s.len() <= 64).ok_or("a probe request names no session")?;
+    let session_id = text("sessionId").filter(|s| s.len() <= 64).ok_or(NoAnswer::Session)?;
     let printable = |n: &&str| (1..=MAX_NONCE).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_graphic());
-    let nonce = text("nonce").filter(printable).ok_or("a probe request has no usable nonce")?;
+    let nonce = text("nonce").filter(printable).ok_or(NoAnswer::Nonce)?;
     Ok(Challenge {
         session_id: session_id.to_owned(),
         nonce: nonce.to_owned(),

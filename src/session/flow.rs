@@ -1,10 +1,15 @@
 //! One accounted connection of a buyer, from its admission to its log line.
 use super::gate::{Direction, Ending, HelloRules};
 use crate::policy::refusal::Refusal;
-use std::cell::{Cell, RefCell};
+use crate::policy::wan::Leaving;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+
+/// Most bytes of names that a flow keeps of those that its host is an alias of. Chains are far shorter; of a longer one
+/// nothing is kept, and the flow ends when rules change.
+pub const MAX_ALIAS_BYTES: usize = 512;
 
 /// Where a flow stands; decides which deadline holds for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +59,10 @@ pub struct FlowState {
     ingress: Cell<u64>,
     egress: Cell<u64>,
     held: Cell<u64>,
+    /// The names its host was an alias of when it was dialled, one a line; `None` if they were too many to keep.
+    aliases: OnceCell<Option<Box<str>>>,
     outcome: Cell<Outcome>,
+    leaving: Cell<Option<Leaving>>,
     ending: Cell<Option<Ending>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -75,7 +83,9 @@ impl FlowState {
             ingress: Cell::new(0),
             egress: Cell::new(0),
             held: Cell::new(0),
+            aliases: OnceCell::new(),
             outcome: Cell::new(Outcome::Aborted),
+            leaving: Cell::new(None),
             ending: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -105,6 +115,25 @@ impl FlowState {
         active
     }
 
+    /// Whether one of the names that its host was an alias of is `refused` now; so it is taken to be if they were too many
+    /// to keep.
+    pub fn has_alias(&self, refused: impl Fn(&str) -> bool) -> bool {
+        match self.aliases.get() {
+            None => false,
+            Some(None) => true,
+            Some(Some(names)) => names.lines().any(refused),
+        }
+    }
+
+    fn keep_aliases(&self, names: &[String]) {
+        if names.is_empty() {
+            return;
+        }
+        let few = names.iter().map(|n| n.len() + 1).sum::<usize>() <= MAX_ALIAS_BYTES;
+        // A flow is dialled once.
+        _ = self.aliases.set(few.then(|| names.join("\n").into()));
+    }
+
     /// Payload bytes from and to the target so far.
     pub fn bytes(&self) -> (u64, u64) {
         (self.ingress.get(), self.egress.get())
@@ -118,6 +147,16 @@ impl FlowState {
     /// How it ended, once it has.
     pub fn outcome(&self) -> Outcome {
         self.outcome.get()
+    }
+
+    /// How its connection to the target leaves, if it does so by the line.
+    pub fn leaving(&self) -> Option<Leaving> {
+        self.leaving.get()
+    }
+
+    /// Its connection to the target stands.
+    pub fn leaves(&self, leaving: Option<Leaving>) {
+        self.leaving.set(leaving);
     }
 
     /// Tells the flow's task to end it. The first order stands, but a reset overrides a gentler one.
@@ -243,9 +282,11 @@ impl Flow {
         self.account.hello_rules(&self.state)
     }
 
-    /// Whether a CNAME target may be reached.
-    pub fn judge_alias(&self, name: &str) -> Result<(), Refusal> {
-        self.account.judge_alias(name)
+    /// Whether all CNAME targets may be reached; if so they are kept, to be judged again when rules change.
+    pub fn judge_aliases(&self, names: &[String]) -> Result<(), Refusal> {
+        names.iter().try_for_each(|name| self.account.judge_alias(name))?;
+        self.state.keep_aliases(names);
+        Ok(())
     }
 
     /// Ready when the node wants the flow ended.

@@ -192,6 +192,7 @@ impl Node for MiniNode {
         true
     }
     fn probe_started(&self, _: &str) {}
+    fn order_forged(&self) {}
     fn probe_ended(&self, _: &str, outcome: Result<(), ProbeRefusal>) {
         self.note(format!("probe {outcome:?}"));
     }

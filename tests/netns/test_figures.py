@@ -15,7 +15,7 @@ class Figures(World):
             "perTarget": {"maxNewPerHostPerSecond": 10_000, "maxNewPerDomainPerSecond": 10_000},
         },
     }
-    heartbeat_ms = 10_000
+    heartbeat_ms = 60_000
 
     def test_start_to_ready(self):
         times = []

@@ -1,7 +1,9 @@
 use super::super::tests::schema::assert_valid;
 use super::*;
+use crate::config::Store;
+use crate::meter::{LOG_CAPACITY, LogStore};
 use async_executor::LocalExecutor;
-use futures_lite::future::block_on;
+use futures_lite::future::{block_on, poll_once};
 use std::path::PathBuf;
 
 struct Folder(PathBuf);
@@ -31,11 +33,19 @@ fn setup(name: &str, file: Option<&str>) -> (Folder, Vault, Store, Config) {
     (Folder(path), vault, store, config)
 }
 
+/// The logs beside the key, as they are on the disk.
+fn log(folder: &Folder) -> AccessLog {
+    let open = |name| LogStore::open(&folder.0.join("log"), name, LOG_CAPACITY).unwrap();
+    AccessLog { store: open("access"), bundles: open("bundles"), key: [9; 32] }
+}
+
 fn locked(name: &str) -> (Folder, Locked) {
     let (folder, vault, store, config) = setup(name, None);
     let Ok(Opened::Locked(why)) = open(&vault, &config) else { panic!() };
     let sandbox = super::super::sandbox::Sandbox::unconfined(config.security.sandbox_mode).to_value();
-    (folder, Locked::new(vault, (store, Platform::Other, sandbox), config, why))
+    let log = log(&folder);
+    let place = (Source::File(store), Platform::Other, sandbox);
+    (folder, Locked::new(vault, place, (config, Vec::new()), why, log))
 }
 
 #[test]
@@ -132,13 +142,52 @@ fn the_configuration_can_be_changed_and_a_passphrase_file_in_it_is_tried() {
     let mut security = document.member("security").cloned().unwrap();
     security.set("passphraseFile", file.to_str().unwrap());
     document.set("security", security);
-    locked.put_config(document).unwrap();
+    block_on(locked.put_config(document)).unwrap();
     assert_ne!(locked.config().1, etag);
     assert!(locked.0.key.borrow().is_none());
     block_on(async {
-        locked.reload().await;
+        locked.read_again().await;
         locked.opened().await;
     });
-    let errors = locked.put_config(object([("version", 2.into())])).unwrap_err();
+    let errors = block_on(locked.put_config(object([("version", 2.into())]))).unwrap_err();
     assert_eq!(errors.slug, "config-invalid");
+}
+
+/// Writes a line of so many days ago into both logs of a locked node.
+fn write_lines(locked: &Locked, days: &[i64]) {
+    let mut log = locked.0.log.borrow_mut();
+    let log = log.as_mut().unwrap();
+    for days in days {
+        let t = Unix(locked.0.clock.now().unix().0 - days * DAY - 60);
+        log.store.append(format!("{{\"port\":443,\"t\":\"{t}\"}}\n").as_bytes()).unwrap();
+        log.bundles.append(format!("{{\"windowEnd\":\"{t}\"}}\n").as_bytes()).unwrap();
+    }
+    log.store.flush().unwrap();
+    log.bundles.flush().unwrap();
+}
+
+/// Lines of the access log and of what was billed, on the disk.
+fn lines(folder: &Folder) -> (usize, usize) {
+    let log = log(folder);
+    let count = |store: &LogStore| store.export(None).unwrap().split(|b| *b == b'\n').count() - 1;
+    (count(&log.store), count(&log.bundles))
+}
+
+#[test]
+fn what_is_too_old_leaves_the_logs_while_the_key_is_locked() {
+    let (folder, locked) = locked("retention");
+    write_lines(&locked, &[9, 8, 3, 0]);
+    assert!(block_on(poll_once(locked.keep_retention())).is_none(), "it goes on, a day later");
+    assert_eq!(lines(&folder), (2, 2));
+    let (mut document, _) = locked.config();
+    document.set("privacy", object([("retentionDays", 2.into())]));
+    block_on(locked.put_config(document)).unwrap();
+    assert_eq!(lines(&folder), (1, 1));
+    write_lines(&locked, &[1]);
+    let mut text = std::fs::read_to_string(locked.0.source.path().unwrap()).unwrap();
+    text = text.replace("retentionDays: 2", "retentionDays: 1");
+    std::fs::write(locked.0.source.path().unwrap(), text).unwrap();
+    block_on(locked.read_again());
+    assert_eq!((locked.0.config.borrow().privacy.retention_days, lines(&folder)), (1, (1, 1)));
+    assert!(locked.take_log().is_some() && !locked.0.expire_log());
 }

@@ -1,6 +1,7 @@
 //! Limits for each target, and breakers.
 use super::bench::{carry, is_reset};
 use super::*;
+use crate::coordinator::node::Node as _;
 use crate::policy::refusal::Refusal;
 use crate::session::{Direction, Outcome};
 
@@ -181,4 +182,15 @@ fn many_forged_orders_are_a_quarantine() {
     }
     forge(&mut bench, "open", 20);
     assert_eq!(bench.state(), "idle", "four in more than an hour");
+}
+
+#[test]
+fn forged_probe_requests_count_with_forged_orders() {
+    let mut bench = Bench::with("breakers: { forgedOrders: 3 }");
+    bench.node.order_forged();
+    bench.open(&id(3), r#"{"nodeId":"ed25519:AAAA"}"#);
+    assert_eq!(bench.state(), "idle");
+    bench.node.order_forged();
+    assert_eq!(bench.state(), "quarantined");
+    assert!(bench.has_alert("orders-forged"));
 }

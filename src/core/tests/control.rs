@@ -72,7 +72,12 @@ fn the_answer_to_a_stop_shows_what_came_of_it() {
     let bench = Bench::active("", "{}");
     let store = crate::config::Store::open(bench.dir.0.join("c.yaml"), crate::config::Platform::Other);
     let platform = crate::config::Platform::Other;
-    let control = crate::core::backend::Control { node: bench.node.clone(), store, platform };
+    let control = crate::core::backend::Control {
+        node: bench.node.clone(),
+        source: crate::core::source::Source::File(store),
+        platform,
+        epoch: 1 << 24,
+    };
     crate::api::Backend::control(&control, crate::api::Action::Stop).unwrap();
     assert_eq!(bench.state(), "paused", "no flow had to end first");
 }
@@ -178,8 +183,9 @@ fn three_strikes_outside_the_regions_quarantine_until_the_owner_clears_them() {
     let store = crate::config::Store::open(bench.dir.0.join("c.yaml"), crate::config::Platform::Other);
     let control = crate::core::backend::Control {
         node: bench.node.clone(),
-        store,
+        source: crate::core::source::Source::File(store),
         platform: crate::config::Platform::Other,
+        epoch: 1 << 24,
     };
     crate::api::Backend::control(&control, crate::api::Action::ClearQuarantine).unwrap();
     drop(control);

@@ -8,6 +8,7 @@ mod control;
 mod crash;
 mod geo;
 mod guard;
+mod lists;
 mod opening;
 mod oracle;
 mod privacy;
@@ -17,6 +18,7 @@ mod rules;
 pub(super) mod schema;
 mod services;
 mod settling;
+mod wan;
 mod words;
 
 use bench::{Bench, ID, START, id, open_order, profile};

@@ -155,8 +155,12 @@ fn the_owner_can_close_one_session() {
     let mut bench = Bench::active("", "{}");
     bench.open(&id(1), "{}");
     let store = Store::open(bench.dir.0.join("config.yaml"), Platform::Other);
-    let control =
-        crate::core::backend::Control { node: bench.node.clone(), store, platform: Platform::Other };
+    let control = crate::core::backend::Control {
+        node: bench.node.clone(),
+        source: crate::core::source::Source::File(store),
+        platform: Platform::Other,
+        epoch: 1 << 24,
+    };
     control.close_session(ID).unwrap();
     bench.tick();
     assert_eq!(bench.queued(ID), ["accepted", "active", "closing stopped", "settled"]);

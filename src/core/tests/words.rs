@@ -35,7 +35,12 @@ fn talkative(config: &str) -> Bench {
 
 fn control(bench: &Bench) -> Control {
     let store = Store::open(bench.dir.0.join("config.yaml"), Platform::Other);
-    Control { node: bench.node.clone(), store, platform: Platform::Other }
+    Control {
+        node: bench.node.clone(),
+        source: crate::core::source::Source::File(store),
+        platform: Platform::Other,
+        epoch: 1 << 24,
+    }
 }
 
 #[test]

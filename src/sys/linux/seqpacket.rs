@@ -5,6 +5,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 /// Connections that wait for `accept`.
 const BACKLOG: i32 = 4;
@@ -83,6 +84,52 @@ impl Seqpacket {
                 sent => return Ok(sent.map(drop)?),
             }
         }
+    }
+}
+
+/// A connection for a thread that waits.
+#[derive(Debug)]
+pub struct Waiting(OwnedFd);
+
+impl Waiting {
+    /// Connects; no answer may take longer than this.
+    ///
+    /// # Errors
+    /// The kernel's: nobody listens there.
+    pub fn connect(path: &Path, patience: Duration) -> io::Result<Waiting> {
+        let fd =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(patience))?;
+        sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(patience))?;
+        rustix::net::connect(&fd, &SocketAddrUnix::new(path)?)?;
+        Ok(Waiting(fd))
+    }
+
+    /// The user who listens.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn peer(&self) -> io::Result<u32> {
+        Ok(sockopt::socket_peercred(&self.0)?.uid.as_raw())
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn send(&self, message: &[u8]) -> io::Result<()> {
+        Ok(rustix::io::retry_on_intr(|| rustix::net::send(&self.0, message, SendFlags::NOSIGNAL))
+            .map(drop)?)
+    }
+
+    /// The next message: its length, 0 at the end. One that does not fit is an error.
+    ///
+    /// # Errors
+    /// The kernel's; [`io::ErrorKind::WouldBlock`] if none comes in time.
+    pub fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
+        let (_, length) =
+            rustix::io::retry_on_intr(|| rustix::net::recv(&self.0, &mut *into, RecvFlags::TRUNC))?;
+        if length > into.len() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(length) }
     }
 }
 

@@ -25,6 +25,10 @@ class Tcp:
         self.received += len(data)
         return data
 
+    def arrived(self):
+        """Bytes that the kernel has taken in, whether they have been read or not: tcpi_bytes_received (linux/tcp.h)."""
+        return struct.unpack_from("Q", self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136), 128)[0]
+
     def close_write(self):
         self.sock.shutdown(socket.SHUT_WR)
 
@@ -97,6 +101,9 @@ class Tls:
 
     def close(self):
         self.below.close()
+
+    def arrived(self):
+        return self.below.arrived()
 
     def timeout(self, seconds):
         self.below.timeout(seconds)

@@ -63,7 +63,7 @@ impl Rule {
     }
 }
 
-/// A whole filter. What no rule names is killed.
+/// A whole filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// The architecture whose numbers these are (`AUDIT_ARCH_*`, linux/audit.h); calls by another one are killed.
@@ -72,6 +72,8 @@ pub struct Table {
     pub rules: Vec<Rule>,
     /// The first and last of the numbers that fail with this error, unless a rule names them.
     pub unknown: (u32, u32, u16),
+    /// What becomes of all other calls.
+    pub others: Verdict,
 }
 
 /// More instructions than the kernel takes (`BPF_MAXINSNS`), or a rule too long for its jumps.
@@ -129,14 +131,14 @@ fn gap(table: &Table, from: u32, to: u32, segments: &mut Vec<Segment>) {
     let (first, last, error) = table.unknown;
     let unknown = (first.max(from), last.saturating_add(1).min(to));
     if from < to && from < first {
-        begin(segments, from, vec![verdict(Verdict::Kill)]);
+        begin(segments, from, vec![verdict(table.others)]);
     }
     if unknown.0 < unknown.1 {
         begin(segments, unknown.0, vec![verdict(Verdict::Refuse(error))]);
     }
     let rest = from.max(last.saturating_add(1));
     if rest < to {
-        begin(segments, rest, vec![verdict(Verdict::Kill)]);
+        begin(segments, rest, vec![verdict(table.others)]);
     }
 }
 

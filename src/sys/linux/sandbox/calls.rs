@@ -90,15 +90,61 @@ const TIME64: &[u32] = &[];
 
 /// The table of a profile for this process.
 pub(super) fn table(profile: Profile, pid: u32) -> Table {
+    if profile == Profile::Uci {
+        return table_of_uci();
+    }
     let named = [TRAFFIC, FILES, PROCESS, ARCHITECTURE].concat();
     let raw = UNNAMED.iter().chain(TIME64).map(|n| MACHINE.1 + n);
     let mut rules: Vec<Rule> = named.into_iter().map(number).chain(raw).map(Rule::always).collect();
     rules.extend(restricted(pid));
     rules.push(sockets(profile));
     rules.sort_by_key(|r| r.number);
-    let error = |e: i32| u16::try_from(e).unwrap_or(u16::MAX);
-    Table { machine: MACHINE.0, rules, unknown: (UNKNOWN.0, UNKNOWN.1, error(libc::ENOSYS)) }
+    let unknown = (UNKNOWN.0, UNKNOWN.1, errno(libc::ENOSYS));
+    Table { machine: MACHINE.0, rules, unknown, others: Verdict::Kill }
 }
+
+/// What neither the process that executes `uci` nor `uci` has any business with. Here the list is of what is refused: `uci`
+/// and its C library are the router's, and a call that nobody thought of would leave the node without its configuration.
+const NOT_FOR_UCI: &[c_long] = numbers![
+    SYS_socket SYS_ptrace SYS_process_vm_readv SYS_process_vm_writev SYS_kill SYS_tkill SYS_tgkill
+    SYS_rt_sigqueueinfo SYS_pidfd_send_signal SYS_pidfd_open SYS_pidfd_getfd SYS_mount SYS_umount2 SYS_pivot_root SYS_chroot
+    SYS_unshare SYS_setns SYS_bpf SYS_io_uring_setup SYS_io_uring_enter SYS_userfaultfd SYS_keyctl SYS_add_key
+    SYS_request_key SYS_open_by_handle_at SYS_init_module SYS_finit_module SYS_delete_module SYS_reboot SYS_kexec_load
+    SYS_swapon SYS_acct SYS_perf_event_open SYS_mknodat SYS_settimeofday SYS_clock_settime SYS_personality SYS_capset
+];
+
+/// `cacheflush` and `set_tls`, private to ARM.
+#[cfg(target_arch = "arm")]
+const PRIVATE: &[u32] = &[0x000f_0002, 0x000f_0005];
+#[cfg(not(target_arch = "arm"))]
+const PRIVATE: &[u32] = &[];
+
+/// The table of [`Profile::Uci`].
+fn table_of_uci() -> Table {
+    let denied = Verdict::Refuse(errno(libc::EPERM));
+    let mut rules: Vec<Rule> = NOT_FOR_UCI.iter().map(|n| Rule::never(number(*n), denied)).collect();
+    let no_namespace = Test { argument: 0, mask: flags(NAMESPACES), values: vec![0] };
+    rules.push(refused(libc::SYS_clone, vec![vec![no_namespace]], libc::EPERM));
+    rules.push(refused(libc::SYS_clone3, Vec::new(), libc::ENOSYS));
+    rules.extend(PRIVATE.iter().copied().map(Rule::always));
+    rules.sort_by_key(|r| r.number);
+    // To the end of all numbers: those of other ways to make a call (x32) lie there, too.
+    let unknown = (UNKNOWN.0, u32::MAX, errno(libc::ENOSYS));
+    Table { machine: MACHINE.0, rules, unknown, others: Verdict::Allow }
+}
+
+fn errno(e: i32) -> u16 {
+    u16::try_from(e).unwrap_or(u16::MAX)
+}
+
+/// Flags of clone(2) that make namespaces.
+const NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET;
 
 fn number(call: c_long) -> u32 {
     u32::try_from(call).unwrap_or(u32::MAX)
@@ -118,7 +164,7 @@ fn only(call: c_long, ways: Vec<Vec<Test>>) -> Rule {
 }
 
 fn refused(call: c_long, ways: Vec<Vec<Test>>, error: i32) -> Rule {
-    let otherwise = Verdict::Refuse(u16::try_from(error).unwrap_or(u16::MAX));
+    let otherwise = Verdict::Refuse(errno(error));
     Rule { number: number(call), ways, otherwise }
 }
 
@@ -128,15 +174,8 @@ fn restricted(pid: u32) -> Vec<Rule> {
     let not_executable = Test { argument: 2, mask: executable, values: vec![0] };
     // A C library that loads a module for its name service gets an error and goes on without it.
     let map = |call| refused(call, vec![vec![not_executable.clone()]], libc::EACCES);
-    let namespaces = libc::CLONE_NEWNS
-        | libc::CLONE_NEWCGROUP
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUSER
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET;
     let thread = flags(libc::CLONE_THREAD);
-    let a_thread = Test { argument: 0, mask: flags(namespaces) | thread, values: vec![thread] };
+    let a_thread = Test { argument: 0, mask: flags(NAMESPACES) | thread, values: vec![thread] };
     let levels = [libc::SOL_SOCKET, libc::IPPROTO_IP, libc::IPPROTO_TCP, libc::IPPROTO_IPV6].map(flags);
     // FIONBIO, FIONREAD, FIOCLEX: descriptors; TIOCOUTQ: what a peer has not acknowledged. A terminal's are not among them.
     let requests = [libc::FIONBIO, libc::FIONREAD, libc::FIOCLEX, libc::TIOCOUTQ].map(request);
@@ -195,7 +234,7 @@ fn sockets(profile: Profile) -> Rule {
             // getifaddrs and the resolver ask for the machine's own addresses.
             netlink(&[libc::NETLINK_ROUTE]),
         ],
-        Profile::Guard => vec![unix, netlink(&[libc::NETLINK_ROUTE, libc::NETLINK_NETFILTER])],
+        Profile::Guard | Profile::Uci => vec![unix, netlink(&[libc::NETLINK_ROUTE, libc::NETLINK_NETFILTER])],
     };
     only(libc::SYS_socket, ways)
 }
@@ -211,6 +250,20 @@ mod tests {
             assert!(table.rules.windows(2).all(|two| two[0].number < two[1].number));
             assert!(table.rules.iter().all(|r| r.number < UNKNOWN.0 && r.number >= MACHINE.1));
         }
+    }
+
+    #[test]
+    fn uci_opens_no_socket_and_makes_no_namespace() {
+        let table = table(Profile::Uci, 7);
+        assert!(table.rules.windows(2).all(|two| two[0].number < two[1].number));
+        let rule = |call: c_long| table.rules.iter().find(|r| r.number == number(call));
+        assert!(rule(libc::SYS_socket).is_some_and(|r| r.ways.is_empty()));
+        let clone = &rule(libc::SYS_clone).unwrap().ways[0][0];
+        assert_eq!(
+            (clone.mask & flags(libc::CLONE_NEWUSER), clone.values.as_slice()),
+            (flags(libc::CLONE_NEWUSER), &[0][..])
+        );
+        assert!(rule(libc::SYS_execve).is_none() && table.others == Verdict::Allow);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct Files {
     pub own: Vec<PathBuf>,
     /// Directories (or files) below which files are read. What does not exist is left out.
     pub read: Vec<PathBuf>,
+    /// Directories below which files are read and executed.
+    pub run: Vec<PathBuf>,
 }
 
 const EXECUTE: u64 = 1 << 0;
@@ -100,6 +102,11 @@ pub(super) fn confine(files: &Files) -> io::Result<libc::c_long> {
             allow(&ruleset, &fd, READ_FILE)?;
         }
     }
+    for path in &files.run {
+        if let Ok(fd) = open(path) {
+            allow(&ruleset, &fd, EXECUTE | READ_FILE | READ_DIR)?;
+        }
+    }
     // SAFETY: a descriptor and a number are passed.
     let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(abi) }
@@ -158,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_may_be_executed_anywhere() {
+    fn nothing_of_its_own_may_be_executed() {
         assert_eq!(OWN & EXECUTE, 0);
         assert_eq!(known(1) & EXECUTE, EXECUTE);
     }

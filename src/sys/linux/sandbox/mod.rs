@@ -24,6 +24,8 @@ pub enum Profile {
     Run,
     /// `echomesh guard`: netlink, `CAP_NET_ADMIN`, and no network.
     Guard,
+    /// The guard's process that executes `uci`: files and other programs, and no socket.
+    Uci,
 }
 
 impl Profile {
@@ -32,7 +34,7 @@ impl Profile {
         /// `CAP_NET_ADMIN`.
         const NET_ADMIN: u64 = 1 << 12;
         match self {
-            Profile::Run => 0,
+            Profile::Run | Profile::Uci => 0,
             Profile::Guard => NET_ADMIN,
         }
     }

@@ -123,7 +123,8 @@ pub fn run(
     let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("no attempt {name}"));
     let (_, attempt) = ATTEMPTS.iter().find(|(n, _)| *n == name).ok_or_else(unknown)?;
     let mut layers = Layers::default();
-    let files = Files { own: vec![own.clone()], read: vec!["/etc/hosts".into(), "/proc".into()] };
+    let files =
+        Files { own: vec![own.clone()], read: vec!["/etc/hosts".into(), "/proc".into()], run: Vec::new() };
     if !bare {
         super::leave_privileges(Profile::Run, user, &mut layers)?;
         super::confine_files(&files, &mut layers);

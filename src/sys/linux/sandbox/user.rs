@@ -29,7 +29,8 @@ impl fmt::Display for UserError {
         match self {
             UserError::Unknown(name) => write!(
                 f,
-                "--user {name}: /etc/passwd has no such user; add one (`useradd --system {name}`), or give UID:GID"
+                "--user {name}: /etc/passwd has no such user; add one (`useradd --system {name}`; OpenWrt's package does so when \
+                 it is installed), or give UID:GID"
             ),
             UserError::Root(name) => {
                 write!(f, "--user {name}: user and group must not be root's; give a user of the node's own")

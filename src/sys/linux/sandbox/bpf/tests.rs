@@ -10,7 +10,7 @@ fn plain(table: &Table, machine: u32, number: u32, arguments: &[u64; 6]) -> Verd
     }
     let Some(rule) = table.rules.iter().find(|r| r.number == number) else {
         let (first, last, error) = table.unknown;
-        return if (first..=last).contains(&number) { Verdict::Refuse(error) } else { Verdict::Kill };
+        return if (first..=last).contains(&number) { Verdict::Refuse(error) } else { table.others };
     };
     let holds = |t: &Test| t.values.contains(&(arguments[usize::from(t.argument)] as u32 & t.mask));
     if rule.ways.iter().any(|way| way.iter().all(holds)) { Verdict::Allow } else { rule.otherwise }
@@ -56,7 +56,7 @@ fn run(program: &[Instruction], machine: u32, number: u32, arguments: &[u64; 6])
 /// The real tables, every number, and arguments at and beside each value that a rule compares.
 #[test]
 fn the_real_programs_say_what_their_tables_say() {
-    for profile in [Profile::Run, Profile::Guard] {
+    for profile in [Profile::Run, Profile::Guard, Profile::Uci] {
         let table = calls::table(profile, 4711);
         let program = assemble(&table).unwrap();
         let values: Vec<u64> = table
@@ -116,13 +116,14 @@ fn tests() -> impl Strategy<Value = Test> {
 fn tables() -> impl Strategy<Value = Table> {
     let ways = prop::collection::vec(prop::collection::vec(tests(), 0..4), 0..4);
     let rules = prop::collection::btree_map(0u32..600, (ways, verdicts()), 0..200);
-    (rules, 0u32..700, 0u32..100).prop_map(|(rules, first, length)| Table {
+    (rules, 0u32..700, 0u32..100, verdicts()).prop_map(|(rules, first, length, others)| Table {
         machine: 7,
         rules: rules
             .into_iter()
             .map(|(number, (ways, otherwise))| Rule { number, ways, otherwise })
             .collect(),
         unknown: (first, first + length, 38),
+        others,
     })
 }
 

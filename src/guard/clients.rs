@@ -1,0 +1,80 @@
+//! The connections of `run`.
+use super::protocol::{MAX_REQUEST, Report, Request};
+use super::uci::Exchange;
+use crate::sys::linux::seqpacket::Seqpacket;
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+
+/// At a time: one, its successor while the old one ends, and those that read or write the configuration.
+const MAX_CLIENTS: usize = 4;
+
+/// One of them.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number.
+    pub id: u64,
+    socket: Seqpacket,
+    /// What it asks of the configuration.
+    pub exchange: Exchange,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Clients {
+    list: Vec<Client>,
+    last: u64,
+}
+
+impl Clients {
+    /// Takes one in; the oldest goes if there are too many.
+    pub fn add(&mut self, socket: Seqpacket) {
+        if self.list.len() >= MAX_CLIENTS {
+            self.list.remove(0);
+        }
+        self.last += 1;
+        self.list.push(Client { id: self.last, socket, exchange: Exchange::default() });
+    }
+
+    /// One that is still there.
+    pub fn find(&mut self, id: u64) -> Option<&mut Client> {
+        self.list.iter_mut().find(|c| c.id == id)
+    }
+
+    /// Ends a connection.
+    pub fn remove(&mut self, id: u64) {
+        self.list.retain(|c| c.id != id);
+    }
+
+    /// Sends to all. Who does not read loses the connection, and carries nothing then.
+    pub fn tell(&mut self, message: &[u8]) {
+        self.list.retain(|c| c.socket.send(message).is_ok());
+    }
+
+    /// Answers one.
+    pub fn answer(&mut self, id: u64, report: &Report) {
+        if self.find(id).is_some_and(|c| c.socket.send(&report.encode()).is_err()) {
+            self.remove(id);
+        }
+    }
+
+    /// The next request of any of them; an error ends its connection.
+    pub async fn heard(&self) -> (u64, io::Result<Request>) {
+        let mut waiting: Vec<_> = self.list.iter().map(|c| (c.id, Box::pin(request(&c.socket)))).collect();
+        poll_fn(move |cx| {
+            for (id, request) in &mut waiting {
+                if let Poll::Ready(said) = request.as_mut().poll(cx) {
+                    return Poll::Ready((*id, said));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+async fn request(socket: &Seqpacket) -> io::Result<Request> {
+    let mut buffer = vec![0; MAX_REQUEST];
+    let length = socket.receive(&mut buffer).await?;
+    Request::decode(buffer.get(..length).unwrap_or_default()).map_err(|_| io::ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,2 @@
+untrusted comment: signed by key 1cd6122a14e63d49
+RWQc1hIqFOY9SQirrSX/u7Ir/h6XVFLTWcX6UTTkXmhYkqCDVshNAFpDFMmbKthXmAVqwm9HdxztQUfxNDRdEwwT6BrIu1zLMQU=
