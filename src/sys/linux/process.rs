@@ -89,9 +89,9 @@ pub fn execute(program: &Path, arguments: &[&CStr], input: &[u8], bounds: Bounds
     let (stdin, stdout, stderr) = (pipe()?, pipe()?, pipe()?);
     let standard = [stdin.0.as_raw_fd(), stdout.1.as_raw_fd(), stderr.1.as_raw_fd()];
     // SAFETY: what the copy does, until it executes the program or ends, are system calls on numbers and on memory that was made
-    // before it. `path` and `words`, which ends with a null pointer, live as long as it does.
+    // before it.
     let pid = match unsafe { libc::fork() } {
-        0 => unsafe { become_program(path.as_ptr(), words.as_ptr(), standard, bounds.seconds) },
+        0 => become_program(&path, &words, standard, bounds.seconds),
         pid if pid > 0 => pid,
         _ => return Err(io::Error::last_os_error()),
     };
@@ -110,18 +110,11 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC)?)
 }
 
-/// Executes a program in the place of this process.
-///
-/// # Safety
-/// To be called in a copy of a process; the pointers are to a string, and to pointers to strings that end with null.
-unsafe fn become_program(
-    path: *const libc::c_char,
-    words: *const *const libc::c_char,
-    standard: [libc::c_int; 3],
-    seconds: u32,
-) -> ! {
+/// Executes a program in the place of this process, which is a copy. `words` are pointers to live strings, with a null pointer at the end:
+/// they are made before the copy, which may not allocate.
+fn become_program(path: &CStr, words: &[*const libc::c_char], standard: [libc::c_int; 3], seconds: u32) -> ! {
     let nothing: [*const libc::c_char; 1] = [std::ptr::null()];
-    // SAFETY: plain numbers, and pointers that the caller answers for. alarm(2) outlives execve(2), and so does what is ignored:
+    // SAFETY: plain numbers, and pointers to strings that live, in lists that end with null. alarm(2) outlives execve(2), and so does what is ignored:
     // Rust's own programs ignore SIGPIPE.
     unsafe {
         for (to, from) in [0, 1, 2].into_iter().zip(standard) {
@@ -130,7 +123,7 @@ unsafe fn become_program(
         libc::chdir(c"/".as_ptr());
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::alarm(seconds);
-        libc::execve(path, words, nothing.as_ptr());
+        libc::execve(path.as_ptr(), words.as_ptr(), nothing.as_ptr());
         libc::_exit(127)
     }
 }
