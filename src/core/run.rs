@@ -19,7 +19,7 @@ use crate::config::{Config, Face, GuardMode, Platform, Store, parse, usual_path}
 use crate::guard::client::{LONGEST, Link};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::signed::NodeKey;
-use crate::sys::linux::local_time::{local_time, reload_time_zone};
+use crate::sys::linux::local_time::{begin_local_time, local_time, reload_time_zone};
 use crate::sys::linux::signals::{Signal, Signals};
 use crate::sys::linux::{Linux, net, reactor};
 use crate::tls::client::CertificateTime;
@@ -80,7 +80,7 @@ fn invalid(e: impl fmt::Display) -> Failed {
 fn start(options: &RunOptions) -> Result<(), Failed> {
     // Before anything starts a thread: threads inherit which signals are blocked.
     let signals = Signals::block().map_err(failed)?;
-    reload_time_zone();
+    begin_local_time();
     if let Err(e) = net::raise_descriptor_limit() {
         crate::warn!("the limit of open files stays low: {e}");
     }
