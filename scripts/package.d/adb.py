@@ -18,7 +18,7 @@ MAX_BLOCK = 0x3FFFFFFF - 4
 MAX_DEPTH, MAX_ITEMS = 16, 1 << 16
 
 
-class AdbError(Exception):
+class AdbError(ValueError):
     """What is not a database."""
 
 

@@ -16,7 +16,7 @@ SIGN_HEADER = b"\x00\x04"
 KEY_ID = 16
 
 
-class KeyFormatError(Exception):
+class KeyFormatError(ValueError):
     """A file that is no key."""
 
 

@@ -95,5 +95,5 @@ def index(control: str, name: str, package: bytes) -> bytes:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (recipes.RecipeError, OSError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(str(error))

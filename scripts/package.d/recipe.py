@@ -13,7 +13,7 @@ BUILT = "$(PKG_INSTALL_DIR)/bin/"
 BUILD_ONLY = {"$(RUST_ARCH_DEPENDS)"}
 
 
-class RecipeError(Exception):
+class RecipeError(ValueError):
     """What in the Makefile is not understood."""
 
 

@@ -11,6 +11,9 @@ use crate::policy::addresses::Prefix;
 impl Listener for Node {
     fn hear(&self, report: Report) {
         let now = self.ledger.now().mono_ms();
+        if let Report::Outward(list) = &report {
+            self.wan_reported(list);
+        }
         let networks = if let Report::Networks(list) = &report { Some(list.clone()) } else { None };
         let finding = self.guard.borrow_mut().hear(report, now);
         if let Some(list) = networks {
@@ -27,6 +30,8 @@ impl Listener for Node {
 
     fn lose(&self, why: Option<&Lost>) {
         self.guard.borrow_mut().lose();
+        // What nobody watches any more is evidence of nothing.
+        self.wan_reported(&[]);
         if let Some(why) = why {
             self.alert("guard-lost", &why.to_string());
         }

@@ -2,6 +2,7 @@
 use super::lifecycle::NodeEvent;
 use super::node::Node;
 use crate::coordinator::wire::Observed;
+use crate::policy::geo::telling_address;
 use crate::time::{DAY, Unix, days_from_civil};
 use std::net::IpAddr;
 
@@ -94,14 +95,27 @@ impl Node {
         }
     }
 
-    /// Asks the owner's file, if there is one, for the region of the WAN address.
+    /// The guard says which addresses the router's WAN has.
+    pub(super) fn wan_reported(&self, addresses: &[IpAddr]) {
+        let address = telling_address(addresses);
+        if self.region.borrow_mut().wan_has(address) {
+            self.look_up_prefix();
+        }
+    }
+
+    /// Asks the owner's file, if there is one, for the region of the WAN address: as the coordinator sees it, and as the
+    /// router has it.
     pub(super) fn look_up_prefix(&self) {
-        let address = self.region.borrow().address().and_then(|a| a.parse::<IpAddr>().ok());
-        let Some(address) = address else { return };
-        self.region.borrow_mut().looked_up(&address.to_string(), None);
+        let (seen, wan) = {
+            let region = self.region.borrow();
+            (region.address().and_then(|a| a.parse::<IpAddr>().ok()), region.wan())
+        };
         self.clear_alert("geo-file");
-        if let Some(file) = &self.config().geo.prefix_file {
-            self.tell(|s| s.region_wanted(file, address));
+        for address in seen.into_iter().chain(wan.filter(|_| wan != seen)) {
+            self.region.borrow_mut().looked_up(&address.to_string(), None);
+            if let Some(file) = &self.config().geo.prefix_file {
+                self.tell(|s| s.region_wanted(file, address));
+            }
         }
     }
 

@@ -4,13 +4,25 @@ use crate::json::{Value, array, object};
 use crate::mutant;
 use crate::policy::geo::{
     self, Belief, Evidence, RoundTrip, Verdict, by_coordinator, by_prefix, by_round_trips, by_time_zone,
-    combine,
+    combine, same_line,
 };
+use std::net::IpAddr;
 
 /// Confidence from which an observation of the coordinator's is the node's current region.
 pub const CONFIDENT: f64 = 0.8;
 /// Most endpoints whose round trips are kept.
 pub const MAX_TRIPS: usize = 64;
+
+/// The public address of the WAN by the guard's reports.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Wan {
+    address: Option<IpAddr>,
+    /// The last one, also while there is none.
+    last: Option<IpAddr>,
+    /// The one before, if it is of another line.
+    former: Option<IpAddr>,
+    prefix: Option<String>,
+}
 
 /// What is known of the node's place.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +33,8 @@ pub struct Region {
     address: Option<String>,
     former: Option<String>,
     prefix: Option<String>,
+    /// What the router itself has at its WAN.
+    wan: Wan,
     trips: Vec<RoundTrip>,
     /// Offsets from UTC in January and July, seconds.
     zone: Option<(i32, i32)>,
@@ -62,6 +76,28 @@ impl Region {
         true
     }
 
+    /// The public address that the router has at its WAN, if it has one; true if it is one that it did not have before.
+    /// What was measured at another line is forgotten.
+    pub fn wan_has(&mut self, address: Option<IpAddr>) -> bool {
+        if self.wan.address == address {
+            return false;
+        }
+        self.wan.address = address;
+        self.wan.prefix = None;
+        let Some(new) = address else { return false };
+        let last = self.wan.last.replace(new);
+        if let Some(last) = last.filter(|last| !same_line(*last, new)) {
+            self.wan.former = Some(last);
+            self.trips.clear();
+        }
+        true
+    }
+
+    /// The public address that the router has at its WAN.
+    pub fn wan(&self) -> Option<IpAddr> {
+        self.wan.address
+    }
+
     /// The address that the WAN was last seen with.
     pub fn address(&self) -> Option<&str> {
         self.address.as_deref()
@@ -69,6 +105,9 @@ impl Region {
 
     /// What the owner's file says of an address, unless the node has another one by now.
     pub fn looked_up(&mut self, address: &str, region: Option<String>) {
+        if self.wan.address.is_some_and(|wan| wan.to_string() == address) {
+            self.wan.prefix.clone_from(&region);
+        }
         if self.address.as_deref() == Some(address) {
             self.prefix = region;
         }
@@ -113,10 +152,26 @@ impl Region {
         let prefix = self.prefix.as_ref().map(|region| by_prefix(region, address, allowed));
         let zone = self.zone.map(|(january, july)| by_time_zone(january, july, allowed));
         let change = self.former.as_ref().map(|former| geo::by_change(former, address));
-        [coordinator, prefix, by_round_trips(&self.trips, allowed), zone, change]
+        let (wan, moved) = self.wan_evidence(allowed);
+        // One file that says the same twice, or one change that both have seen, is one piece of evidence.
+        let moved = moved.filter(|moved| change.as_ref() != Some(moved));
+        let wan = wan.map(|wan| match prefix.as_ref().is_some_and(|prefix| prefix.verdict == wan.verdict) {
+            true => Evidence { weight: 0.0, ..wan },
+            false => wan,
+        });
+        [coordinator, prefix, wan, by_round_trips(&self.trips, allowed), zone, change, moved]
             .into_iter()
             .flatten()
             .collect()
+    }
+
+    /// By the router's own address at its WAN, if it is not the one that the coordinator sees; and by its change.
+    fn wan_evidence(&self, allowed: &[String]) -> (Option<Evidence>, Option<Evidence>) {
+        let Some(address) = self.wan.address.map(|a| a.to_string()) else { return (None, None) };
+        let seen = self.address.as_ref() == Some(&address);
+        let region = self.wan.prefix.as_ref().filter(|_| !seen);
+        let moved = self.wan.former.map(|former| geo::by_change(&former.to_string(), &address));
+        (region.map(|region| by_prefix(region, &address, allowed)), moved)
     }
 
     /// What the evidence says together.
@@ -242,5 +297,62 @@ mod tests {
         r.observe(Some(("B", 0.8)), UTC, (&GEO, &allowed));
         r.observe(Some(("C", 0.1)), UTC, (&GEO, &allowed));
         assert_eq!(r.current(&allowed), Some("B"));
+    }
+
+    fn address(text: &str) -> Option<IpAddr> {
+        text.parse().ok()
+    }
+
+    fn shown(r: &Region) -> Vec<(&'static str, Verdict, bool)> {
+        r.evidence(&ncr()).into_iter().map(|e| (e.source, e.verdict, e.weight > 0.0)).collect()
+    }
+
+    #[test]
+    fn the_routers_own_address_is_evidence_of_its_own() {
+        let mut r = Region::default();
+        assert!(r.wan_has(address("84.1.1.1")) && !r.wan_has(address("84.1.1.1")));
+        r.looked_up("84.1.1.1", Some("DE".into()));
+        assert_eq!(shown(&r), [("prefix-file", Verdict::Outside, true)]);
+        assert!((0..9).all(|_| !r.observe(None, UTC, (&GEO, &ncr()))), "but none alone is enough");
+        r.round_trip(near_berlin(9));
+        assert!((0..3).any(|_| r.observe(None, UTC, (&GEO, &ncr()))));
+        assert!(!r.wan_has(None), "no public address any more");
+        assert!(r.evidence(&ncr()).iter().all(|e| e.source != "prefix-file"));
+    }
+
+    #[test]
+    fn what_the_file_says_of_both_addresses_counts_once_and_contradicts_itself_if_it_does() {
+        let mut r = Region::default();
+        r.seen_at("203.0.113.1");
+        r.looked_up("203.0.113.1", Some("DE".into()));
+        r.wan_has(address("203.0.113.1"));
+        r.looked_up("203.0.113.1", Some("DE".into()));
+        assert_eq!(shown(&r), [("prefix-file", Verdict::Outside, true)], "it is the same address");
+        r.wan_has(address("84.1.1.1"));
+        r.looked_up("84.1.1.1", Some("DE".into()));
+        let alone = r.belief(&ncr()).outside;
+        assert_eq!(shown(&r)[1], ("prefix-file", Verdict::Outside, false));
+        r.looked_up("84.1.1.1", Some("PH-MIN".into()));
+        assert_eq!(shown(&r)[1].1, Verdict::Neutral);
+        r.looked_up("84.1.1.1", Some("PH-NCR".into()));
+        assert!(shown(&r)[1].2 && r.belief(&ncr()).outside < alone);
+    }
+
+    #[test]
+    fn another_address_of_the_wan_forgets_what_was_measured_at_the_former_even_after_a_pause() {
+        let mut r = Region::default();
+        r.wan_has(address("84.1.1.1"));
+        r.round_trip(near_berlin(9));
+        r.looked_up("84.1.1.1", Some("DE".into()));
+        r.wan_has(None);
+        r.wan_has(address("84.1.1.1"));
+        assert_eq!(shown(&r), [("round-trip", Verdict::Outside, true)], "the same line again");
+        r.wan_has(None);
+        assert!(r.wan_has(address("85.2.2.2")));
+        assert_eq!(shown(&r), [("wan-address", Verdict::Neutral, false)]);
+        assert!(r.evidence(&ncr())[0].detail.contains("from 84.1.1.1 to 85.2.2.2"));
+        r.seen_at("84.1.1.1");
+        r.seen_at("85.2.2.2");
+        assert_eq!(shown(&r).len(), 1, "both have seen the one change");
     }
 }

@@ -9,6 +9,9 @@ use std::net::IpAddr;
 /// Most networks that are told to `run`; a router with more is not served rather than served in part.
 pub const MAX_NETWORKS: usize = 4096;
 
+/// Most addresses of the WAN that are told to `run`.
+pub const MAX_OUTWARD: usize = 16;
+
 /// `RTM_NEWLINK`, `RTM_NEWADDR`, `RTM_NEWROUTE`.
 const LINK: u16 = 16;
 const ADDRESS: u16 = 20;
@@ -22,6 +25,8 @@ const REFUSING: std::ops::RangeInclusive<u8> = 6..=8;
 pub struct Network {
     /// Devices with a default route.
     pub wan: BTreeSet<String>,
+    /// The router's own addresses on these devices, at most [`MAX_OUTWARD`].
+    pub outward: Vec<IpAddr>,
     /// Own addresses, connected networks, networks behind other routers of the house, delegated prefixes, gateways, name
     /// servers.
     pub inside: Vec<Prefix>,
@@ -34,6 +39,8 @@ pub struct Network {
 pub struct Answers {
     names: BTreeMap<u32, String>,
     addresses: Vec<Prefix>,
+    /// Own addresses by device.
+    own: Vec<(u32, IpAddr)>,
     routes: Vec<Route<u32>>,
 }
 
@@ -51,14 +58,20 @@ impl Answers {
     /// All of it together, with the system's name servers.
     pub fn network(self, resolvers: Vec<IpAddr>) -> Network {
         let named = |index: &u32| self.names.get(index).cloned();
-        let outward = self.routes.iter().filter(|r| r.unicast && is_default(r));
-        let wan = outward.filter_map(|r| named(&r.device)).filter(|n| n != "lo").collect();
+        let ways_out = self.routes.iter().filter(|r| r.unicast && is_default(r));
+        let wan: BTreeSet<String> = ways_out.filter_map(|r| named(&r.device)).filter(|n| n != "lo").collect();
+        let leads_out = |device: &u32| named(device).is_some_and(|name| wan.contains(&name));
+        let mut outward: Vec<IpAddr> =
+            self.own.iter().filter(|(device, _)| leads_out(device)).map(|own| own.1).collect();
+        outward.sort_unstable();
+        outward.dedup();
+        outward.truncate(MAX_OUTWARD);
         let mut inside = inner(&self.routes);
         inside.extend(&self.addresses);
         inside.extend(resolvers.iter().map(|a| (*a, full(*a))));
         inside.sort_unstable();
         inside.dedup();
-        Network { wan, inside, resolvers }
+        Network { wan, outward, inside, resolvers }
     }
 
     /// `struct ifinfomsg`, `IFLA_IFNAME`.
@@ -72,7 +85,10 @@ impl Answers {
     /// `struct ifaddrmsg`; of a point-to-point line `IFA_LOCAL` is this end and `IFA_ADDRESS` the other.
     fn address(&mut self, body: &[u8]) -> Option<()> {
         let length = *body.get(1)?;
-        for (kind, value) in attributes(body.get(8..)?) {
+        let list = body.get(8..)?;
+        let own = attribute(list, 2).or_else(|| attribute(list, 1)).and_then(ip);
+        self.own.extend(u32_at(body, 4).zip(own));
+        for (kind, value) in attributes(list) {
             let Some(address) = ip(value) else { continue };
             match kind {
                 1 => self.addresses.push((address, length.min(full(address)))),
@@ -130,7 +146,8 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn full(address: IpAddr) -> u8 {
+/// Bits of a prefix that is one address.
+pub(super) fn full(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
@@ -180,6 +197,12 @@ mod tests {
                 w.put(1, &[192, 168, 1, 1]);
                 w.put(2, &[192, 168, 1, 1]);
             });
+            // A point-to-point line: the other end, then this one.
+            w.message((ADDRESS, 0, 1), &[2, 32, 0, 0, 2, 0, 0, 0], |w| {
+                w.put(1, &[84, 1, 1, 1]);
+                w.put(2, &[84, 1, 1, 9]);
+            });
+            w.message((ADDRESS, 0, 1), &[10, 64, 0, 0, 2, 0, 0, 0], |w| w.put(1, &[0x2a; 16]));
             route(w, ("0.0.0.0", 0), 1, 2, Some("84.1.1.1"));
             route(w, ("85.5.5.0", 24), 1, 3, Some("192.168.1.2"));
             route(w, ("84.9.0.0", 16), 1, 2, Some("84.1.1.1"));
@@ -187,17 +210,25 @@ mod tests {
             route(w, ("::", 0), 7, 3, None);
         });
         assert_eq!(network.wan, ["wan0".to_owned()].into());
+        let outward: Vec<String> = network.outward.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            outward,
+            ["84.1.1.9", "2a2a:2a2a:2a2a:2a2a:2a2a:2a2a:2a2a:2a2a"],
+            "this end of the WAN alone"
+        );
         let text: Vec<String> = network.inside.iter().map(|(a, n)| format!("{a}/{n}")).collect();
         assert_eq!(
             text,
             [
                 "84.1.1.1/32",
+                "84.1.1.9/32",
                 "85.5.5.0/24",
                 "127.0.0.1/32",
                 "192.168.1.1/24",
                 "192.168.1.1/32",
                 "192.168.1.2/32",
                 "2a02:aa::/56",
+                "2a2a:2a2a:2a2a:2a2a:2a2a:2a2a:2a2a:2a2a/64",
             ]
         );
     }

@@ -1,6 +1,6 @@
 //! The messages between guard and `run` over a Unix seqpacket socket: version, kind, content of a fixed shape; numbers in
 //! network order. A message that is not exactly one of these ends the connection.
-use super::network::MAX_NETWORKS;
+use super::network::{MAX_NETWORKS, MAX_OUTWARD, full};
 use super::ruleset::COUNTERS;
 use crate::policy::addresses::Prefix;
 use std::net::IpAddr;
@@ -25,6 +25,8 @@ pub enum Report {
     State(State),
     /// The owner's networks, whenever they have changed, before the state that holds for them.
     Networks(Vec<Prefix>),
+    /// The router's own addresses on the devices that lead outward, whenever they have changed.
+    Outward(Vec<IpAddr>),
     /// A piece of what UCI says, in answer to [`Request::Read`].
     Piece {
         /// Bytes of the whole.
@@ -119,6 +121,11 @@ impl Report {
                 let text = ends.find_map(|end| text.get(..end)).unwrap_or_default();
                 [&[VERSION, 6, u8::from(*why == Refusal::Changed)][..], text.as_bytes()].concat()
             }
+            Report::Outward(list) => {
+                let mut m = vec![VERSION, 7];
+                list.iter().for_each(|a| put_prefix(&mut m, (*a, full(*a))));
+                m
+            }
         }
     }
 
@@ -138,6 +145,7 @@ impl Report {
             4 => body.try_into().ok().map(|n| Report::Taken(u32::from_be_bytes(n))),
             5 => body.try_into().ok().map(Report::Written),
             6 => refusal(body),
+            7 => outward(body).map(Report::Outward),
             _ => None,
         };
         read.ok_or(Malformed::Shape)
@@ -223,6 +231,12 @@ fn networks(body: &[u8]) -> Option<Vec<Prefix>> {
     list.map(prefix).collect()
 }
 
+fn outward(body: &[u8]) -> Option<Vec<IpAddr>> {
+    let list = networks(body)?;
+    let whole = list.len() <= MAX_OUTWARD && list.iter().all(|(a, length)| *length == full(*a));
+    whole.then(|| list.into_iter().map(|p| p.0).collect())
+}
+
 fn put_prefix(m: &mut Vec<u8>, (address, length): Prefix) {
     let (family, octets) = match address {
         IpAddr::V4(a) => (4, a.to_ipv6_compatible().octets()),
@@ -257,6 +271,7 @@ mod tests {
             Report::State(STATE),
             Report::Networks(networks),
             Report::Networks(Vec::new()),
+            Report::Outward(vec!["84.1.1.1".parse().unwrap(), "2a02::1".parse().unwrap()]),
             Report::Piece { total: 5000, from: 4096, bytes: b"echomesh.".to_vec() },
             Report::Taken(7),
             Report::Written([9; 32]),
@@ -331,6 +346,12 @@ mod tests {
         assert_eq!(most.encode().len(), MAX_MESSAGE);
         assert_eq!(Report::decode(&most.encode()), Ok(most));
         assert_eq!(Report::decode(&Report::Networks(list).encode()), Err(Malformed::Shape));
+        let wan = |n| Report::Outward(vec!["84.1.1.1".parse().unwrap(); n]);
+        assert!(Report::decode(&wan(MAX_OUTWARD).encode()).is_ok());
+        assert_eq!(Report::decode(&wan(MAX_OUTWARD + 1).encode()), Err(Malformed::Shape));
+        let mut network = Report::Networks(vec![("84.1.1.0".parse().unwrap(), 24)]).encode();
+        network[1] = 7;
+        assert_eq!(Report::decode(&network), Err(Malformed::Shape), "a network is no address");
     }
 
     proptest! {

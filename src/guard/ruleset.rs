@@ -244,6 +244,7 @@ mod tests {
         };
         let network = Network {
             wan: ["wan0".to_owned()].into(),
+            outward: Vec::new(),
             inside: vec![
                 ("44.2.2.0".parse().unwrap(), 24),
                 ("192.168.1.0".parse().unwrap(), 24),

@@ -339,6 +339,7 @@ impl Guard {
                 self.render_again();
                 // The kernel first: what `run` learns late is refused anyway.
                 self.tell(&Report::Networks(self.network.inside.clone()));
+                self.tell(&Report::Outward(self.network.outward.clone()));
                 self.report();
             }
             Err(e) => {
@@ -435,9 +436,13 @@ impl Guard {
             Ok(uid) => return crate::warn!("user {uid} connected to the guard and was sent away"),
             Err(e) => return crate::warn!("who connected to the guard is not known: {e}"),
         }
-        let networks = Report::Networks(self.network.inside.clone()).encode();
-        let sent = client.send(&networks).and_then(|()| client.send(&self.state().encode()));
-        if sent.is_ok() {
+        let network = &self.network;
+        let reports = [
+            Report::Networks(network.inside.clone()),
+            Report::Outward(network.outward.clone()),
+            self.state(),
+        ];
+        if reports.iter().all(|report| client.send(&report.encode()).is_ok()) {
             self.clients.add(client);
         }
     }

@@ -70,6 +70,8 @@ impl View {
                 }
                 None
             }
+            // Evidence of the node's place; nothing that the guard holds.
+            Report::Outward(_) => None,
             Report::State(state) => {
                 self.state = Some(state);
                 // The first one says what others did before this process began.

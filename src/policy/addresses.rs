@@ -156,7 +156,8 @@ fn contains_v6((net, len): (Ipv6Addr, u8), address: Ipv6Addr) -> bool {
     (net.to_bits() ^ address.to_bits()).checked_shr(shift).unwrap_or(0) == 0
 }
 
-fn is_special(address: IpAddr) -> bool {
+/// Whether the address is of a special-purpose range, or stands for one of IPv4.
+pub fn is_special(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => SPECIAL_V4.iter().any(|p| contains_v4(*p, a) && !row_out("special-v4", p.0, p.1)),
         IpAddr::V6(a) if contains_v6(NAT64, a) => {

@@ -49,7 +49,7 @@ define BuildPackage
 all:
 	$(call Package/$(1)/install,$(DESTDIR))
 $(eval $(Package/$(1)))
-$(foreach at,PKG_VERSION PKG_RELEASE DEPENDS USERID,$(info $(at)=$($(at))))
+$(foreach at,PKG_VERSION PKG_RELEASE DEPENDS USERID CARGO_RUSTFLAGS,$(info $(at)=$($(at))))
 endef
 """
 
@@ -94,12 +94,16 @@ class Tree(unittest.TestCase):
             (scratch / "root/x").unlink()
             words = [f"TOPDIR={scratch}", f"INCLUDE_DIR={scratch}", f"PKG_INSTALL_DIR={scratch}", f"DESTDIR={scratch}/root"]
             said = run("make", "-s", "-C", scratch / "a/b", *words)
+            wide = run("make", "-s", "-C", scratch / "a/b", *words, "CONFIG_ARCH_64BIT=y", f"DESTDIR={scratch}/wide")
             found = listing(scratch / "root")
         kept = {path: mode for path, mode in TREE.items() if not path.startswith("lib")}
         self.assertEqual(found, kept)
         recipe = recipes.read(MAKEFILE)
         self.assertIn(f"PKG_VERSION={recipe.version}\nPKG_RELEASE={recipe.release}\n", said)
         self.assertIn(f"USERID={recipe.users}\n", said)
+        # Timers of 32-bit routers depend on it.
+        self.assertIn("CARGO_RUSTFLAGS=--cfg=libc_unstable_musl_v1_2\n", said)
+        self.assertIn("CARGO_RUSTFLAGS=\n", wide)
         self.assertEqual([w[1:] for w in re.search("DEPENDS=(.*)", said)[1].split() if w[0] == "+"], recipe.depends)
 
 
@@ -198,6 +202,25 @@ class Signed(unittest.TestCase):
         self.assertEqual(modes, {"usign.key": 0o600, "apk.pem": 0o600, "usign.pub": 0o644, "apk.pub.pem": 0o644})
         with self.assertRaises(FileExistsError):
             keys.generate(self.path / "keys")
+
+    def test_the_command_makes_keys_and_says_what_is_wrong_with_them(self):
+        command = [str(ROOT / "scripts/package"), "keygen", str(self.path / "made")]
+        said = run(*command)
+        self.assertRegex(said, "usign.key, usign.pub, apk.pem, apk.pub.pem; opkg's name of the key: [0-9a-f]{16}")
+        again = subprocess.run(command, capture_output=True, text=True)
+        self.assertNotEqual(again.returncode, 0)
+        self.assertRegex(again.stderr, "File exists")
+        (self.path / "made/usign.key").write_text("hello")
+        done = package(self.path / "none", "--keys", self.path / "made", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertRegex(done.stderr, "^not a usign key")
+
+    def test_without_keys_nothing_is_signed(self):
+        with Scratch() as scratch:
+            out = package(scratch)
+            self.assertFalse((out / "Packages.sig").exists())
+            for name in (f"echomesh-{VERSION}.apk", "packages.adb"):
+                self.assertNotIn(adb.SIG, [kind for kind, _ in adb.open_container((out / name).read_bytes())[1]])
 
     def test_what_is_no_key_is_refused(self):
         good = (GOLDEN / "usign.key").read_text()

@@ -233,7 +233,7 @@ class NoUser(unittest.TestCase):
     def test_both_roles(self):
         for role in ("run", "guard"):
             with self.subTest(role):
-                self.refused(role, "--user", "nosuch")
+                self.refused(role, "--uci", "--user", "nosuch")
 
 
 if __name__ == "__main__":

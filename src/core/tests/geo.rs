@@ -3,6 +3,8 @@ use super::bench::text;
 use super::*;
 use crate::coordinator::node::Node as _;
 use crate::coordinator::wire::{HeartbeatAnswer, Observed, ProbeHost, Registered};
+use crate::guard::client::Listener as _;
+use crate::guard::protocol::Report;
 use crate::json::Value;
 use crate::signed::NodeKey;
 use crate::time::Unix;
@@ -119,4 +121,27 @@ fn a_stricter_owner_is_obeyed() {
     let bench = Bench::active("geo: { quarantineConfidence: 0.5, strikes: 1 }", "{}");
     beat(&bench, Some(("DE-BE", 0.5, "203.0.113.1")));
     assert_eq!(bench.state(), "quarantined");
+}
+
+#[test]
+fn the_address_that_the_guard_sees_at_the_wan_is_looked_up_and_its_change_is_shown() {
+    let bench = Bench::active("geo: { prefixFile: /etc/prefixes.csv }", "{}");
+    let wan = |address: &str| {
+        bench.services.calls.borrow_mut().clear();
+        bench.node.hear(Report::Outward(vec!["fe80::1".parse().unwrap(), address.parse().unwrap()]));
+        bench.services.calls.borrow().contains(&"region")
+    };
+    assert!(!wan("100.64.3.3"), "a provider's shared address is anywhere");
+    assert!(wan("84.1.1.1") && !wan("84.1.1.1"));
+    bench.node.prefix_found("84.1.1.1".parse().unwrap(), Ok(Some("DE".into())));
+    let found = evidence(&bench, "prefix-file").unwrap();
+    assert_eq!((text(&found, "verdict"), text(&found, "region")), ("outside", "DE"));
+    assert!(text(&found, "detail").contains("84.1.1.1"));
+    beat(&bench, None);
+    assert!(bench.has_alert("geo-suspect") && !bench.has_alert("geo-mismatch"));
+    assert!(wan("85.2.2.2") && evidence(&bench, "prefix-file").is_none());
+    assert!(text(&evidence(&bench, "wan-address").unwrap(), "detail").contains("from 84.1.1.1 to 85.2.2.2"));
+    bench.node.prefix_found("85.2.2.2".parse().unwrap(), Ok(Some("DE".into())));
+    bench.node.lose(None);
+    assert_eq!(evidence(&bench, "prefix-file"), None, "nobody watches it any more");
 }

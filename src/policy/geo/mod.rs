@@ -8,7 +8,9 @@ pub mod prefixes;
 pub mod regions;
 
 use crate::json::{Value, object};
+use crate::policy::addresses::is_special;
 use regions::{Country, code};
+use std::net::IpAddr;
 
 /// Weight of the owner's file of prefixes.
 const PREFIX: f64 = 0.7;
@@ -121,6 +123,21 @@ pub fn by_prefix(region: &str, address: &str, allowed: &[String]) -> Evidence {
     let weight = if verdict == Verdict::Neutral { 0.0 } else { PREFIX };
     let detail = format!("geo.prefixFile has {region} for the WAN address {address}.");
     Evidence { region: Some(region.to_owned()), ..Evidence::new("prefix-file", verdict, weight, detail) }
+}
+
+/// The address that says where the router is, of those that its WAN has: a public one, of IPv4 if there is one, since many
+/// lines change those of IPv6 by themselves. A private address, and a provider's shared one, are everywhere.
+pub fn telling_address(wan: &[IpAddr]) -> Option<IpAddr> {
+    let mut public = wan.iter().filter(|a| !is_special(**a));
+    public.clone().find(|a| a.is_ipv4()).or_else(|| public.next()).copied()
+}
+
+/// Whether two addresses are of one line: the same one, or of one network of IPv6.
+pub fn same_line(one: IpAddr, other: IpAddr) -> bool {
+    match (one, other) {
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() >> 64 == other.to_bits() >> 64,
+        _ => one == other,
+    }
 }
 
 /// The WAN has another address: what is known of the former one no longer counts.

@@ -124,3 +124,25 @@ proptest! {
         prop_assert!(verdict(rtt) == Verdict::Outside || verdict(rtt + more) == Verdict::Neutral);
     }
 }
+
+#[test]
+fn a_public_address_tells_and_a_private_or_shared_one_does_not() {
+    let telling = |wan: &[&str]| {
+        let wan: Vec<IpAddr> = wan.iter().map(|a| a.parse().unwrap()).collect();
+        telling_address(&wan).map(|a| a.to_string())
+    };
+    for private in ["192.168.1.2", "10.0.0.2", "100.64.0.1", "169.254.1.1", "fe80::1", "fd00::1"] {
+        assert_eq!(telling(&[private]), None, "{private}");
+        assert_eq!(telling(&[private, "84.1.1.1"]).as_deref(), Some("84.1.1.1"));
+    }
+    assert_eq!(telling(&["2a02::1", "84.1.1.1"]).as_deref(), Some("84.1.1.1"));
+    assert_eq!(telling(&["100.64.0.1", "2a02::1"]).as_deref(), Some("2a02::1"));
+    assert_eq!(telling(&[]), None);
+}
+
+#[test]
+fn an_address_of_the_same_network_of_ipv6_is_no_other_line() {
+    let same = |a: &str, b: &str| same_line(a.parse().unwrap(), b.parse().unwrap());
+    assert!(same("2a02:1:2:3::1", "2a02:1:2:3:ffff::2") && !same("2a02:1:2:3::1", "2a02:1:2:4::1"));
+    assert!(same("84.1.1.1", "84.1.1.1") && !same("84.1.1.1", "84.1.1.2"));
+}
