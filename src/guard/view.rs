@@ -175,12 +175,12 @@ mod tests {
     #[test]
     fn a_table_that_stands_counts_for_its_own_user_and_for_five_seconds() {
         let view = standing();
-        assert_eq!(view.status(Required, 4_999), Status::InForce);
+        assert_eq!(view.status(Required, SILENCE_MS - 1), Status::InForce);
         assert_eq!(
-            (view.status(Required, 5_000), view.status(Optional, 5_000)),
+            (view.status(Required, SILENCE_MS), view.status(Optional, SILENCE_MS)),
             (Status::Down, Status::Down)
         );
-        assert!(view.networks(4_999).is_some() && view.networks(5_000).is_none());
+        assert!(view.networks(SILENCE_MS - 1).is_some() && view.networks(SILENCE_MS).is_none());
         let mut other = View { uid: 8, ..standing() };
         other.hear(state([5; 6]), 0);
         assert_eq!((other.status(Optional, 0), other.holds_another()), (Status::Down, Some(7)));

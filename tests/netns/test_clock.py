@@ -35,9 +35,9 @@ class FakedNode(Node):
         shutil.move(fresh, self.clock)
 
 
-class Clocks(World):
+class Faked(World):
     node_type = FakedNode
-    # libfaketime reads its file by calls that the sandbox does not list, and the process would be killed.
+    # With libfaketime in it the process makes calls that the sandbox does not list, and would be killed.
     node_config = {"security": {"sandboxMode": "off"}}
 
     def setUp(self):
@@ -45,6 +45,8 @@ class Clocks(World):
         self.addCleanup(self.lab.fault, "clear")
         self.addCleanup(self.node.set_clock, "+0")
 
+
+class Clocks(Faked):
     def hours(self, before, after):
         """The owner's hours: from so many hours before now until so many after it, every day."""
         at = [time.strftime("%H:%M", time.localtime(time.time() + hours * 3600)) for hours in (-before, after)]
@@ -93,3 +95,66 @@ class Clocks(World):
             self.node.wait_state("active", seconds=20)
         self.echoes(self.proxy.tunnel(session))
         self.clean()
+
+
+class Counters(Faked):
+    """The owner's day, which begins at the router's midnight by the corrected clock."""
+
+    def move(self, hours):
+        """Sets the router's clock and the coordinator's: all agree on another time."""
+        self.node.set_clock(f"{hours:+d}h")
+        self.lab.fault("clock", offsetMs=hours * HOUR_MS)
+        self.lab.resync()
+
+    def used(self):
+        today = self.node.status()["today"]
+        return today["ingressBytes"] + today["egressBytes"]
+
+    def carry(self, size):
+        return self.proxy.get(self.session, "origin.lab.test", f"/bytes/{size}")
+
+    def test_days_keep_their_counts_whatever_the_clock_does(self):
+        self.session = self.lab.open(notBeforeS=-80 * 3600, durationS=160 * 3600)
+        self.addCleanup(self.node.change, network={"maxGBPerDay": 1000})
+        self.node.change(network={"maxGBPerDay": 0.01})
+        self.carry(1_000_000)
+        first = self.used()
+        self.assertGreater(first, 1_000_000)
+        # The router's clock alone, by an hour and by a day: the coordinator's time stands, and so does the day.
+        for alone in ["+1h", "+30h", "-30h"]:
+            self.node.set_clock(alone)
+            self.lab.resync()
+            self.assertEqual(self.used(), first)
+        # Tomorrow begins with nothing used, and is today's neighbour, not its heir.
+        self.move(24)
+        self.assertEqual(self.used(), 0)
+        self.carry(2_000_000)
+        second = self.used()
+        self.assertGreater(second, 2_000_000)
+        self.move(0)
+        self.assertEqual(self.used(), first)
+        # Yesterday was never counted: it takes over the fullest day instead of beginning anew.
+        self.move(-24)
+        self.assertGreaterEqual(self.used(), second)
+        self.move(0)
+        self.node.stop()
+        self.node.start()
+        self.node.wait_state("active")
+        self.assertGreaterEqual(self.used(), first)
+
+    def test_a_quota_is_not_had_again_by_setting_clocks(self):
+        self.session = self.lab.open(notBeforeS=-80 * 3600, durationS=160 * 3600)
+        self.addCleanup(self.node.change, network={"maxGBPerDay": 1000})
+        self.node.change(network={"maxGBPerDay": 0.001})
+        granted = 0
+        for hours in [0, -24, 24, 0, 48, -48, 72]:
+            self.move(hours)
+            reply = self.proxy.connect("origin.lab.test:443", self.session)
+            if reply.status == 200:
+                granted += 1
+                with self.assertRaises((ConnectionResetError, EOFError)):
+                    self.carry(20_000_000)
+                reply = self.proxy.connect("origin.lab.test:443", self.session)
+            self.refused(reply, 429, "quota-reached")
+        # The day that is, and the one that may begin beside it.
+        self.assertLessEqual(granted, 2)

@@ -1,8 +1,10 @@
 """Every refusal a buyer can meet: status, Proxy-Status, problem body, alert; and that the target saw nothing."""
 import base64
 import json
+import os
 import socket
 import time
+import unittest
 
 from harness.buyer import Session
 from harness.hello import TLS11, TLS12, TLS13, client_hello, extension, fatal_alert
@@ -116,6 +118,7 @@ class BeforeThe200(World):
         self.refused(self.ask("silent.fail.test:443", timeout=30), 502, "resolve-failed", "dns_error")
         self.assertLess(time.monotonic() - start, 15)
 
+    @unittest.skipIf(os.environ.get("EMULATED"), "qemu-user hands on this machine's numbers of errors at sockets; tests/vm has it")
     def test_connect_failed(self):
         self.refused(self.ask("nobody.test:443"), 502, "connect-failed", "connection_refused")
 

@@ -11,6 +11,8 @@ pub mod routes;
 pub mod sandbox;
 pub mod seqpacket;
 pub mod signals;
+#[cfg(all(target_arch = "mips", echomesh_static))]
+mod static_mips;
 
 use super::System;
 use std::io;

@@ -42,6 +42,7 @@ class World(unittest.TestCase):
     node_user = None
     heartbeat_ms = 2000
     node_type = Node
+    topology_type = Topology
     target_answer = staticmethod(echo)
 
     @classmethod
@@ -53,19 +54,24 @@ class World(unittest.TestCase):
         os.chmod(cls.directory, 0o755)
         cls.addClassCleanup(cls._put_away)
         atexit.register(cls._put_away)
-        cls.topology = Topology()
+        cls.topology = cls.topology_type()
         cls.addClassCleanup(cls.topology.remove)
         cls.lab = Lab(cls.topology.inet, cls.directory / "lab", LAB_BINARY, cls.heartbeat_ms).start()
         cls.addClassCleanup(lambda: cls.lab.process.stop())
         cls.target = Target(cls.topology.inet, (TARGET, 443), lambda c, d: cls.target_answer(c, d))
         cls.addClassCleanup(cls.target.close)
         cls.lan_targets = [Target(cls.topology.lan, (LAN_HOST, port)) for port in (80, 443)]
-        cls.node = cls.node_type(cls.topology.node, cls.directory / "node", NODE_BINARY, cls.lab, **cls.node_config)
-        cls.node.user = cls.node_user
+        cls.node = cls.make_node()
         cls.node.start()
         cls.addClassCleanup(lambda: cls.node.stop())
         cls.lan_received = cls.topology.lan.received()
         cls.registered()
+
+    @classmethod
+    def make_node(cls):
+        node = cls.node_type(cls.topology.node, cls.directory / "node", NODE_BINARY, cls.lab, **cls.node_config)
+        node.user = cls.node_user
+        return node
 
     @classmethod
     def _put_away(cls):

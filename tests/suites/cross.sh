@@ -1,0 +1,68 @@
+#!/bin/bash
+# Cross-builds: size against cross/size.toml, the same bytes from another folder, and each binary run by qemu-user.
+# CROSS_TARGETS: which targets (mipsel and x86_64; a release builds `all`).
+. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+. "$root/cross/targets.sh"
+
+read -ra wanted <<<"${CROSS_TARGETS:-mipsel-unknown-linux-musl x86_64-unknown-linux-musl}"
+[ "${wanted[*]}" != all ] || wanted=("${targets[@]}")
+need_toolchain
+need_apt qemu-user-static || die "the binaries of other processors need qemu-user"
+
+# says_version PROGRAM...: it starts, and knows its version.
+says_version() {
+  local said wanted
+  wanted="echomesh $(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)"
+  said=$("$@" --version) && [ "$said" = "$wanted" ]
+}
+
+# judges_config PROGRAM...: a good configuration is good, a bad one is named, and both with the right exit code.
+judges_config() {
+  local said
+  "$@" config check "$root/tests/config_corpus/valid/full.yaml" >/dev/null || return 1
+  said=$(printf 'version: 1\nnetwork: { maxMbps: -3 }\n' | "$@" config check - 2>&1)
+  [ $? -eq 78 ] && grep -q maxMbps <<<"$said"
+}
+
+# same_bytes TARGET: this tree in another folder gives the same binary.
+same_bytes() {
+  local other
+  other=$(mktemp -d)
+  (cd "$root" && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$other" 2>/dev/null)
+  mkdir -p "$other/target/cross"
+  ln -s "$root/target/venv" "$other/target/venv"
+  for found in "$root"/target/cross/rust-src-*; do [ ! -d "$found" ] || ln -s "$found" "$other/target/cross/"; done
+  "$other/cross/build" "$1" >/dev/null && cmp "$root/target/cross/bin/$1/echomesh" "$other/target/cross/bin/$1/echomesh"
+  local same=$?
+  rm -rf "$other"
+  return $same
+}
+
+for target in "${wanted[@]}"; do
+  counted "size of $target" "$root/cross/size" "$target"
+  binary=$root/target/cross/bin/$target/echomesh
+  # shellcheck disable=SC2046 # the machine's own target has no emulator: then there is no word
+  check "$target says its version" says_version $(qemu_of "$target") "$binary"
+  # shellcheck disable=SC2046
+  check "$target judges configurations" judges_config $(qemu_of "$target") "$binary"
+done
+check "mipsel from another folder has the same bytes" same_bytes mipsel-unknown-linux-musl
+
+# The main path, refusals and limits by the emulated binary, against the lab on this machine.
+if [ "$(id -u)" -ne 0 ]; then
+  skip "the scenario under qemu-user" "network namespaces need root"
+  report
+  exit
+fi
+need_apt iproute2 util-linux procps openssl || die "the namespace tests need these packages"
+ECHOMESH_LAB=$(build_lab)/echomesh-lab || die "the lab does not build"
+export ECHOMESH_LAB ECHOMESH EMULATED=1
+for target in "${wanted[@]}"; do
+  emulator=$(qemu_of "$target")
+  [ -n "$emulator" ] || continue
+  ECHOMESH=$root/target/cross/$emulator-echomesh
+  printf '#!/bin/sh\nexec %s "%s" "$@"\n' "$emulator" "$root/target/cross/bin/$target/echomesh" >"$ECHOMESH"
+  chmod +x "$ECHOMESH"
+  counted "$target carries and refuses" python3 "$root/tests/netns/run.py" test_path test_refusals
+done
+report

@@ -1,0 +1,23 @@
+#!/bin/bash
+# The packaged binary in virtual machines with a router's processor and memory. Arguments: patterns of test names.
+. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
+
+if [ "$(id -u)" -ne 0 ]; then
+  skip vm "TAP devices and network namespaces need root"
+  report
+  exit
+fi
+if [ ! -c /dev/net/tun ]; then
+  skip vm "there is no /dev/net/tun"
+  report
+  exit
+fi
+need_apt iproute2 util-linux procps openssl curl python3-minimal kmod qemu-system-mips || die "the machines need these packages"
+ECHOMESH=$("$root/cross/build" mipsel-unknown-linux-musl) || die "the node does not build for mipsel"
+ECHOMESH_LAB=$(build_lab)/echomesh-lab || die "the lab does not build"
+ECHOMESH_TREE=$root/target/vm/tree
+rm -rf "$ECHOMESH_TREE"
+mkdir -p "$ECHOMESH_TREE/usr/sbin"
+cp "$ECHOMESH" "$ECHOMESH_TREE/usr/sbin/echomesh"
+export ECHOMESH ECHOMESH_LAB ECHOMESH_TREE
+exec python3 "$root/tests/netns/run.py" --in "$root/tests/vm" "$@"

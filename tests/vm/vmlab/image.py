@@ -1,0 +1,163 @@
+"""Images: kernel and initramfs of a kind of machine, out of Debian's packages, kept under target/vm."""
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+CACHE = ROOT / "target" / "vm"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_INIT = """#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /tmp /etc /root /var /usr/bin /sbin /mnt
+/bin/busybox --install -s /bin
+export PATH=/sbin:/usr/sbin:/bin:/usr/bin HOME=/root
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs -o mode=1777 tmp /tmp
+ln -sf /tmp /var/run
+for module in $(cat /modules/order); do insmod /modules/$module || echo "module $module: not loaded"; done
+ip link set lo up
+[ ! -f /start ] || . /start
+echo vmlab: up
+while :; do setsid sh -c 'exec sh </dev/CONSOLE >/dev/CONSOLE 2>&1'; done
+"""
+
+
+def run(*command, **more):
+    """A command that must succeed."""
+    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stdout.strip()[-2000:]}")
+    return done.stdout
+
+
+class Apt:
+    """Debian's packages of another architecture, beside the machine's own: nothing is installed."""
+
+    def __init__(self, directory, architecture, suite):
+        self.directory = directory
+        for name in ["lists/partial", "archives/partial", "debs"]:
+            (directory / name).mkdir(parents=True, exist_ok=True)
+        (directory / "status").write_text("", encoding="ascii")
+        (directory / "sources").write_text(f"deb [signed-by={KEYRING}] {archive()} {suite} main\n", encoding="ascii")
+        lines = [f'APT::Architecture "{architecture}";', f'APT::Architectures {{"{architecture}";}};', 'APT::Sandbox::User "root";']
+        for what, where in [("Etc::sourcelist", "sources"), ("State::lists", "lists"), ("State::status", "status"), ("Cache", ".")]:
+            lines.append(f'Dir::{what} "{directory / where}";')
+        lines.append('Dir::Etc::sourceparts "-";')
+        (directory / "conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.environment = {**os.environ, "APT_CONFIG": str(directory / "conf")}
+
+    def update(self):
+        run("apt-get", "-qq", "update", env=self.environment)
+
+    def kernel(self, package):
+        """The package of a kernel that a metapackage stands for now."""
+        found = re.search(r"Depends: (linux-image-\d\S+)", run("apt-cache", "depends", package, env=self.environment))
+        return found[1] if found else package
+
+    def unpack(self, package, into):
+        debs = self.directory / "debs"
+        for old in debs.glob("*.deb"):
+            old.unlink()
+        run("apt-get", "-qq", "download", package, env=self.environment, cwd=debs)
+        run("dpkg", "-x", next(debs.glob("*.deb")), into)
+
+
+def archive():
+    """Where this machine gets Debian from."""
+    places = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"]
+    text = "\n".join(pathlib.Path(p).read_text(encoding="utf-8") for p in places if os.path.exists(p))
+    found = re.search(r"^(?:URIs:|deb(?: \[[^]]*\])?) *(https?://\S+)", text, re.M)
+    if not found:
+        raise RuntimeError("no Debian archive in this machine's apt sources")
+    return found[1]
+
+
+def cpio(entries):
+    """An archive that the kernel unpacks: (path, mode, content) in the format `newc` (kernel: initramfs-buffer-format.rst)."""
+    out = bytearray()
+    for number, (path, mode, data) in enumerate([*entries, ("TRAILER!!!", 0, b"")], 1):
+        name = path.encode() + b"\0"
+        nlink = 2 if stat.S_ISDIR(mode) else 1
+        head = [number, mode, 0, 0, nlink, 0, len(data), 0, 0, 0, 0, len(name), 0]
+        out += b"070701" + b"".join(b"%08x" % field for field in head) + name
+        out += b"\0" * (-len(out) % 4) + data
+        out += b"\0" * (-len(out) % 4)
+    return bytes(out)
+
+
+def tree(root, owners=None):
+    """The entries of a directory, for [`cpio`]."""
+    for path in sorted(pathlib.Path(root).rglob("*")):
+        mode = path.lstat().st_mode
+        data = os.readlink(path).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        yield str(path.relative_to(root)), mode, data
+
+
+def directories(*paths):
+    return [(path, 0o40755, b"") for path in paths]
+
+
+def build(kind):
+    """Kernel and base archive of a kind; what is there stays."""
+    place = CACHE / kind.name
+    kernel, base = place / "kernel", place / "base.cpio"
+    stamp = place / "made-of"
+    wanted = repr(kind) + _INIT
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return kernel, base
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    packages = Apt(place / "apt", kind.architecture, kind.suite)
+    packages.update()
+    unpacked = place / "unpacked"
+    for package in [packages.kernel(kind.kernel), "busybox-static"]:
+        packages.unpack(package, unpacked)
+    shutil.copy(next((unpacked / "boot").glob("vmlinu[xz]-*")), kernel)
+    base.write_bytes(cpio(_base(kind, unpacked)))
+    shutil.rmtree(unpacked)
+    stamp.write_text(wanted, encoding="utf-8")
+    return kernel, base
+
+
+def _base(kind, unpacked):
+    modules = next(p for p in [unpacked / "lib/modules", unpacked / "usr/lib/modules"] if p.exists())
+    version = next(modules.iterdir()).name
+    run("/sbin/depmod", "-b", unpacked, version)
+    order, files = [], {}
+    for path in _with_needs(modules / version, kind.modules):
+        name = pathlib.Path(path).name
+        order.append(name)
+        files[name] = (modules / version / path).read_bytes()
+    yield from directories("bin", "sbin", "dev", "etc", "proc", "sys", "tmp", "var", "modules")
+    yield "dev/console", 0o20600, b""
+    yield "bin/busybox", 0o100755, (unpacked / "bin/busybox").read_bytes()
+    yield "init", 0o100755, _INIT.replace("CONSOLE", kind.console).encode()
+    yield "modules/order", 0o100644, "\n".join(order).encode()
+    for name in order:
+        yield f"modules/{name}", 0o100644, files[name]
+
+
+def _with_needs(modules, wanted):
+    """Paths of the modules in the order of loading. What is built into this kernel needs no module."""
+    needs = {}
+    for line in (modules / "modules.dep").read_text(encoding="utf-8").splitlines():
+        path, _, others = line.partition(":")
+        needs[path] = others.split()
+    by_name = {re.sub(r"\.ko.*$", "", pathlib.Path(p).name).replace("-", "_"): p for p in needs}
+    order = []
+
+    def add(path):
+        for other in reversed(needs[path]):
+            if other not in order:
+                add(other)
+        if path not in order:
+            order.append(path)
+
+    for name in wanted:
+        if name in by_name:
+            add(by_name[name])
+    return order

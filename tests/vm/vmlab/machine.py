@@ -1,0 +1,84 @@
+"""One running machine: QEMU in a network namespace, and a shell inside over a wire of its own."""
+import gzip
+import pathlib
+import socket
+import subprocess
+import time
+
+from . import image
+
+# The wire between namespace and machine that carries the shell and nothing else.
+HERE, INSIDE, SHELL = "192.168.9.1", "192.168.9.2", 2323
+_AGENT = "#!/bin/sh\nexec sh 2>&1\n"
+
+
+class Machine:
+    """A machine whose links are TAP devices of a namespace: `wires` names them in the order of eth0, eth1, ..."""
+
+    def __init__(self, kind, namespace, wires, log, memory_mb=64, files=(), start=""):
+        self.kind, self.namespace, self.log, self.memory_mb = kind, namespace, pathlib.Path(log), memory_mb
+        self.wires, self.files, self.start_script, self.child = list(wires), list(files), start, None
+
+    def start(self, seconds=180, prepare=lambda: None):
+        """Boots; ready when the shell answers. `prepare` is called when the wires are there."""
+        kernel, base = image.build(self.kind)
+        namespace = self.namespace
+        for wire in [*self.wires, "shell0"]:
+            namespace.ip("tuntap", "add", "dev", wire, "mode", "tap")
+            namespace.ip("link", "set", wire, "up")
+        namespace.ip("addr", "add", f"{HERE}/30", "dev", "shell0")
+        prepare()
+        number = len(self.wires)
+        script = f"ip addr add {INSIDE}/30 dev eth{number}; ip link set eth{number} up; nc -ll -p {SHELL} -e /agent &\n" + self.start_script
+        extra = [("agent", 0o100755, _AGENT.encode()), ("start", 0o100644, script.encode()), *self.files]
+        initrd = self.log.with_suffix(".cpio.gz")
+        initrd.write_bytes(gzip.compress(base.read_bytes() + image.cpio(extra), 1))
+        words = [self.kind.qemu, *self.kind.machine, "-m", str(self.memory_mb), "-nographic", "-no-reboot", "-monitor", "none"]
+        words += ["-kernel", str(kernel), "-initrd", str(initrd), "-append", f"console={self.kind.console} quiet panic=-1"]
+        for index, wire in enumerate([*self.wires, "shell0"]):
+            words += ["-netdev", f"tap,id=n{index},ifname={wire},script=no,downscript=no"]
+            words += ["-device", f"{self.kind.network},netdev=n{index},mac=52:54:00:00:00:{index + 1:02x}"]
+        with open(self.log, "wb") as out:
+            self.child = subprocess.Popen(namespace.command(*words), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        self._wait(seconds)
+        return self
+
+    def _wait(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.child.poll() is not None:
+                break
+            try:
+                if self.sh("echo ready", 5).strip() == "ready":
+                    return
+            except OSError:
+                pass
+            time.sleep(0.2)
+        self.stop()
+        raise AssertionError(f"the machine did not come up: {self.console()[-3000:]}")
+
+    def sh(self, script, seconds=60):
+        """Runs a script inside; gives all it prints."""
+        with self.namespace.connect((INSIDE, SHELL), timeout=seconds) as s:
+            s.sendall(script.encode() + b"\n")
+            s.shutdown(socket.SHUT_WR)
+            parts = []
+            while part := s.recv(65536):
+                parts.append(part)
+        return b"".join(parts).decode(errors="replace")
+
+    def ok(self, script, seconds=60):
+        """Runs a script inside that must succeed."""
+        *lines, status = self.sh(f"({script}\n)\necho; echo $?", seconds).rstrip().split("\n")
+        text = "\n".join(lines).rstrip("\n")
+        if status != "0":
+            raise AssertionError(f"{script}: status {status}: {text}")
+        return text
+
+    def console(self):
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self):
+        if self.child and self.child.poll() is None:
+            self.child.kill()
+            self.child.wait()
