@@ -2,6 +2,8 @@
 #![allow(unsafe_code, reason = "system calls that no safe crate offers; each block has its SAFETY comment")]
 pub mod local_time;
 pub mod machine;
+#[cfg(all(target_arch = "mips", target_env = "musl"))]
+mod mips_musl;
 pub mod net;
 pub mod netlink;
 pub mod pipe;
@@ -11,8 +13,6 @@ pub mod routes;
 pub mod sandbox;
 pub mod seqpacket;
 pub mod signals;
-#[cfg(all(target_arch = "mips", echomesh_static))]
-mod static_mips;
 
 use super::System;
 use std::io;
