@@ -97,6 +97,8 @@ pub const COMMANDS: &[Command] = &[
         count: (0, 0),
         options: &[
             "config",
+            "uci",
+            "uci-path",
             "region",
             "max-mbps",
             "max-gb-per-day",
@@ -112,7 +114,7 @@ pub const COMMANDS: &[Command] = &[
             "yes",
         ],
         summary: "ask what a node needs and write its configuration",
-        text: "Asks what no option has answered; with --yes nothing, and what is not given stays as it is or is the\ndefault. A configuration that there is is the starting point, a key that there is is never touched.\nAnswers of an interrupted setup are offered at the next one.",
+        text: "Asks what no option has answered; with --yes nothing, and what is not given stays as it is or is the\ndefault. On OpenWrt, and with --uci, it is UCI that is read and written. A configuration that there is is the starting point, a key that there is is never touched.\nAnswers of an interrupted setup are offered at the next one.",
     },
     Command {
         name: "status",

@@ -210,6 +210,9 @@ service script's: whether the node is started at all. Both `/etc/config/echomesh
   and a whole day is `00:00` to `24:00`.
 - Names of hosts are A-labels (`xn--…`), without port; case and a final dot do not matter.
 - The section `lab` stands beside the checks on addresses and ports. A release binary refuses it.
+- With `--uci` the node's configuration is the router's (`/etc/config/echomesh`), read and written through the guard, which runs `uci`. A change counts
+  without a commit, as everywhere in OpenWrt; a reload takes it. An option that is not valid is named in the log and in the status, and the last
+  good configuration stays. `PUT /config` commits; it is refused (412) over changes that the node has not read.
 - A file that the node writes (`PUT /config`, `echomesh config set`) is complete and has no comments; what stood there before
   is kept beside it as `NAME.bak`. The new file is written aside, flushed and renamed, so a full disk or a power cut
   leaves the old one. A configuration that says the same as the file is not written.

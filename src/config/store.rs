@@ -2,7 +2,7 @@
 use super::forms::expand_home;
 use super::model::Config;
 use super::schema::Platform;
-use super::{Errors, Face, MAX_TEXT, parse, read, write};
+use super::{Errors, Face, MAX_TEXT, from_value, parse, read, uci, write};
 use crate::json::Value;
 use rustix::process::geteuid;
 use std::fmt;
@@ -25,7 +25,7 @@ impl Face {
         match path.extension() {
             Some(e) if e.eq_ignore_ascii_case("json") => Face::Json,
             Some(e) if e.eq_ignore_ascii_case("uci") || e == "config" => Face::Uci,
-            None if path.file_name().is_some_and(|n| n == super::uci::PACKAGE) => Face::Uci,
+            None if path.file_name().is_some_and(|n| n == uci::PACKAGE) => Face::Uci,
             _ => Face::Yaml,
         }
     }
@@ -142,7 +142,7 @@ impl Store {
             return Ok(Saved::Unchanged);
         }
         let face = Face::of(&self.path);
-        let text = write(&config.to_value(), face);
+        let text = self.written(&config.to_value(), face);
         // A file that cannot be read back must not replace one that can.
         match parse(text.as_bytes(), face, self.platform) {
             Ok(back) if back == *config => {}
@@ -155,16 +155,32 @@ impl Store {
     /// Replaces the file as [`Store::save`] does by a valid document with exactly the members that it has.
     pub fn save_document(&self, document: &Value) -> Result<Saved, StoreError> {
         let face = Face::of(&self.path);
-        if read_bounded(&self.path).is_ok_and(|old| read(&old, face).is_ok_and(|old| old == *document)) {
+        let old = read_bounded(&self.path).unwrap_or_default();
+        if read(&old, face).is_ok_and(|old| old.canonical() == document.canonical()) {
             return Ok(Saved::Unchanged);
         }
-        let text = write(document, face);
+        let text = self.written(document, face);
+        // UCI has no empty lists, and its documents are the same when what they stand for is.
+        let same = |back: &Value| match face {
+            Face::Uci => from_value(back, self.platform) == from_value(document, self.platform),
+            _ => back.canonical() == document.canonical(),
+        };
         match read(text.as_bytes(), face) {
-            Ok(back) if back.canonical() == document.canonical() => {}
+            Ok(back) if same(&back) => {}
             Ok(_) => return Err(self.not_written(io::Error::other("it would be read back differently"))),
             Err(errors) => return Err(StoreError::Invalid(self.path.clone(), errors)),
         }
         self.replace(text.as_bytes()).map(|()| Saved::Replaced).map_err(|e| self.not_written(e))
+    }
+
+    /// The file's text. In UCI names of sections stay, and what is the service script's.
+    fn written(&self, document: &Value, face: Face) -> String {
+        if face != Face::Uci {
+            return write(document, face);
+        }
+        let text = read_bounded(&self.path).ok().and_then(|text| String::from_utf8(text).ok());
+        let before = text.and_then(|text| uci::parse(&text).ok()).unwrap_or_default();
+        uci::write(document, &before)
     }
 
     fn not_written(&self, error: io::Error) -> StoreError {
@@ -224,6 +240,11 @@ fn give(new: &Path, target: &Path) -> io::Result<()> {
         return Ok(());
     }
     let model = fs::metadata(target).or_else(|_| fs::metadata(directory(target)))?;
+    let written = fs::symlink_metadata(new)?;
+    // A node that runs as root may write its file, but is killed for giving one away.
+    if (model.uid(), model.gid()) == (written.uid(), written.gid()) {
+        return Ok(());
+    }
     lchown(new, Some(model.uid()), Some(model.gid()))
 }
 
@@ -321,6 +342,25 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(fs::read_to_string(&real).unwrap().starts_with("{\n  \"version\": 1,"));
         assert_eq!(store.load().unwrap(), config);
+    }
+
+    #[test]
+    fn a_router_s_file_keeps_what_is_the_service_script_s() {
+        let folder = Folder::new("uci");
+        let path = folder.0.join("echomesh");
+        fs::write(&path, "config echomesh 'main'\n\toption enabled '1'\n\toption version '1'\n").unwrap();
+        let store = Store::open(&path, Platform::OpenWrt);
+        let mut config = store.load().unwrap();
+        config.network.max_mbps = 6.5;
+        assert_eq!(store.save(&config).unwrap(), Saved::Replaced);
+        let begins = "config echomesh 'main'\n\toption enabled '1'\n\toption version '1'\n";
+        assert!(fs::read_to_string(&path).unwrap().starts_with(begins));
+        assert_eq!(store.load().unwrap(), config);
+        let document =
+            crate::json::parse(br#"{"version":1,"network":{"allowlistDomains":[],"maxMbps":7}}"#).unwrap();
+        assert_eq!(store.save_document(&document).unwrap(), Saved::Replaced);
+        assert!(fs::read_to_string(&path).unwrap().starts_with(begins));
+        assert_eq!(store.load().unwrap().network.max_mbps, 7.0);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod source;
 pub mod state;
 pub mod status;
 pub mod supervisor;
+pub mod wan;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use super::rules::{HostLists, OwnerRules, Rules};
 use super::sandbox::Sandbox;
 use super::services::{Identity, Services};
 use super::session::{At, Session, Shared};
+use super::wan::Line;
 use crate::clock::Clock;
 use crate::config::{Config, SessionLimits};
 use crate::coordinator::link::LinkStatus;
@@ -40,6 +41,8 @@ pub struct Node {
     pub key: Rc<NodeKey>,
     /// The guard, as its reports show it.
     pub(super) guard: RefCell<View>,
+    /// The line to the Internet.
+    pub(super) line: RefCell<Line>,
     /// Alerts in force.
     pub alerts: RefCell<Alerts>,
     pub(super) sessions: RefCell<BTreeMap<String, Rc<Session>>>,
@@ -124,6 +127,7 @@ impl Node {
         let node = Node {
             key,
             guard: RefCell::new(View::new(rustix::process::geteuid().as_raw())),
+            line: RefCell::default(),
             alerts: RefCell::default(),
             sessions: RefCell::default(),
             closed: RefCell::default(),

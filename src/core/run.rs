@@ -1,7 +1,7 @@
 //! The start-up story: configuration, identity, state, listeners, tasks; then wait, and drain.
 use super::backend::{Control, reload};
 use super::guarded::Guarded;
-use super::ledger::{AccessLog, random_key};
+use super::ledger::{AccessLog, MAX_FLOWS, random_key};
 use super::lifecycle::NodeEvent;
 use super::list_files::OwnLists;
 use super::locked::{self, Locked, Opened};
@@ -18,22 +18,28 @@ use crate::clock::Clock;
 use crate::config::{Config, Face, GuardMode, Platform, Store, parse, usual_path};
 use crate::guard::client::{LONGEST, Link};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
+use crate::session::descriptors::wanted;
 use crate::signed::NodeKey;
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
+use crate::sys::linux::netlink::Routes;
 use crate::sys::linux::signals::{Signal, Signals};
 use crate::sys::linux::{Linux, net, reactor};
 use crate::tls::client::CertificateTime;
 use crate::tls::server::{Acceptor, ServerKey};
 use crate::vault::Vault;
 use async_executor::LocalExecutor;
+use async_io::Async;
 use futures_lite::future;
 use std::fmt;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// How long reports of links and routes are gathered.
+const GATHER: Duration = Duration::from_millis(20);
 /// Exit code of a configuration that is not valid (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
 /// Bytes of the archive of bundles: some 1,400 of them, five days of one busy session.
@@ -81,9 +87,6 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     // Before anything starts a thread: threads inherit which signals are blocked.
     let signals = Signals::block().map_err(failed)?;
     reload_time_zone();
-    if let Err(e) = net::raise_descriptor_limit() {
-        crate::warn!("the limit of open files stays low: {e}");
-    }
     // Before anything is asked for or made: procd starts us as root, whether or not the user is there.
     Sandbox::know_user(options).map_err(invalid)?;
     // Where there is UCI, there is a router.
@@ -91,6 +94,10 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     let source = source(options, platform)?;
     let (config, errors) = first_config(&source, platform)?;
     crate::log::set_level(config.log.level);
+    // Root may raise the hard limit too, and is left behind next.
+    if let Err(e) = net::raise_descriptor_limit(wanted(MAX_FLOWS, config.relay.max_pending as usize)) {
+        crate::warn!("the limit of open files stays low: {e}");
+    }
     let mut sandbox = Sandbox::begin(&config, options, source.path()).map_err(invalid)?;
     let run_dir = RunDir::prepare(options.run_dir.as_deref()).map_err(failed)?;
     let places = Places::new(&config, options.state_dir.as_deref(), run_dir.path());
@@ -282,7 +289,10 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     };
     node.sandbox.replace(Some(sandbox));
     node.serve(supervisor.clone());
+    supervisor.read_wan();
     supervisor.connect();
+    let following = supervisor.clone();
+    executor.spawn(async move { follow_network(&following).await }).detach();
     let listening = node.clone();
     let longest = match node.config().security.guard {
         GuardMode::Required => LONGEST.0,
@@ -310,6 +320,24 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     node.ledger.flush_log();
     crate::info!("stopped");
     Ok(())
+}
+
+/// Has the line read again whenever links, addresses or routes have changed.
+async fn follow_network(supervisor: &Supervisor) {
+    let monitor = Routes::monitor().and_then(|m| Ok((Async::new(m.as_fd().try_clone_to_owned()?)?, m)));
+    let (wait, mut monitor) = match monitor {
+        Ok(both) => both,
+        Err(e) => return crate::warn!("changes of the network are noticed only where the guard tells: {e}"),
+    };
+    loop {
+        if let Err(e) = wait.readable().await {
+            return crate::warn!("changes of the network are noticed only where the guard tells: {e}");
+        }
+        // A line that is dialled again is a dozen of reports.
+        pause(GATHER).await;
+        monitor.drain();
+        supervisor.read_wan();
+    }
 }
 
 /// The next signal. If signals cannot be read, the node ends: it could not be ended otherwise.

@@ -170,3 +170,72 @@ fn refusal(error: &UciError) -> Report {
     let why = if matches!(error, UciError::Changed) { Refusal::Changed } else { Refusal::Failed };
     Report::Refused(why, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(from: usize, bytes: &[u8]) -> Request {
+        Request::Piece { from: u32::try_from(from).unwrap(), bytes: bytes.to_vec() }
+    }
+
+    fn refused(todo: &Todo) -> bool {
+        matches!(todo, Todo::Answer(Report::Refused(Refusal::Failed, _)))
+    }
+
+    #[test]
+    fn a_text_is_read_in_pieces_of_one_reading() {
+        let text: String = (0..1500).map(|i| format!("line {i:05}\n")).collect();
+        let mut exchange = Exchange::default();
+        assert_eq!(exchange.hear(Request::Read(0)), Todo::Show);
+        let mut report = exchange.shown(Ok(text.clone()));
+        let mut all = Vec::new();
+        loop {
+            let Report::Piece { total, from, bytes } = report else { panic!("{report:?}") };
+            assert_eq!((total as usize, from as usize), (text.len(), all.len()));
+            assert!(bytes.len() <= PIECE && !bytes.is_empty());
+            all.extend(bytes);
+            if all.len() == text.len() {
+                break;
+            }
+            let Todo::Answer(next) = exchange.hear(Request::Read(u32::try_from(all.len()).unwrap())) else {
+                panic!("uci is asked once");
+            };
+            report = next;
+        }
+        assert_eq!(all, text.as_bytes());
+        let Todo::Answer(beyond) = exchange.hear(Request::Read(u32::MAX)) else { panic!() };
+        assert!(matches!(beyond, Report::Piece { bytes, .. } if bytes.is_empty()));
+    }
+
+    #[test]
+    fn a_text_is_taken_in_pieces_that_follow_each_other_up_to_the_bound() {
+        let mut exchange = Exchange::default();
+        assert_eq!(exchange.hear(piece(0, b"abc")), Todo::Answer(Report::Taken(3)));
+        assert!(refused(&exchange.hear(piece(2, b"d"))));
+        assert_eq!(exchange.hear(piece(3, b"def")), Todo::Answer(Report::Taken(6)));
+        assert_eq!(exchange.hear(Request::Commit([1; 32])), Todo::Replace([1; 32], "abcdef".to_owned()));
+        assert_eq!(exchange.hear(Request::Commit([1; 32])), Todo::Replace([1; 32], String::new()));
+        // It begins anew at 0.
+        exchange.hear(piece(0, b"abc"));
+        assert_eq!(exchange.hear(piece(0, b"x")), Todo::Answer(Report::Taken(1)));
+        assert!(refused(&exchange.hear(Request::ConfigChanged)));
+
+        let whole = vec![b'x'; PIECE];
+        for at in (0..MAX_TEXT).step_by(PIECE) {
+            assert!(!refused(&exchange.hear(piece(at, &whole))), "{at}");
+        }
+        assert!(refused(&exchange.hear(piece(MAX_TEXT, b"x"))));
+        exchange.hear(piece(0, b"\xff"));
+        assert!(refused(&exchange.hear(Request::Commit([0; 32]))), "no UTF-8");
+    }
+
+    #[test]
+    fn failures_are_told_apart() {
+        let told = |e: UciError| written(&Err(e));
+        assert!(matches!(told(UciError::Changed), Report::Refused(Refusal::Changed, _)));
+        let failed = told(UciError::Failed("uci: Entry not found".to_owned()));
+        assert_eq!(failed, Report::Refused(Refusal::Failed, "uci: Entry not found".to_owned()));
+        assert_eq!(written(&Ok("x".to_owned())), Report::Written(digest("x")));
+    }
+}
