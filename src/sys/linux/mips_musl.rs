@@ -1,5 +1,5 @@
 //! Functions of musl that fail on 32-bit MIPS as their callers there use them.
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 
 /// There are none: `polling` then waits with `epoll_wait`'s own milliseconds.
 ///
@@ -9,6 +9,20 @@ use std::ffi::c_int;
 // SAFETY: the name is the C library's, and so are the signature and what -1 means.
 #[unsafe(no_mangle)]
 extern "C" fn timerfd_create(_clock: c_int, _flags: c_int) -> c_int {
+    -1
+}
+
+/// Never called, since there are no descriptors for it; here so that the linker takes neither from musl, where they are one object.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn timerfd_settime(_fd: c_int, _flags: c_int, _new: *const c_void, _old: *mut c_void) -> c_int {
+    -1
+}
+
+/// The name that a crate libc with `libc_unstable_musl_v1_2` has for it.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn __timerfd_settime64(_fd: c_int, _flags: c_int, _new: *const c_void, _old: *mut c_void) -> c_int {
     -1
 }
 
