@@ -22,7 +22,12 @@ extern "C" fn timerfd_settime(_fd: c_int, _flags: c_int, _new: *const c_void, _o
 /// The name that a crate libc with `libc_unstable_musl_v1_2` has for it.
 // SAFETY: as above.
 #[unsafe(no_mangle)]
-extern "C" fn __timerfd_settime64(_fd: c_int, _flags: c_int, _new: *const c_void, _old: *mut c_void) -> c_int {
+extern "C" fn __timerfd_settime64(
+    _fd: c_int,
+    _flags: c_int,
+    _new: *const c_void,
+    _old: *mut c_void,
+) -> c_int {
     -1
 }
 
