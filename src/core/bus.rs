@@ -12,6 +12,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 /// The object, while it is offered.
 pub struct Bus {
@@ -20,6 +21,7 @@ pub struct Bus {
 }
 
 struct Offered {
+    executor: Rc<LocalExecutor<'static>>,
     path: PathBuf,
     backend: RefCell<Rc<dyn Backend>>,
     notices: Rc<Notices>,
@@ -38,7 +40,7 @@ impl Bus {
             Choice::Found => find()?,
         };
         let (backend, notices) = (RefCell::new(backend), Rc::default());
-        let offered = Rc::new(Offered { path, backend, notices });
+        let offered = Rc::new(Offered { executor: executor.clone(), path, backend, notices });
         let service = offered.clone();
         let task = executor.spawn(async move { attend(&service.path, &*service).await });
         Some(Bus { offered, _task: task })
@@ -55,6 +57,28 @@ impl Bus {
     }
 }
 
+/// A task that goes on when nobody waits for it any more.
+struct Kept<T>(Option<Task<T>>);
+
+impl<T> Future for Kept<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match &mut self.0 {
+            Some(task) => Pin::new(task).poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T> Drop for Kept<T> {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.detach();
+        }
+    }
+}
+
 impl Service for Offered {
     fn path(&self) -> &'static str {
         object::PATH
@@ -65,6 +89,9 @@ impl Service for Offered {
     fn call(&self, invocation: Invocation) -> Answering {
         let backend = self.backend.borrow().clone();
         object::answer(&*backend, &invocation.method, invocation.arguments)
+    }
+    fn keep(&self, answering: Answering) -> Answering {
+        Box::pin(Kept(Some(self.executor.spawn(answering))))
     }
     fn too_large(&self) -> (Status, Option<Value>) {
         object::too_large()

@@ -33,6 +33,8 @@ pub trait Service {
     fn methods(&self) -> Vec<Signature>;
     /// Answers a call.
     fn call(&self, invocation: Invocation) -> Answering;
+    /// An answer that takes its time, so that what was begun is done to its end even if the bus goes meanwhile.
+    fn keep(&self, answering: Answering) -> Answering;
     /// The answer in place of one that is larger than the bus carries.
     fn too_large(&self) -> (Status, Option<Value>);
     /// The answer to a call beside too many that wait.
@@ -113,6 +115,8 @@ struct Link<'a> {
     client: Client,
     service: &'a dyn Service,
     waiting: Vec<(Call, Answering)>,
+    /// That ubusd takes no events has been said.
+    warned: bool,
 }
 
 enum Woken {
@@ -124,7 +128,7 @@ enum Woken {
 impl<'a> Link<'a> {
     fn new(stream: Async<UnixStream>, service: &'a dyn Service) -> Link<'a> {
         let client = Client::new(service.path(), service.methods());
-        Link { stream, client, service, waiting: Vec::new() }
+        Link { stream, client, service, waiting: Vec::new(), warned: false }
     }
 
     async fn serve(&mut self) -> Ended {
@@ -175,7 +179,7 @@ impl<'a> Link<'a> {
             match event {
                 Event::Registered => crate::info!("ubus: object {}", self.service.path()),
                 Event::Refused(status) => return Err(Ended::Refused(status)),
-                Event::EventRefused(status) => crate::warn!("ubusd does not take an event (status {status})"),
+                Event::EventRefused(status) => self.event_refused(status),
                 Event::Invoked(invocation) if self.waiting.len() == MAX_WAITING => {
                     self.answer(invocation.call, self.service.too_many()).await?;
                 }
@@ -184,13 +188,21 @@ impl<'a> Link<'a> {
                     let mut answering = self.service.call(invocation);
                     match future::poll_once(&mut answering).await {
                         Some(answer) => self.answer(call, answer).await?,
-                        None => self.waiting.push((call, answering)),
+                        None => self.waiting.push((call, self.service.keep(answering))),
                     }
                 }
             }
             self.write().await?;
         }
         self.write().await
+    }
+
+    fn event_refused(&mut self, status: u32) {
+        if !std::mem::replace(&mut self.warned, true) {
+            crate::warn!(
+                "ubusd takes no events of this user (status {status}); see /usr/share/acl.d/echomesh.json"
+            );
+        }
     }
 
     async fn answer(&mut self, call: Call, (status, body): (Status, Option<Value>)) -> Result<(), Ended> {
