@@ -50,6 +50,7 @@ class Flash(World):
         self.assertTrue(writes.seen())
         self.node.control("start")
         self.node.wait_state("active")
+        self.settle(session)
         self.clean(session)
 
     def test_power_loss_opens_no_session_twice(self):
@@ -62,5 +63,5 @@ class Flash(World):
         found = wait_for("the end", lambda: (s := self.lab.session(session.id))["state"] == "closing" and s, 20)
         self.assertEqual(found["bundles"], [], "what was carried last is not billed")
         self.assertIn("session-lost", [a["code"] for a in self.node.status()["alerts"]])
-        self.assertEqual(self.proxy.connect("target.test:443", session).status, 403)
+        self.assertEqual(self.proxy.connect("target.test:443", session).status, 407, "nobody knows it any more")
         self.assertEqual(self.lab.violations(), [])
