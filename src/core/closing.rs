@@ -113,6 +113,7 @@ impl Node {
         if self.commit(records).is_err() {
             crate::error!("the state could not be written at the end");
         }
+        self.keep_all();
     }
 
     /// Sessions none of whose regions the owner serves any more.
@@ -149,7 +150,10 @@ impl Node {
 
     /// Sessions that were open when the process died: what their open window held is lost, so they are closed with the
     /// bundles that were sealed, or one of zeros if there was none.
-    pub(super) fn close_lost_sessions(&self) {
+    ///
+    /// After power loss more may be lost than the open window: which bundles there were is not known, and another one in
+    /// the place of one of them would be a double. Such a session is closed and not settled.
+    pub(super) fn close_lost_sessions(&self, power_lost: bool) {
         let open = self.durable.borrow().open.clone();
         let mut records = Vec::new();
         for (id, open) in open {
@@ -159,7 +163,12 @@ impl Node {
                 closing.reason = Some(CloseReason::Stopped.as_str().to_owned());
                 records.push(record("transition", [("body", closing.to_value())]));
             }
-            self.settle_lost(&id, open.chain.as_ref(), &mut records);
+            if power_lost {
+                let text = "Power was lost while a session was open; it is closed, and its last windows are not billed.";
+                self.alert("session-lost", text);
+            } else {
+                self.settle_lost(&id, open.chain.as_ref(), &mut records);
+            }
             records.push(record("gone", [("id", id.into())]));
         }
         self.note(records);

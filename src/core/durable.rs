@@ -61,6 +61,8 @@ pub struct Durable {
     pub node: Option<Value>,
     /// Last corrected time that was stored, Unix seconds.
     pub time: i64,
+    /// How often the state was written to flash.
+    pub kept: i64,
 }
 
 impl Durable {
@@ -112,6 +114,7 @@ impl Durable {
             "list" => self.lists.note(&text("by"), &id, &text("version")),
             "quota" => self.quota = value("quota"),
             "node" => self.node = value("state"),
+            "kept" => self.kept = self.kept.max(int("n")),
             "time" => self.time = self.time.max(int("at")),
             _ => {}
         }
@@ -133,6 +136,7 @@ impl Durable {
     pub fn snapshot(&self) -> Vec<Value> {
         let mut records = vec![record("cursor", [("cursor", self.cursor.as_str().into())])];
         records.push(record("time", [("at", self.time.into())]));
+        records.push(record("kept", [("n", self.kept.into())]));
         records.extend(self.node.iter().map(|n| record("node", [("state", n.clone())])));
         records.extend(self.lists.iter().map(|(by, name, version)| list(by, name, version)));
         records.extend(self.quota.iter().map(|q| record("quota", [("quota", q.clone())])));

@@ -2,6 +2,7 @@
 use super::alerts::Alerts;
 use super::closed::Closed;
 use super::durable::{Durable, record};
+use super::flash::Flash;
 use super::ledger::{AccessLog, Ledger, LocalClock};
 use super::lifecycle::{NodeEvent, NodeMachine};
 use super::list_files::{OwnLists, Stamps};
@@ -74,7 +75,10 @@ pub struct Node {
     pub(super) own_lists: RefCell<(HostLists, Stamps)>,
     /// The coordinator's lists of hosts.
     pub(super) lists: RefCell<Lists>,
+    /// In memory where that is not flash: what outlives the process.
     pub(super) journal: RefCell<Journal>,
+    /// What outlives power loss, where that is another journal.
+    pub(super) flash: RefCell<Option<Flash>>,
 }
 
 /// What the coordinator last said of the node.
@@ -106,8 +110,12 @@ pub struct Parts {
     pub key: Rc<NodeKey>,
     /// What the coordinator is told of the listener.
     pub identity: Identity,
-    /// The open journal and its records.
+    /// The open journal, and the records to begin with.
     pub journal: (Journal, Vec<Value>),
+    /// The journal on flash.
+    pub flash: Option<Flash>,
+    /// The records are those of the flash, of before power was lost.
+    pub power_lost: bool,
     /// The access log.
     pub log: AccessLog,
 }
@@ -116,7 +124,18 @@ impl Node {
     /// The node as its journal left it. Sessions that were open when the process died are closed, with the bundles that
     /// were sealed.
     pub fn new(parts: Parts) -> Result<Rc<Node>, BadName> {
-        let Parts { clock, local, config, lists, key, identity, journal: (journal, records), log } = parts;
+        let Parts {
+            clock,
+            local,
+            config,
+            lists,
+            key,
+            identity,
+            journal: (journal, records),
+            flash,
+            power_lost,
+            log,
+        } = parts;
         let own_lists = lists.into_rules();
         let mut durable = Durable::replay(&records);
         // A router has no clock at boot: time goes on from where it was, until the coordinator or the system's own clock
@@ -154,10 +173,12 @@ impl Node {
             lists: RefCell::default(),
             config: RefCell::new(Rc::new(config)),
             journal: RefCell::new(journal),
+            flash: RefCell::new(flash),
             ledger,
         };
-        node.close_lost_sessions();
+        node.close_lost_sessions(power_lost);
         node.rewrite_journal();
+        node.keep();
         node.show_what_stands();
         node.review();
         Ok(Rc::new(node))
@@ -289,9 +310,15 @@ impl Node {
         }
     }
 
-    /// Makes records durable in one write. After an error they hold in memory, but for a cursor: until the journal has
-    /// caught up the node is [`Node::behind`].
-    pub(super) fn commit(&self, mut records: Vec<Value>) -> Result<(), String> {
+    /// Makes records durable in one write, and what must outlive power loss too. After an error they hold in memory, but
+    /// for a cursor: until the journal has caught up the node is [`Node::behind`].
+    pub(super) fn commit(&self, records: Vec<Value>) -> Result<(), String> {
+        let written = self.write_down(records);
+        self.keep();
+        written
+    }
+
+    fn write_down(&self, mut records: Vec<Value>) -> Result<(), String> {
         records.push(record("time", [("at", self.ledger.now().unix().0.into())]));
         // Nothing is written ahead for flows that there are not.
         let ahead = if self.ledger.live_flows() > 0 { self.ledger.allowance.borrow().stride() } else { 0 };

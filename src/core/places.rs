@@ -20,8 +20,10 @@ pub struct Places {
     pub key: PathBuf,
     /// The listener's key.
     pub tls_key: PathBuf,
-    /// The journal.
+    /// The journal of what must outlive power loss.
     pub journal: PathBuf,
+    /// The journal of what must outlive the process, in the run directory.
+    pub memory: PathBuf,
     /// The run directory.
     pub run: PathBuf,
     /// The access log and the archive of what was billed; in the run directory, which is memory on a router.
@@ -37,6 +39,7 @@ impl Places {
         Places {
             tls_key: state.join("listener.key"),
             journal: state.join("node.journal"),
+            memory: run.join("node.journal"),
             run: run.to_owned(),
             log: run.join("log"),
             key,
@@ -67,6 +70,7 @@ impl Places {
             Err(e) => wiped.failed.push(e.to_string()),
         }
         wiped.family(&self.journal);
+        wiped.family(&self.memory);
         for log in LOGS {
             wiped.family(&self.log.join(log));
         }
@@ -147,6 +151,7 @@ mod tests {
             key: state.join("node.key"),
             tls_key: state.join("listener.key"),
             journal: state.join("node.journal"),
+            memory: run.join("node.journal"),
             log: run.join("log"),
             run,
             state,
@@ -158,8 +163,16 @@ mod tests {
         fs::create_dir_all(&places.state).unwrap();
         let state =
             ["node.key", "node.key.previous", "node.key.old-2026-01-01", "listener.key", "node.journal"];
-        let run =
-            ["api.sock", "api.token", "log/access.0", "log/access.12", "log/bundles.3", "log/access.new"];
+        let run = [
+            "api.sock",
+            "api.token",
+            "node.journal",
+            "node.journal.lock",
+            "log/access.0",
+            "log/access.12",
+            "log/bundles.3",
+            "log/access.new",
+        ];
         let more = ["node.journal.tmp"];
         let files: Vec<PathBuf> = [&state[..], &more]
             .concat()

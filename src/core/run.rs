@@ -1,6 +1,7 @@
 //! The start-up story: configuration, identity, state, listeners, tasks; then wait, and drain.
 use super::backend::{Control, epoch, reload};
 use super::bus::Bus;
+use super::flash::{self, Flash};
 use super::guarded::Guarded;
 use super::ledger::{AccessLog, MAX_FLOWS, random_key};
 use super::lifecycle::NodeEvent;
@@ -18,6 +19,7 @@ use crate::cli::run::RunOptions;
 use crate::clock::Clock;
 use crate::config::{Config, Face, GuardMode, Platform, Store, parse, usual_path};
 use crate::guard::client::{LONGEST, Link};
+use crate::json::Value;
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::session::descriptors::wanted;
 use crate::signed::NodeKey;
@@ -133,10 +135,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
         }
     };
     let tls_key = ServerKey::load_or_create(&places.tls_key).map_err(failed)?;
-    let (journal, records, damage) = Journal::open(&places.journal).map_err(failed)?;
-    if let Some(damage) = damage {
-        crate::warn!("the end of the journal was damaged: {damage:?}");
-    }
+    let journals = Journals::open(&places)?;
     let names = config.relay.names.clone();
     let identity = Identity {
         spki: tls_key.spki(),
@@ -152,7 +151,9 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
         config,
         key: Rc::new(key),
         identity,
-        journal: (journal, records),
+        journal: (journals.memory, journals.records),
+        flash: Some(journals.flash),
+        power_lost: journals.power_lost,
         log,
     };
     let node = Node::new(parts).map_err(invalid)?;
@@ -204,6 +205,31 @@ async fn seek_config(node: &Node, source: &Source) {
         pause(SEEK).await;
         // What is wrong stands in the log and in the status.
         let _ = reload(node, source).await;
+    }
+}
+
+/// Both journals, and the records of the later one.
+struct Journals {
+    memory: Journal,
+    flash: Flash,
+    records: Vec<Value>,
+    power_lost: bool,
+}
+
+impl Journals {
+    fn open(places: &Places) -> Result<Journals, Failed> {
+        let open = |path: &Path| -> Result<(Journal, Vec<Value>), Failed> {
+            let (journal, records, damage) = Journal::open(path).map_err(failed)?;
+            if let Some(damage) = damage {
+                crate::warn!("the end of the journal was damaged: {damage:?}");
+            }
+            Ok((journal, records))
+        };
+        let (memory, in_memory) = open(&places.memory)?;
+        let (flash, on_flash) = open(&places.journal)?;
+        let flash = Flash::new(flash, &on_flash);
+        let (records, power_lost) = flash::later(in_memory, on_flash);
+        Ok(Journals { memory, flash, records, power_lost })
     }
 }
 

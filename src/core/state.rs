@@ -91,6 +91,7 @@ impl Node {
         self.ledger.expire_logs(now);
         self.note(records);
         self.write_ahead();
+        self.keep();
         self.review();
         if self.ledger.live_flows() > 0 && now.mono_us.saturating_sub(self.swept_us.get()) >= SWEEP_US {
             self.swept_us.set(now.mono_us);
@@ -253,7 +254,8 @@ impl Node {
         let sweep = (self.ledger.live_flows() > 0).then_some(1000);
         let watch = (self.session_count() > 0).then_some(WATCH_MS);
         let retry = self.behind.get().then_some(RETRY_US as i64 / 1000);
-        let ms = by_clock.into_iter().chain(sweep).chain(watch).chain(retry).min()?;
+        let keep = self.keep_in(now).map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX).max(1));
+        let ms = by_clock.into_iter().chain(sweep).chain(watch).chain(retry).chain(keep).min()?;
         Some(Duration::from_millis(u64::try_from(ms).unwrap_or(1)))
     }
 }

@@ -124,6 +124,7 @@ impl Node {
             ("wan", self.wan_value()),
             ("liveFlows", self.ledger.live_flows().into()),
             ("maxFlows", self.ledger.most_flows().into()),
+            ("flashWrites", self.flash_writes().into()),
             ("unansweredTransitions", durable.transitions.len().into()),
             ("unansweredBundles", durable.bundles.len().into()),
             ("unansweredOf", session_ids(&durable.bundles)),

@@ -170,6 +170,12 @@ impl Journal {
         Ok(())
     }
 
+    /// One whose next write has to be a rewrite.
+    #[cfg(test)]
+    pub fn torn(self) -> Journal {
+        Journal { broken: true, ..self }
+    }
+
     /// Whether the journal has grown so much since it was last rewritten that it should be rewritten now.
     pub fn needs_rewrite(&self) -> bool {
         self.broken || self.length > COMPACT_FROM.max(self.base.saturating_mul(2))

@@ -216,6 +216,16 @@ impl NodeAllowance {
         self.ahead = bytes;
     }
 
+    /// Bytes that may pass before the counts must be written down again.
+    pub fn ahead(&self) -> u64 {
+        self.ahead
+    }
+
+    /// What the rate carries in a time, bytes.
+    pub fn bytes_in(&self, us: u64) -> u64 {
+        self.rate.rate().saturating_mul(us / 1_000_000)
+    }
+
     /// Whether the counts should be written soon, lest flows have to wait.
     pub fn runs_short(&self) -> bool {
         self.ahead < self.stride() / 2

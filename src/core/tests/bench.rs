@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Face, Platform};
 use crate::coordinator::node::{Node as _, Outgoing, Posted};
 use crate::coordinator::wire::{BundleResult, BundleStatus, Signal};
+use crate::core::flash::{self, Flash};
 use crate::core::ledger::{AccessLog, LocalClock};
 use crate::core::node::{Node, Parts};
 use crate::core::services::Identity;
@@ -107,6 +108,18 @@ impl Bench {
         drop(node);
         let (node, services, clock) = start(&dir, reading, local, &config);
         Bench { dir, node, services, clock, config, transitions, bundles, reading, cursor, local }
+    }
+
+    /// Power is lost: what was in memory is gone.
+    pub fn lose_power(self) -> Bench {
+        std::fs::remove_file(self.dir.0.join("journal")).unwrap();
+        self.crash()
+    }
+
+    /// [`Bench::crash`], and the next process finds this journal in memory.
+    pub fn crash_from(self, journal: &std::path::Path) -> Bench {
+        std::fs::copy(journal, self.dir.0.join("journal")).unwrap();
+        self.crash()
     }
 
     /// [`Bench::crash`] for a state that a test put in place by hand: all of it is written first.
@@ -322,8 +335,12 @@ fn start(
     config: &str,
 ) -> (Rc<Node>, Rc<FakeServices>, Rc<Clock>) {
     let clock = Rc::new(Clock::given(reading));
-    let (journal, records, damage) = Journal::open(&dir.0.join("journal")).unwrap();
+    let (journal, in_memory, damage) = Journal::open(&dir.0.join("journal")).unwrap();
     assert_eq!(damage, None);
+    let (flash, on_flash, damage) = Journal::open(&dir.0.join("flash")).unwrap();
+    assert_eq!(damage, None);
+    let flash = Flash::new(flash, &on_flash);
+    let (records, power_lost) = flash::later(in_memory, on_flash);
     let open = |name| LogStore::open(&dir.0.join("log"), name, LOG_CAPACITY).unwrap();
     let parts = Parts {
         clock: clock.clone(),
@@ -333,6 +350,8 @@ fn start(
         key: Rc::new(NodeKey::from_seed(&[2; 32]).unwrap()),
         identity: Identity { spki: format!("sha256//{}=", "A".repeat(43)), ..Identity::default() },
         journal: (journal, records),
+        flash: Some(flash),
+        power_lost,
         log: AccessLog { store: open("access"), bundles: open("bundles"), key: [9; 32] },
     };
     crate::log::set_level(crate::config::Level::Error);

@@ -6,6 +6,7 @@ mod breakers;
 mod clocks;
 mod control;
 mod crash;
+mod flash;
 mod geo;
 mod guard;
 mod lists;
