@@ -127,7 +127,7 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     let tls_key = ServerKey::load_or_create(&places.tls_key).map_err(failed)?;
     let (journal, records, damage) = Journal::open(&places.journal).map_err(failed)?;
     if let Some(damage) = damage {
-        crate::warn!("the end of the journal was damaged: {damage:?}");
+        crate::warn!("{damage}");
     }
     let names = config.relay.names.clone();
     let identity = Identity {
@@ -185,7 +185,7 @@ fn first_config(source: &Source, platform: Platform) -> Result<(Config, Vec<Stri
         (Err(e), Source::Uci(_)) => {
             let errors = e.sentences();
             errors.iter().for_each(|e| crate::error!("no configuration: {e}"));
-            Ok((parse(b"version: 1", Face::Yaml, platform).map_err(invalid)?, errors))
+            Ok((parse(b"{\"version\":1}", Face::Json, platform).map_err(invalid)?, errors))
         }
     }
 }
@@ -208,7 +208,7 @@ fn unlocked(
 ) -> Result<Option<(NodeKey, Served)>, Failed> {
     let api = listen::start(executor, run_dir, options.api, Rc::new(locked.clone()), Vec::new());
     let api = api.map_err(failed)?;
-    crate::warn!("the key is sealed: nothing is carried until `echomesh keys unlock`; API {:?}", api.address);
+    crate::warn!("the key is sealed: nothing is carried until `echomesh keys unlock`; API {}", api.place());
     let told = async {
         while wait(signals).await == Signal::Reload {
             reload_time_zone();
@@ -296,7 +296,7 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     let pacing = node.clone();
     executor.spawn(async move { pacing.ledger.pacer.run().await }).detach();
     let config = node.config();
-    crate::info!("node {} ready: relay {}, API {:?}", node.key.node_id(), config.relay.listen, api.address);
+    crate::info!("node {} ready: relay {}, API {}", node.key.node_id(), config.relay.listen, api.place());
     let running = executor.run(async {
         while wait(&signals).await == Signal::Reload {
             // Beside the wait for the next signal, which may be the one to end.

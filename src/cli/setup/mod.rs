@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use wizard::{Reply, Start, Wizard};
 
 /// The configuration of a service that root sets up.
-const SYSTEM: &str = "/etc/echomesh/config.yaml";
+const SYSTEM: &str =
+    if cfg!(feature = "yaml") { "/etc/echomesh/config.yaml" } else { "/etc/echomesh/config.json" };
 /// Its key, which no home directory of root's may hold.
 const SYSTEM_KEY: &str = "/var/lib/echomesh/node.key";
 
