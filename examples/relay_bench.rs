@@ -3,10 +3,13 @@
 use async_executor::LocalExecutor;
 use echomesh::clock::Clock;
 use echomesh::dns::{Answer, Lookup, ResolveError, Resolver};
+use echomesh::egress::Egress;
 use echomesh::policy::addresses::AddressGuard;
 use echomesh::policy::refusal::Refusal;
+use echomesh::policy::wan::Choice;
 use echomesh::relay::{RelayShared, serve_plain, serve_tls};
 use echomesh::session::{Account, Credentials, Denied, Direction, Flow, FlowState, Gate, HelloRules, Target};
+use echomesh::sys::System as _;
 use echomesh::sys::linux::reactor;
 use echomesh::sys::linux::{Linux, net};
 use echomesh::time::Now;
@@ -79,7 +82,7 @@ impl Resolver for Fixed {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    net::raise_descriptor_limit()?;
+    net::raise_descriptor_limit(0)?;
     let args: Vec<String> = std::env::args().collect();
     let [_, kind, listen, key, origin] = &args[..] else { return Err("usage: see the source".into()) };
     let (name, address) = origin.split_once('=').ok_or("NAME=ADDRESS")?;
@@ -93,12 +96,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let executor = Rc::new(LocalExecutor::new());
     let full = if address.is_ipv4() { 32 } else { 128 };
+    let guard = AddressGuard::new(vec![(address, full)]);
+    let egress = Egress::new(Rc::new(Linux), Rc::new(Clock::new()), guard);
+    egress.set_wan(Some(Linux.wan(&Choice::Auto)?));
     let shared = RelayShared::new(
         Rc::new(OpenGate(Rc::new(open))),
         Rc::new(Fixed(name.to_owned(), answer)),
-        AddressGuard::new(vec![(address, full)]),
+        egress,
         executor.clone(),
-        Rc::new(Linux),
     )?;
     let listener = net::listen(listen.parse()?)?;
     reactor::block_on(executor.run(async {

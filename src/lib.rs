@@ -2,12 +2,14 @@
 #[cfg(all(test, feature = "lab"))]
 mod agreement;
 pub mod api;
+pub mod bell;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod coordinator;
 pub mod core;
 pub mod dns;
+pub mod egress;
 pub mod encoding;
 pub mod guard;
 pub mod http;
@@ -25,4 +27,5 @@ pub mod signed;
 pub mod sys;
 pub mod time;
 pub mod tls;
+pub mod ubus;
 pub mod vault;

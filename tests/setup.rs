@@ -141,7 +141,11 @@ fn what_is_wrong_is_refused_with_its_exit_code_and_nothing_is_written() {
         (&["--schedule", "Mon-Fri"], 2, "\"Mon-Fri\" is no schedule; allowed: always"),
         (&["--region", "Philippines"], 2, "PH  Philippines"),
         (&["--key", "old"], 2, "\"old\" is neither new, sealed nor keep"),
-        (&["--colour", "red"], 2, "setup has no option --colour; there are: --config, --region,"),
+        (
+            &["--colour", "red"],
+            2,
+            "setup has no option --colour; there are: --config, --uci, --uci-path, --region,",
+        ),
         (&["--key", "/nonexistent.pem"], 1, "/nonexistent.pem: "),
         (&["--key", "sealed", "--passphrase-file", "/nonexistent"], 1, "/nonexistent: there is no such file"),
     ] {
@@ -191,10 +195,7 @@ fn an_existing_configuration_is_shown_and_replaced_after_a_yes_alone() {
     fs::write(home.file("node.yaml"), before).unwrap();
     let all = "\n33\n\n\n\n\n\n\nkeep\n";
     let (out, _) = expect(home.run(&["setup"], &format!("{all}quit\n")), 1);
-    assert!(
-        out.contains("[DE]:") && out.contains("33 (was: 10)") && out.contains("stays as its .bak"),
-        "{out}"
-    );
+    assert!(out.contains("[DE]:") && out.contains("33 (was: 10)") && out.contains("comments go."), "{out}");
     assert_eq!(home.text("node.yaml"), before);
     fs::remove_file(home.file("node.yaml.setup")).unwrap();
     expect(home.run(&["setup"], &format!("{all}yes\n")), 0);
@@ -210,7 +211,10 @@ fn a_key_is_sealed_with_a_passphrase_that_is_kept_nowhere_or_taken_over() {
         home.run(&["setup", "--coordinator", "none"], "PH\n\n\n\n\n\n\nsealed\nyes\ncorrect horse\n"),
         0,
     );
-    assert!(out.contains("nodeId: ed25519:"), "{out}");
+    assert!(
+        out.contains("nodeId: ed25519:") && out.ends_with("at each start: echomesh keys unlock\n"),
+        "{out}"
+    );
     assert!(home.text(".echomesh/node.key").starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"));
     assert!(!home.text("node.yaml").contains("horse") && home.names() == [".echomesh", "node.yaml"]);
     let other = Home::new("import");
@@ -249,4 +253,71 @@ fn a_coordinator_that_does_not_answer_is_told() {
     let (out, _) =
         expect(home.run(&["setup", "--coordinator", &url, "--coordinator-key", COORDINATOR_KEY], all), 0);
     assert!(out.contains("does not answer"), "{out}");
+}
+
+/// `uci` as far as setup needs it: a package in a file, and what was not committed forgotten.
+const FAKE_UCI: &str = r#"#!/bin/sh
+here=$(dirname "$0")
+case "$*" in
+  "-X show echomesh") cat "$here/shown" ;;
+  "import echomesh") cat >"$here/imported"; cat "$here/after" >"$here/shown" ;;
+  "revert echomesh"|"commit echomesh") echo "$1" >>"$here/log" ;;
+  *) echo "uci: what is $*?" >&2; exit 1 ;;
+esac
+"#;
+
+#[test]
+fn on_a_router_it_is_uci_that_is_read_and_written() {
+    let home = Home::new("uci");
+    let write = |name: &str, text: &str| fs::write(home.file(name), text).unwrap();
+    write("uci", FAKE_UCI);
+    fs::set_permissions(home.file("uci"), fs::Permissions::from_mode(0o755)).unwrap();
+    let key = home.file("key/node.key");
+    let shown = |mbps: u32| {
+        format!(
+            "echomesh.main=echomesh\nechomesh.main.enabled='0'\nechomesh.main.version='1'\nechomesh.node=node\n\
+             echomesh.node.id_path='{}'\nechomesh.node.region_allow='PH'\nechomesh.network=network\n\
+             echomesh.network.max_mbps='{mbps}'\n",
+            key.display()
+        )
+    };
+    write("shown", &shown(10));
+    write("after", &shown(30));
+    let uci = home.file("uci");
+    let line = ["setup", "--uci", "--uci-path", uci.to_str().unwrap(), "--max-mbps", "30", "--key", "new"];
+    // Interrupted: the answers are beside the key, since every file in /etc/config is a package.
+    let (out, error) = expect(home.run(&line, "\n"), 1);
+    assert!(out.contains("[PH]:") && error.contains("key/setup"), "{out}{error}");
+    assert!(!home.file("imported").exists() && !key.exists());
+    // `uci` says afterwards what the fake has been told to say, and setup reads it back.
+    let wrong = expect(home.run(&[&line[..], &["--max-gb-per-day", "7", "--yes"]].concat(), ""), 1).1;
+    assert!(wrong.contains("UCI was written and says something else now"), "{wrong}");
+    write("shown", &shown(10));
+    let line = [&line[..], &["--yes"]].concat();
+    write("after", &(shown(30) + "echomesh.relay=relay\nechomesh.relay.listen='0.0.0.0:9443'\n"));
+    let (out, _) = expect(home.run(&[&line[..], &["--listen", "0.0.0.0:9443"]].concat(), ""), 0);
+    assert!(
+        out.contains("open: uci set firewall.echomesh.dest_port=9443; uci set firewall.echomesh.enabled=1"),
+        "{out}"
+    );
+    assert!(out.contains("configuration written: /etc/config/echomesh"), "{out}");
+    assert!(out.contains("next: uci set echomesh.main.enabled=1; uci commit echomesh"), "{out}");
+    let imported = home.text("imported");
+    for wanted in
+        ["config echomesh 'main'", "option enabled '0'", "option max_mbps '30'", "list region_allow 'PH'"]
+    {
+        assert!(imported.contains(wanted), "{imported}");
+    }
+    assert!(!imported.contains("max_gb_per_day") && key.exists() && !home.file("key/setup").exists());
+    assert!(!home.file("node.yaml").exists());
+    // A failure of uci is told in its own words, and one of the package by what is wrong with it.
+    write("uci", "#!/bin/sh\necho 'uci: Entry not found' >&2; exit 1\n");
+    let (_, error) =
+        expect(home.run(&["setup", "--yes", "--uci", "--uci-path", uci.to_str().unwrap()], ""), 1);
+    assert!(error.contains("uci: Entry not found"), "{error}");
+    write("uci", FAKE_UCI);
+    write("shown", "echomesh.main=echomesh\nechomesh.main.version='2'\n");
+    let (_, error) =
+        expect(home.run(&["setup", "--yes", "--uci", "--uci-path", uci.to_str().unwrap()], ""), 78);
+    assert!(error.contains("2 is out of range"), "{error}");
 }

@@ -2,8 +2,9 @@
 #![no_main]
 use echomesh::guard::messages::Found;
 use echomesh::guard::netlink::messages;
-use echomesh::guard::network::Answers;
+use echomesh::guard::network::{Answers, Wanted};
 use echomesh::guard::protocol::{Report, Request};
+use echomesh::policy::wan::Choice;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -18,6 +19,13 @@ fuzz_target!(|data: &[u8]| {
         found.take(&message);
         answers.take(&message);
     }
-    let network = answers.network(Vec::new());
+    let wanted = Wanted { choice: Choice::Auto, binds: true };
+    let network = answers.network(&wanted, Vec::new());
     assert!(network.inside.len() <= data.len());
+    // What is told of a line is what can be told.
+    let report = Report::Wan(network.uplinks.clone());
+    let odd_name = |n: &String| !echomesh::policy::wan::is_device_name(n);
+    if !network.wan.iter().any(odd_name) {
+        assert_eq!(Report::decode(&report.encode()), Ok(report));
+    }
 });

@@ -6,6 +6,7 @@ use super::{Done, Exit, Failure, out, watch};
 use crate::clock::Clock;
 use crate::json::{self, Value, object};
 use crate::time::Unix;
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
 
 /// `status`
@@ -177,15 +178,20 @@ fn client(arguments: &Arguments) -> Result<Client, Failure> {
 
 /// How to draw for whoever reads standard output.
 fn style() -> Style {
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+    let width = watch::screen_size().map_or(80, |(columns, _)| columns.clamp(40, 80));
+    style_by(&|name| std::env::var_os(name), std::io::stdout().is_terminal(), width)
+}
+
+/// The same by an environment. What `NO_COLOR` says does not matter, only that it says something (no-color.org).
+fn style_by(variable: &dyn Fn(&str) -> Option<OsString>, terminal: bool, width: usize) -> Style {
+    let set = |name: &str| variable(name).filter(|v| !v.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
     let locale = locale.to_string_lossy().to_ascii_lowercase();
-    let terminal = std::io::stdout().is_terminal();
-    let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+    let dumb = set("TERM").is_some_and(|t| t == "dumb");
     Style {
         colour: terminal && !dumb && set("NO_COLOR").is_none(),
         unicode: locale.contains("utf-8") || locale.contains("utf8"),
-        width: 80,
+        width,
     }
 }
 
@@ -200,6 +206,20 @@ mod tests {
             set(&mut document, &path, json::parse(value.as_bytes()).unwrap())?;
         }
         Some(document.canonical())
+    }
+
+    #[test]
+    fn colours_and_letters_are_those_of_the_terminal() {
+        let drawn = |variables: &[(&str, &str)], terminal| {
+            let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).into());
+            let style = style_by(&find, terminal, 80);
+            (style.colour, style.unicode)
+        };
+        assert_eq!(drawn(&[("LANG", "C.UTF-8")], true), (true, true));
+        assert_eq!(drawn(&[("LANG", "C.UTF-8"), ("LC_ALL", "C")], false), (false, false));
+        assert_eq!(drawn(&[("NO_COLOR", "1"), ("LC_CTYPE", "de_DE.utf8")], true), (false, true));
+        assert_eq!(drawn(&[("NO_COLOR", "")], true), (true, false));
+        assert_eq!(drawn(&[("TERM", "dumb")], true), (false, false));
     }
 
     #[test]

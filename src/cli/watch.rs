@@ -1,5 +1,5 @@
 //! A view that refreshes in place.
-use super::{Done, Exit, Failure, out};
+use super::{Done, Exit, Failure, out, view};
 use crate::sys::linux::signals::Signals;
 use async_io::Timer;
 use futures_lite::future::{block_on, or};
@@ -28,14 +28,22 @@ pub fn watch(draw: &dyn Fn() -> Result<String, Failure>) -> Done {
             Err(failure) if failure.exit == Exit::NotRunning => format!("echomesh: {failure}\n"),
             Err(failure) => return Err(failure),
         };
-        out::print(&screen(&last))
+        out::print(&screen(&last, screen_size().map_or(24, |(_, rows)| rows)))
     }));
     let left = out::print(&format!("{LEAVE}{last}"));
     done.and(left)
 }
 
-/// A text that replaces what is on the screen, line by line so that it does not flicker.
-fn screen(text: &str) -> String {
+/// Columns and rows of the terminal on standard output, if it is one and tells.
+pub fn screen_size() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some((size.ws_col.into(), size.ws_row.into())).filter(|(columns, rows)| *columns > 0 && *rows > 0)
+}
+
+/// A text that replaces what is on the screen, line by line so that it does not flicker. The last line stays free for the
+/// cursor: a line feed there would move everything up.
+fn screen(text: &str, rows: usize) -> String {
+    let text = view::fit(text, rows.saturating_sub(1));
     let lines: Vec<String> = text.lines().map(|line| format!("{line}{CLEAR_LINE}\n")).collect();
     format!("{HOME}{}{CLEAR_BELOW}", lines.concat())
 }

@@ -4,6 +4,7 @@ use super::forms;
 use super::model::*;
 use super::schema;
 use crate::json::Value;
+use crate::policy::wan::Choice;
 use std::path::PathBuf;
 
 /// The typed configuration. The document is [`schema::complete`] and valid; an error here would be a fault of the
@@ -92,6 +93,7 @@ fn network(doc: &Doc) -> Result<Network, Problem> {
         allowlist_files: doc.list("network.allowlistFiles", path)?,
         blocklist_files: doc.list("network.blocklistFiles", path)?,
         offload: doc.get("network.offload", |v| Offload::parse(v.as_str()?))?,
+        wan_device: doc.get("network.wanDevice", |v| v.as_str().map(Choice::of))?,
         per_session: SessionLimits {
             max_mbps: doc.optional("network.perSession.maxMbps", Value::as_f64)?,
             burst_kb: doc.optional("network.perSession.burstKB", unsigned)?,

@@ -77,6 +77,7 @@ impl Network {
             ("allowlistFiles", Some(paths(&self.allowlist_files))),
             ("blocklistFiles", Some(paths(&self.blocklist_files))),
             ("offload", Some(self.offload.name().into())),
+            ("wanDevice", Some(self.wan_device.name().into())),
             ("perSession", Some(self.per_session.to_value())),
             ("perTarget", Some(self.per_target.to_value())),
         ])

@@ -1,4 +1,5 @@
 //! The forms that texts in the configuration may have: one function per form, from text to value.
+use crate::policy::wan::is_device_name;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ pub enum Form {
     Region,
     /// Release channel.
     Channel,
+    /// Name of a network device, or `auto`.
+    WanDevice,
     /// Time of day at which a window opens.
     Start,
     /// Time of day at which a window closes.
@@ -58,6 +61,7 @@ impl Form {
             Form::MarkMask => "a packet mark mask",
             Form::Region => "a region",
             Form::Channel => "a channel",
+            Form::WanDevice => "a network device",
             Form::Start | Form::End => "a time of day",
         }
     }
@@ -78,6 +82,9 @@ impl Form {
             Form::MarkMask => "0x and up to 8 hexadecimal digits, adjoining bits",
             Form::Region => "1 to 64 characters",
             Form::Channel => "1 to 32 of a-z, 0-9 and -",
+            Form::WanDevice => {
+                "auto, or a name of 1 to 15 printable ASCII characters without /, : and quotes, such as pppoe-wan"
+            }
             Form::Start => "HH:MM from 00:00 to 23:59, in quotes",
             Form::End => "HH:MM from 00:00 to 24:00, in quotes",
         }
@@ -102,6 +109,7 @@ impl Form {
             Form::MarkMask => r"^0x[0-9A-Fa-f]{1,8}$",
             Form::Region => r"^[^\u0000-\u001f]{1,64}$",
             Form::Channel => r"^[a-z0-9-]{1,32}$",
+            Form::WanDevice => r#"^[!#-.0-9;-~]{1,15}$"#,
             Form::Start => r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
             Form::End => r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$",
         }
@@ -126,6 +134,7 @@ impl Form {
             Form::MarkMask => plain(mark_mask(text).is_some()),
             Form::Region => plain(is_region(text)),
             Form::Channel => plain(is_channel(text)),
+            Form::WanDevice => plain(is_device_name(text)),
             Form::Start => plain(start_minute(text).is_some()),
             Form::End => plain(end_minute(text).is_some()),
         }

@@ -1,4 +1,5 @@
 //! The configuration as typed values: what the rest of the program reads.
+use crate::policy::wan::Choice;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -66,6 +67,8 @@ pub struct Network {
     pub blocklist_files: Vec<PathBuf>,
     /// How the kernel path offloads flows.
     pub offload: Offload,
+    /// The device by which everything leaves.
+    pub wan_device: Choice,
     /// The owner's limits for each session.
     pub per_session: SessionLimits,
     /// Limits for each target, of all sessions together.

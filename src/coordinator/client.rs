@@ -1,9 +1,9 @@
 //! The tasks that speak to the coordinator: one future, five lanes, nothing periodic but heartbeats and long polls.
-use super::bell::Bell;
 use super::link::{Answer, Lane, Link, LinkStatus, Step, Verdict, correction};
 use super::node::{self, Node};
 use super::signatures::sign_request;
 use super::wire::{self, MAX_BUNDLES, Problem, WireError};
+use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::encoding::base64;
 use crate::http::client::{Client as Http, Error, Request, Response};
@@ -152,6 +152,13 @@ impl Client {
     /// The state has changed and the coordinator should know soon.
     pub fn heartbeat_soon(&self) {
         self.link.borrow_mut().heartbeat_soon();
+        self.changed.ring();
+    }
+
+    /// The line is another one now: what waits for its next try goes out at once, and the coordinator hears from the new
+    /// address soon.
+    pub fn line_changed(&self) {
+        self.link.borrow_mut().line_changed();
         self.changed.ring();
     }
 

@@ -184,6 +184,16 @@ impl Link {
         }
     }
 
+    /// The line is another one: what failed by the old one says nothing of it, so that no lane backs off, unless the
+    /// coordinator has asked for the wait. The next heartbeat is due.
+    pub fn line_changed(&mut self) {
+        for lane in self.lanes.iter_mut().filter(|l| l.failures > 0 && !l.asked_to_wait) {
+            lane.failures = 0;
+            lane.not_before_us = 0;
+        }
+        self.heartbeat_soon();
+    }
+
     /// An answer could not be put to use for want of something here: the lane rests for [`STALLED_MS`].
     pub fn stalled(&mut self, lane: Lane, now: Now) {
         self.lane(lane).not_before_us = now.mono_us + STALLED_MS * 1000;

@@ -179,3 +179,23 @@ proptest! {
         prop_assert!(waits.iter().any(|w| *w < 12_000) && waits.iter().any(|w| *w > 48_000));
     }
 }
+
+#[test]
+fn another_line_ends_a_backoff_but_not_a_wait_that_was_asked_for() {
+    let mut link = online();
+    for _ in 0..8 {
+        link.answered(Lane::Control, &Answer::None, START);
+    }
+    link.answered(Lane::Heartbeat, &Answer::Success, START);
+    refuse(&mut link, Lane::Outbox, 503, "", Some(99));
+    link.line_changed();
+    assert_eq!(link.step(Lane::Control, START), Step::Speak);
+    assert_eq!(link.step(Lane::Heartbeat, START), Step::Speak, "the new address is to be seen");
+    assert_eq!(link.step(Lane::Outbox, START), Step::At(START.mono_us + 99_000_000));
+    link.answered(Lane::Control, &Answer::None, START);
+    let next = match link.step(Lane::Control, START) {
+        Step::At(next) => next,
+        step => panic!("{step:?}"),
+    };
+    assert!(next <= START.mono_us + FIRST_CEILING_MS * 1000, "the back-off begins anew");
+}

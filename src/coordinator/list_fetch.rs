@@ -1,6 +1,7 @@
 //! Fetches a list of the coordinator's: from public addresses alone, hashed and read as it comes, never kept as text.
 use super::lists::MAX_BYTES;
 use super::wire::ListRef;
+use crate::egress::Egress;
 use crate::encoding::b3;
 use crate::http::client::{Request, Resolve, addresses};
 use crate::http::connection::{Connection, dial};
@@ -22,6 +23,8 @@ const TURN: usize = 32 * 1024;
 
 /// What a fetch needs.
 pub struct ListFetcher {
+    /// The way out.
+    pub egress: Rc<Egress>,
     /// Finds the server's addresses.
     pub resolver: Rc<dyn Resolve>,
     /// Who signs for the server.
@@ -45,7 +48,13 @@ impl ListFetcher {
             Timer::after(WHOLE).await;
             Err(format!("it did not come within {} s", WHOLE.as_secs()))
         };
-        Box::pin(future::or(self.steps(list, allowed), late)).await
+        let line = self.egress.changed();
+        let seen = line.count();
+        let changed = async {
+            line.after(seen).await;
+            Err("the line has changed on the way".into())
+        };
+        Box::pin(future::or(self.steps(list, allowed), future::or(late, changed))).await
     }
 
     async fn steps(
@@ -63,7 +72,7 @@ impl ListFetcher {
         if !found.iter().all(|a| allowed(*a)) && !crate::mutant::out("list-address") {
             return Err("its server's address is not a public one".into());
         }
-        let stream = dial(&found, port, STEP).await.map_err(said)?;
+        let stream = dial(&self.egress, &found, port, STEP).await.map_err(said)?;
         let mut connection = Connection::secure(stream, &url.origin, &self.tls, STEP).await.map_err(said)?;
         connection.write(&Request::new("GET", &url).bytes()).await.map_err(said)?;
         let (head, mut reader) = connection.head("GET").await.map_err(said)?;

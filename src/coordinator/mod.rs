@@ -1,6 +1,5 @@
 //! The coordinator as the node's counterpart: what is said, how it is signed, when it is said, and the tasks that say
 //! it (`docs/protocol.md`, section 2).
-pub mod bell;
 pub mod client;
 pub mod link;
 pub mod list_fetch;

@@ -6,6 +6,7 @@ use super::node::{Node, Outgoing, Posted};
 use super::outbox::names;
 use super::wire::{self, BundleResult, HeartbeatAnswer, ProbeHost, Registered, Signal};
 use crate::clock::Clock;
+use crate::egress::Egress;
 use crate::encoding::from_base64;
 use crate::http::client::{Client as Http, Fixed, Limits};
 use crate::http::testing::{Answering, Got, Handler, Reply, TestCa, TestServer};
@@ -230,8 +231,9 @@ impl Fixture {
             wait_ms: 2000,
         };
         let resolver = Rc::new(Fixed(vec!["127.0.0.1".parse().unwrap()]));
-        let http = Http::new(resolver.clone(), ca.trust(), clock.clone()).with_limits(Limits::default());
-        let fetcher = Fetcher { resolver, tls: ca.trust(), clock: clock.clone() };
+        let http = Http::new(Egress::loopback(), resolver.clone(), ca.trust(), clock.clone())
+            .with_limits(Limits::default());
+        let fetcher = Fetcher { egress: Egress::loopback(), resolver, tls: ca.trust(), clock: clock.clone() };
         let client = Rc::new(Client::new(settings, key(1), clock.clone(), http, fetcher));
         let node = Rc::new(FakeNode { clock: Some(clock.clone()), ..node });
         Fixture { ex, client, node, server, clock, ca }

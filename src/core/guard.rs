@@ -15,9 +15,13 @@ impl Listener for Node {
             self.wan_reported(list);
         }
         let networks = if let Report::Networks(list) = &report { Some(list.clone()) } else { None };
+        let wan = if let Report::Wan(wan) = &report { Some(wan.clone()) } else { None };
         let finding = self.guard.borrow_mut().hear(report, now);
         if let Some(list) = networks {
             self.tell(|s| s.networks(&list));
+        }
+        if let Some(wan) = wan {
+            self.put_wan(Some(wan), None);
         }
         match finding {
             Some(Finding::Outside(text)) => self.quarantine(Violation::OutsidePolicy, &text),

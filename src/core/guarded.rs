@@ -1,5 +1,6 @@
 //! The machine, with the guard's word on the owner's networks in the place of what this process reads itself.
 use super::node::Node;
+use crate::policy::wan::{Choice, Wan};
 use crate::sys::System;
 use std::io;
 use std::net::IpAddr;
@@ -16,6 +17,9 @@ pub struct Guarded<S> {
 impl<S: System> System for Guarded<S> {
     fn own_networks(&self) -> io::Result<Vec<(IpAddr, u8)>> {
         self.node.guarded_networks().map_or_else(|| self.system.own_networks(), Ok)
+    }
+    fn wan(&self, choice: &Choice) -> io::Result<Wan> {
+        self.node.guarded_wan().map_or_else(|| self.system.wan(choice), Ok)
     }
     fn board(&self) -> String {
         self.system.board()

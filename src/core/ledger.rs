@@ -72,6 +72,7 @@ pub struct Ledger {
     hasher: RefCell<HostHasher>,
     flows: RefCell<HashMap<u64, Live>>,
     next_flow: Cell<u64>,
+    most_flows: Cell<usize>,
     reset_day: Cell<u8>,
     retention_days: Cell<u16>,
     /// The day (UTC) on which old lines were last taken out of the logs.
@@ -105,6 +106,7 @@ impl Ledger {
             hasher: RefCell::new(HostHasher::new(now.unix().0.div_euclid(DAY), log.key)),
             flows: RefCell::default(),
             next_flow: Cell::new(0),
+            most_flows: Cell::new(MAX_FLOWS),
             reset_day: Cell::new(config.network.month_reset_day),
             retention_days: Cell::new(config.privacy.retention_days),
             expired_day: Cell::new(None),
@@ -324,7 +326,7 @@ impl Ledger {
         now: Now,
     ) -> Option<Rc<FlowState>> {
         let mut flows = self.flows.borrow_mut();
-        if flows.len() >= MAX_FLOWS {
+        if flows.len() >= self.most_flows.get() {
             return None;
         }
         let id = self.next_flow.get();
@@ -337,6 +339,16 @@ impl Ledger {
         flows.insert(id, (flow.clone(), session.clone()));
         self.targets.borrow_mut().opened(&to.host);
         Some(flow)
+    }
+
+    /// Live flows that there may be: [`MAX_FLOWS`], or what the descriptors allow.
+    pub fn most_flows(&self) -> usize {
+        self.most_flows.get()
+    }
+
+    /// Bounds live flows to what the descriptors allow. Those that there are go on.
+    pub fn set_most_flows(&self, most: usize) {
+        self.most_flows.set(most.min(MAX_FLOWS));
     }
 
     /// Takes an ended flow out.

@@ -224,10 +224,25 @@ impl client::Node for Node {
 }
 
 impl Node {
+    /// Bounds tunnels to what `limit` descriptors allow. If that is less than one session may have, the owner is told.
+    pub fn limit_tunnels(&self, tunnels: usize, limit: usize) {
+        self.ledger.set_most_flows(tunnels);
+        let session = self.config().network.per_session.max_connections.map_or(MAX_FLOWS, |n| n as usize);
+        if tunnels >= session.min(MAX_FLOWS) {
+            return self.clear_alert("descriptors-low");
+        }
+        let text = format!(
+            "{limit} descriptors are enough for {tunnels} tunnels at a time, and one session may have {session}: more are \
+             refused (rate-limited). Raise the hard limit of open files (procd: limits nofile; systemd: LimitNOFILE; ulimit -n)."
+        );
+        self.alert("descriptors-low", &text);
+    }
+
     /// `caps` of registration and heartbeat.
     fn caps(&self) -> Value {
         let config = self.config();
-        let connections = config.network.per_session.max_connections.map_or(MAX_FLOWS as i64, i64::from);
+        let most = i64::try_from(self.ledger.most_flows()).unwrap_or(i64::MAX);
+        let connections = config.network.per_session.max_connections.map_or(most, |n| most.min(n.into()));
         object([
             ("maxMbps", config.network.max_mbps.into()),
             ("maxGBPerDay", config.network.max_gb_per_day.into()),

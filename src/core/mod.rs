@@ -1,6 +1,7 @@
 //! The node as a whole: its state, and the wiring of all parts.
 pub mod alerts;
 pub mod backend;
+pub mod bus;
 pub mod closed;
 pub mod closing;
 pub mod durable;
@@ -16,6 +17,7 @@ pub mod locked;
 pub mod node;
 mod node_lists;
 pub mod orders;
+mod pages;
 pub mod places;
 pub mod quarantine;
 pub mod region;
@@ -28,6 +30,7 @@ pub mod source;
 pub mod state;
 pub mod status;
 pub mod supervisor;
+pub mod wan;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! The start-up story: configuration, identity, state, listeners, tasks; then wait, and drain.
-use super::backend::{Control, reload};
+use super::backend::{Control, epoch, reload};
+use super::bus::Bus;
 use super::guarded::Guarded;
-use super::ledger::{AccessLog, random_key};
+use super::ledger::{AccessLog, MAX_FLOWS, random_key};
 use super::lifecycle::NodeEvent;
 use super::list_files::OwnLists;
 use super::locked::{self, Locked, Opened};
@@ -18,22 +19,28 @@ use crate::clock::Clock;
 use crate::config::{Config, Face, GuardMode, Platform, Store, parse, usual_path};
 use crate::guard::client::{LONGEST, Link};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
+use crate::session::descriptors::wanted;
 use crate::signed::NodeKey;
 use crate::sys::linux::local_time::{local_time, reload_time_zone};
+use crate::sys::linux::netlink::Routes;
 use crate::sys::linux::signals::{Signal, Signals};
 use crate::sys::linux::{Linux, net, reactor};
 use crate::tls::client::CertificateTime;
 use crate::tls::server::{Acceptor, ServerKey};
 use crate::vault::Vault;
 use async_executor::LocalExecutor;
+use async_io::Async;
 use futures_lite::future;
 use std::fmt;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// How long reports of links and routes are gathered.
+const GATHER: Duration = Duration::from_millis(20);
 /// Exit code of a configuration that is not valid (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
 /// Bytes of the archive of bundles: some 1,400 of them, five days of one busy session.
@@ -81,9 +88,6 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     // Before anything starts a thread: threads inherit which signals are blocked.
     let signals = Signals::block().map_err(failed)?;
     reload_time_zone();
-    if let Err(e) = net::raise_descriptor_limit() {
-        crate::warn!("the limit of open files stays low: {e}");
-    }
     // Before anything is asked for or made: procd starts us as root, whether or not the user is there.
     Sandbox::know_user(options).map_err(invalid)?;
     // Where there is UCI, there is a router.
@@ -91,6 +95,10 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
     let source = source(options, platform)?;
     let (config, errors) = first_config(&source, platform)?;
     crate::log::set_level(config.log.level);
+    // Root may raise the hard limit too, and is left behind next.
+    if let Err(e) = net::raise_descriptor_limit(wanted(MAX_FLOWS, config.relay.max_pending as usize)) {
+        crate::warn!("the limit of open files stays low: {e}");
+    }
     let mut sandbox = Sandbox::begin(&config, options, source.path()).map_err(invalid)?;
     let run_dir = RunDir::prepare(options.run_dir.as_deref()).map_err(failed)?;
     let places = Places::new(&config, options.state_dir.as_deref(), run_dir.path());
@@ -116,9 +124,9 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
             let place = (source.clone(), platform, sandbox.to_value());
             let locked = Locked::new(vault.clone(), place, (config, errors), why, log);
             match unlocked(&locked, (&signals, &executor), run_dir.clone(), options)? {
-                Some((key, api)) => {
+                Some((key, early)) => {
                     let log = locked.take_log().ok_or_else(|| failed("the logs are in use already"))?;
-                    (key, locked.current_config(), log, Some(api))
+                    (key, locked.current_config(), log, Some(early))
                 }
                 None => return Ok(()),
             }
@@ -205,9 +213,11 @@ fn unlocked(
     (signals, executor): (&Signals, &Rc<LocalExecutor<'static>>),
     run_dir: RunDir,
     options: &RunOptions,
-) -> Result<Option<(NodeKey, Served)>, Failed> {
-    let api = listen::start(executor, run_dir, options.api, Rc::new(locked.clone()), Vec::new());
+) -> Result<Option<(NodeKey, Early)>, Failed> {
+    let backend = Rc::new(locked.clone());
+    let api = listen::start(executor, run_dir, options.api, backend.clone(), Vec::new());
     let api = api.map_err(failed)?;
+    let bus = Bus::start(executor, &options.ubus, backend);
     crate::warn!("the key is sealed: nothing is carried until `echomesh keys unlock`; API {}", api.place());
     let told = async {
         while wait(signals).await == Signal::Reload {
@@ -227,8 +237,11 @@ fn unlocked(
         Some(_) => crate::info!("the key is open"),
         None => crate::info!("stopped"),
     }
-    Ok(key.map(|key| (key, api)))
+    Ok(key.map(|key| (key, (api, bus))))
 }
+
+/// What serves the owner before there is a node.
+type Early = (Served, Option<Bus>);
 
 /// All that [`serve`] takes over.
 struct Running<'a> {
@@ -236,7 +249,7 @@ struct Running<'a> {
     signals: Signals,
     executor: Rc<LocalExecutor<'static>>,
     /// The API, if it is served already.
-    early: Option<Served>,
+    early: Option<Early>,
     platform: Platform,
     source: Source,
     run_dir: RunDir,
@@ -268,21 +281,30 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         Supervisor::new((executor.clone(), machine, guard.clone()), node.clone(), acceptor, vault, time)
             .map_err(failed)?;
     supervisor.listen().map_err(failed)?;
-    let control = Rc::new(Control { node: node.clone(), source: source.clone(), platform });
-    let (api, sandbox) = match early {
-        Some(api) => {
-            api.replace(control);
-            (api, sandbox)
+    let epoch = epoch().ok_or_else(|| failed("the system gives no random numbers"))?;
+    let control = Rc::new(Control { node: node.clone(), source: source.clone(), platform, epoch });
+    let (api, bus, sandbox) = match early {
+        Some((api, bus)) => {
+            api.replace(control.clone());
+            bus.iter().for_each(|bus| bus.replace(control.clone()));
+            (api, bus, sandbox)
         }
         None => {
-            let api = listen::start(&executor, run_dir, options.api, control, Vec::new()).map_err(failed)?;
+            let api = listen::start(&executor, run_dir, options.api, control.clone(), Vec::new());
+            let api = api.map_err(failed)?;
             // Nothing has been read from the network yet.
-            (api, sandbox.seal().map_err(invalid)?)
+            let sandbox = sandbox.seal().map_err(invalid)?;
+            (api, Bus::start(&executor, &options.ubus, control), sandbox)
         }
     };
+    node.notices.replace(bus.as_ref().map(Bus::notices));
+    node.notice_state();
     node.sandbox.replace(Some(sandbox));
     node.serve(supervisor.clone());
+    supervisor.read_wan();
     supervisor.connect();
+    let following = supervisor.clone();
+    executor.spawn(async move { follow_network(&following).await }).detach();
     let listening = node.clone();
     let longest = match node.config().security.guard {
         GuardMode::Required => LONGEST.0,
@@ -306,10 +328,28 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         drain(&node, &supervisor).await;
     });
     reactor::block_on(running).map_err(failed)?;
-    drop(api);
+    drop((api, bus));
     node.ledger.flush_log();
     crate::info!("stopped");
     Ok(())
+}
+
+/// Has the line read again whenever links, addresses or routes have changed.
+async fn follow_network(supervisor: &Supervisor) {
+    let monitor = Routes::monitor().and_then(|m| Ok((Async::new(m.as_fd().try_clone_to_owned()?)?, m)));
+    let (wait, mut monitor) = match monitor {
+        Ok(both) => both,
+        Err(e) => return crate::warn!("changes of the network are noticed only where the guard tells: {e}"),
+    };
+    loop {
+        if let Err(e) = wait.readable().await {
+            return crate::warn!("changes of the network are noticed only where the guard tells: {e}");
+        }
+        // A line that is dialled again is a dozen of reports.
+        pause(GATHER).await;
+        monitor.drain();
+        supervisor.read_wan();
+    }
 }
 
 /// The next signal. If signals cannot be read, the node ends: it could not be ended otherwise.

@@ -23,6 +23,12 @@ pub trait Services {
     }
     /// The owner's networks have changed.
     fn networks(&self, _: &[crate::policy::addresses::Prefix]) {}
+    /// The line to the Internet is another one now; `None` while it is not known.
+    fn wan(&self, _: Option<&crate::policy::wan::Wan>) {}
+    /// Whether sockets can be bound to a device here.
+    fn binds(&self) -> bool {
+        true
+    }
     /// The region of an address is wanted from the owner's file; [`super::node::Node::prefix_found`] takes it.
     fn region_wanted(&self, file: &std::path::Path, address: IpAddr);
     /// The machine and this process, for an owner who has opted in to telemetry.

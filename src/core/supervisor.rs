@@ -6,15 +6,19 @@ use crate::clock::Clock;
 use crate::config::{Apply, Config, SandboxMode, diff, real_path};
 use crate::coordinator::client::{Client, Settings, WAIT_MS};
 use crate::coordinator::list_fetch::ListFetcher;
+use crate::coordinator::node::Node as _;
 use crate::dns::{Lookup, Names, OwnNames, ResolveError, Resolver};
+use crate::egress::Egress;
 use crate::guard::client::Link as GuardLink;
 use crate::http::client::{Client as Http, Fixed, Resolve};
 use crate::http::url::Url;
 use crate::policy::addresses::{AddressGuard, Prefix};
 use crate::policy::geo::prefixes::region_of;
+use crate::policy::wan::Wan;
 use crate::probe::fetch::Fetcher;
 use crate::relay::admission::{Counts, Limits};
 use crate::relay::{RelayShared, serve_plain, serve_tls};
+use crate::session::descriptors::share;
 use crate::sys::System;
 use crate::sys::linux::net;
 use crate::time::Now;
@@ -35,6 +39,7 @@ use std::time::Duration;
 pub struct Supervisor {
     executor: Rc<LocalExecutor<'static>>,
     system: Rc<dyn System>,
+    egress: Rc<Egress>,
     node: Rc<Node>,
     relay: Rc<RelayShared>,
     acceptor: Rc<Acceptor>,
@@ -72,19 +77,14 @@ impl Supervisor {
         time: Arc<CertificateTime>,
     ) -> io::Result<Rc<Supervisor>> {
         let config = node.config();
-        let resolver = resolver(&config, &node, &time);
-        let relay = RelayShared::new(
-            node.clone(),
-            resolver.clone(),
-            guard(&config),
-            executor.clone(),
-            system.clone(),
-        )?;
-        relay.set_limits(limits(&config));
-        Ok(Rc::new(Supervisor {
+        let egress = Egress::new(system.clone(), node.ledger.clock.clone(), guard(&config));
+        let resolver = resolver(&config, &node, &time, &egress);
+        let relay = RelayShared::new(node.clone(), resolver.clone(), egress.clone(), executor.clone())?;
+        let supervisor = Rc::new(Supervisor {
             lists: ListTasks::new(executor.clone(), node.clone()),
             executor,
             system,
+            egress,
             node,
             relay,
             acceptor,
@@ -95,7 +95,9 @@ impl Supervisor {
             listeners: RefCell::default(),
             link: RefCell::default(),
             guard: link,
-        }))
+        });
+        supervisor.share_descriptors();
+        Ok(supervisor)
     }
 
     /// Binds all listeners of the configuration.
@@ -180,12 +182,28 @@ impl Supervisor {
         // The system's bundle costs 125 kB each time it is loaded.
         let same = config.probes.ca_file == config.coordinator.ca_file;
         let probes_tls = if same { coordinator_tls.clone() } else { trust(&config.probes.ca_file) };
-        let http = Http::new(names.clone(), coordinator_tls, self.clock());
-        let fetcher = Fetcher { resolver: names, tls: probes_tls, clock: self.clock() };
+        let egress = self.egress.clone();
+        let http = Http::new(egress.clone(), names.clone(), coordinator_tls, self.clock());
+        let fetcher = Fetcher { egress, resolver: names, tls: probes_tls, clock: self.clock() };
         let client = Rc::new(Client::new(settings, self.node.key.clone(), self.clock(), http, fetcher));
         let (running, node) = (client.clone(), self.node.clone());
         let task = self.executor.spawn(async move { running.run(&*node).await });
         *self.link.borrow_mut() = Some(Link { client, task });
+    }
+
+    /// Shares the descriptors out between strangers and tunnels.
+    fn share_descriptors(&self) {
+        let config = self.node.config();
+        let limit = net::descriptor_limit();
+        let share = share(limit, config.relay.max_pending as usize);
+        self.relay.set_limits(limits(&config, share.pending));
+        self.node.limit_tunnels(share.tunnels, limit);
+    }
+
+    /// Reads which line there is.
+    pub fn read_wan(&self) {
+        let found = self.system.wan(&self.node.config().network.wan_device);
+        self.node.wan_read(found.map_err(|e| e.to_string()));
     }
 
     /// Posts what waits, before the end.
@@ -213,7 +231,7 @@ impl Supervisor {
 
 impl Services for Supervisor {
     fn is_allowed(&self, address: IpAddr) -> bool {
-        self.relay.is_allowed(address)
+        self.egress.is_allowed(address)
     }
 
     fn certificate(&self, pem: &str) {
@@ -236,6 +254,7 @@ impl Services for Supervisor {
         let config = self.node.config();
         let file = config.coordinator.ca_file.as_deref().and_then(real_path);
         self.lists.fetch(ListFetcher {
+            egress: self.egress.clone(),
             resolver: Rc::new(OwnNames { resolver: self.resolver(), clock: self.clock() }),
             tls: Rc::new(ClientTls::new(Roots::from(file), self.time.clone())),
             extra_ports: config.lab.ports.clone(),
@@ -281,17 +300,34 @@ impl Services for Supervisor {
     }
 
     fn networks(&self, networks: &[Prefix]) {
-        self.relay.networks_changed(networks.to_vec());
+        self.egress.networks_changed(networks.to_vec());
+    }
+
+    fn wan(&self, wan: Option<&Wan>) {
+        self.egress.forget_networks();
+        self.egress.set_wan(wan.cloned());
+        if let Some(client) = self.client() {
+            client.line_changed();
+            self.node.link_changed(client.status());
+        }
+    }
+
+    fn binds(&self) -> bool {
+        self.egress.binds()
     }
 
     fn config_changed(&self, old: &Config, new: &Config) {
         let changes = diff(old, new);
         self.guard.config_changed();
         if changes.touches("security") {
-            *self.resolver.borrow_mut() = resolver(new, &self.node, &self.time);
+            *self.resolver.borrow_mut() = resolver(new, &self.node, &self.time, &self.egress);
         }
-        self.relay.reconfigure(self.resolver(), guard(new));
-        self.relay.set_limits(limits(new));
+        self.egress.reconfigure(guard(new));
+        self.relay.reconfigure(self.resolver());
+        if old.network.wan_device != new.network.wan_device {
+            self.read_wan();
+        }
+        self.share_descriptors();
         if old.relay.names != new.relay.names {
             self.rename(&new.relay.names);
         }
@@ -320,14 +356,12 @@ fn guard(config: &Config) -> AddressGuard {
     AddressGuard::new(config.lab.allow_addresses.clone())
 }
 
-/// The owner's bounds for connections that are not authenticated. However many they allow, three quarters of the
-/// descriptors are left for buyers' tunnels.
-fn limits(config: &Config) -> Limits {
+/// The owner's bounds for connections that are not authenticated, but for their number.
+fn limits(config: &Config, pending: usize) -> Limits {
     let relay = &config.relay;
-    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Limits {
-        pending: size(relay.max_pending).min(net::descriptor_limit() / 4).max(1),
-        pending_per_source: size(relay.max_pending_per_source),
+        pending,
+        pending_per_source: relay.max_pending_per_source as usize,
         handshakes: relay.max_handshakes_per_second,
         handshakes_per_source: relay.max_handshakes_per_source_per_second,
     }
@@ -335,7 +369,12 @@ fn limits(config: &Config) -> Limits {
 
 /// DNS over HTTPS as configured; the system's resolver only where the owner has switched that off, and for the name of
 /// the DNS server itself if it has no bootstrap addresses and the sandbox is not strict.
-fn resolver(config: &Config, node: &Node, time: &Arc<CertificateTime>) -> Rc<dyn Resolver> {
+fn resolver(
+    config: &Config,
+    node: &Node,
+    time: &Arc<CertificateTime>,
+    egress: &Rc<Egress>,
+) -> Rc<dyn Resolver> {
     let security = &config.security;
     if !security.dns_over_https {
         return Rc::new(Names::system());
@@ -366,7 +405,7 @@ fn resolver(config: &Config, node: &Node, time: &Arc<CertificateTime>) -> Rc<dyn
     };
     let roots = Roots::from(security.doh_ca_file.as_deref().and_then(real_path));
     let tls = Rc::new(ClientTls::new(roots, time.clone()));
-    Rc::new(Names::doh(url, Http::new(bootstrap, tls, clock)))
+    Rc::new(Names::doh(url, Http::new(egress.clone(), bootstrap, tls, clock)))
 }
 
 /// Resolves nothing: without a configured resolver no other one is asked.

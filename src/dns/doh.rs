@@ -109,6 +109,7 @@ fn is_dns_message(content_type: &str) -> bool {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::egress::Egress;
     use crate::http::client::Fixed;
     use crate::tls::client::{CertificateTime, ClientTls, Roots};
     use simple_dns::rdata::{A, AAAA, CNAME, RData};
@@ -180,7 +181,10 @@ mod tests {
 
     fn doh(server: &Server) -> Doh {
         let tls = ClientTls::new(Roots::System, CertificateTime::new(0));
-        Doh::new(server.url.clone(), Client::new(Rc::new(Fixed(vec![])), Rc::new(tls), Rc::new(Clock::new())))
+        Doh::new(
+            server.url.clone(),
+            Client::new(Egress::loopback(), Rc::new(Fixed(vec![])), Rc::new(tls), Rc::new(Clock::new())),
+        )
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::netlink::{Message, attribute, attributes, u32_at};
 use crate::policy::addresses::Prefix;
 use crate::policy::routes::{Route, inner, is_default};
+use crate::policy::wan::{Choice, DefaultRoute, Device, Wan, choose};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -19,12 +20,22 @@ const ROUTE: u16 = 24;
 /// `RTN_UNICAST`, and those of a delegated prefix: blackhole, unreachable, prohibit.
 const UNICAST: u8 = 1;
 const REFUSING: std::ops::RangeInclusive<u8> = 6..=8;
+/// `RT_TABLE_MAIN`.
+const MAIN: u32 = 254;
+/// `RTNH_F_DEAD`, `RTNH_F_LINKDOWN`: nothing goes by such a hop, and nothing arrives.
+const DEAD: u32 = 1;
+const UNPLUGGED: u32 = 16;
+/// `IFF_UP` (linux/if.h).
+const UP: u32 = 1;
 
 /// Where the router stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
-    /// Devices with a default route.
+    /// The devices by which the node leaves: those of `uplinks`; where the kernel lets nobody bind a socket to a device,
+    /// all that have a default route.
     pub wan: BTreeSet<String>,
+    /// Which of them is for what.
+    pub uplinks: Wan,
     /// The router's own addresses on these devices, at most [`MAX_OUTWARD`].
     pub outward: Vec<IpAddr>,
     /// Own addresses, connected networks, networks behind other routers of the house, delegated prefixes, gateways, name
@@ -37,11 +48,19 @@ pub struct Network {
 /// The kernel's answers, as they come.
 #[derive(Debug, Default)]
 pub struct Answers {
-    names: BTreeMap<u32, String>,
+    devices: BTreeMap<u32, Device>,
     addresses: Vec<Prefix>,
-    /// Own addresses by device.
-    own: Vec<(u32, IpAddr)>,
     routes: Vec<Route<u32>>,
+    defaults: Vec<DefaultRoute>,
+}
+
+/// What is wanted of the answers beside what they say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The device that the owner wants.
+    pub choice: Choice,
+    /// Whether sockets may be bound to a device.
+    pub binds: bool,
 }
 
 impl Answers {
@@ -56,13 +75,17 @@ impl Answers {
     }
 
     /// All of it together, with the system's name servers.
-    pub fn network(self, resolvers: Vec<IpAddr>) -> Network {
-        let named = |index: &u32| self.names.get(index).cloned();
-        let ways_out = self.routes.iter().filter(|r| r.unicast && is_default(r));
-        let wan: BTreeSet<String> = ways_out.filter_map(|r| named(&r.device)).filter(|n| n != "lo").collect();
-        let leads_out = |device: &u32| named(device).is_some_and(|name| wan.contains(&name));
-        let mut outward: Vec<IpAddr> =
-            self.own.iter().filter(|(device, _)| leads_out(device)).map(|own| own.1).collect();
+    pub fn network(self, wanted: &Wanted, resolvers: Vec<IpAddr>) -> Network {
+        let uplinks = self.wan(&wanted.choice);
+        let wan: BTreeSet<String> = if wanted.binds {
+            uplinks.uplinks().map(|u| u.device.clone()).collect()
+        } else {
+            let named = |index: &u32| self.devices.get(index).map(|d| d.name.clone());
+            let ways_out = self.routes.iter().filter(|r| r.unicast && is_default(r));
+            ways_out.filter_map(|r| named(&r.device)).filter(|n| n != "lo").collect()
+        };
+        let leading_out = self.devices.values().filter(|d| wan.contains(&d.name));
+        let mut outward: Vec<IpAddr> = leading_out.flat_map(|d| d.addresses.iter().copied()).collect();
         outward.sort_unstable();
         outward.dedup();
         outward.truncate(MAX_OUTWARD);
@@ -71,23 +94,34 @@ impl Answers {
         inside.extend(resolvers.iter().map(|a| (*a, full(*a))));
         inside.sort_unstable();
         inside.dedup();
-        Network { wan, outward, inside, resolvers }
+        Network { wan, uplinks, outward, inside, resolvers }
+    }
+
+    /// The devices that lead outward.
+    pub fn wan(&self, choice: &Choice) -> Wan {
+        let devices: Vec<Device> = self.devices.values().filter(|d| !d.name.is_empty()).cloned().collect();
+        choose(choice, &self.defaults, &devices)
     }
 
     /// `struct ifinfomsg`, `IFLA_IFNAME`.
     fn link(&mut self, body: &[u8]) -> Option<()> {
         let name = attribute(body.get(16..)?, 3)?;
         let name = std::str::from_utf8(name.strip_suffix(&[0])?).ok()?;
-        self.names.insert(u32_at(body, 4)?, name.to_owned());
+        let index = u32_at(body, 4)?;
+        let device = self.devices.entry(index).or_default();
+        device.index = index;
+        device.up = u32_at(body, 8)? & UP != 0;
+        name.clone_into(&mut device.name);
         Some(())
     }
 
     /// `struct ifaddrmsg`; of a point-to-point line `IFA_LOCAL` is this end and `IFA_ADDRESS` the other.
     fn address(&mut self, body: &[u8]) -> Option<()> {
         let length = *body.get(1)?;
+        let device = self.devices.entry(u32_at(body, 4)?).or_default();
         let list = body.get(8..)?;
-        let own = attribute(list, 2).or_else(|| attribute(list, 1)).and_then(ip);
-        self.own.extend(u32_at(body, 4).zip(own));
+        // Without `IFA_LOCAL`, as for most of IPv6, `IFA_ADDRESS` is this end.
+        device.addresses.extend(attribute(list, 2).or(attribute(list, 1)).and_then(ip));
         for (kind, value) in attributes(list) {
             let Some(address) = ip(value) else { continue };
             match kind {
@@ -101,7 +135,7 @@ impl Answers {
 
     /// `struct rtmsg`: every table's, since packets may be sent by rules to any of them.
     fn route(&mut self, body: &[u8]) {
-        let [family, to_bits, from_bits, _, _, _, _, kind, ..] = *body else { return };
+        let [family, to_bits, from_bits, _, table, _, _, kind, ..] = *body else { return };
         let any: IpAddr = match i32::from(family) {
             2 => IpAddr::from([0; 4]),
             10 => IpAddr::from([0; 16]),
@@ -114,21 +148,37 @@ impl Answers {
         let address = |kind| attribute(list, kind).and_then(ip);
         let to = (address(1).unwrap_or(any), to_bits);
         let from = address(2).map(|a| (a, from_bits)).filter(|f| f.1 > 0);
-        let mut add = |device, gateway| {
-            self.routes.push(Route { to, from, gateway, device, unicast: kind == UNICAST });
+        // `RTA_TABLE`, where the number has more than 8 bits, and `RTA_PRIORITY`.
+        let number = |kind| attribute(list, kind).and_then(|v| u32_at(v, 0));
+        let is_main = number(15).unwrap_or(u32::from(table)) == MAIN;
+        let metric = number(6).unwrap_or(0);
+        let mut add = |device, gateway, flags: u32| {
+            let route = Route { to, from, gateway, device, unicast: kind == UNICAST };
+            if is_main && route.unicast && is_default(&route) && flags & DEAD == 0 {
+                let unplugged = flags & UNPLUGGED != 0;
+                self.defaults.push(DefaultRoute {
+                    v6: any.is_ipv6(),
+                    bits: to_bits,
+                    metric,
+                    device,
+                    unplugged,
+                });
+            }
+            self.routes.push(route);
         };
-        let device = |at: &[u8], offset| u32_at(at, offset).unwrap_or(0);
         match attribute(list, 9) {
             // `struct rtnexthop`: length, flags, hops, interface; then attributes.
             Some(mut hops) => {
                 while let Some(length) = super::netlink::u16_at(hops, 0).map(usize::from).filter(|l| *l >= 8)
                 {
                     let Some(hop) = hops.get(..length) else { break };
-                    add(device(hop, 4), gateway(hop.get(8..).unwrap_or_default()));
+                    let flags = hop.get(2).copied().unwrap_or(0);
+                    add(u32_at(hop, 4).unwrap_or(0), gateway(hop.get(8..).unwrap_or_default()), flags.into());
                     hops = hops.get(length.saturating_add(3) & !3..).unwrap_or_default();
                 }
             }
-            None => add(attribute(list, 4).map_or(0, |v| device(v, 0)), gateway(list)),
+            // `rtm_flags` has the hop's flags.
+            None => add(number(4).unwrap_or(0), gateway(list), u32_at(body, 8).unwrap_or(0)),
         }
     }
 }
@@ -156,13 +206,19 @@ mod tests {
     use super::super::netlink::{Writer, messages};
     use super::*;
 
+    const AUTO: Wanted = Wanted { choice: Choice::Auto, binds: true };
+
     fn told(fill: impl FnOnce(&mut Writer)) -> Network {
+        told_to(&AUTO, fill)
+    }
+
+    fn told_to(wanted: &Wanted, fill: impl FnOnce(&mut Writer)) -> Network {
         let mut w = Writer::default();
         fill(&mut w);
         let data = w.finish();
         let mut answers = Answers::default();
         messages(&data).for_each(|m| answers.take(&m));
-        answers.network(vec!["127.0.0.1".parse().unwrap()])
+        answers.network(wanted, vec!["127.0.0.1".parse().unwrap()])
     }
 
     fn link(w: &mut Writer, index: u32, name: &str) {
@@ -235,7 +291,7 @@ mod tests {
 
     #[test]
     fn several_next_hops_are_several_ways_out() {
-        let network = told(|w| {
+        let fill = |w: &mut Writer| {
             link(w, 2, "wan0");
             link(w, 4, "wan1");
             let hop = |device: u32, gateway: [u8; 4]| {
@@ -248,8 +304,57 @@ mod tests {
             w.message((ROUTE, 0, 1), &[2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0], |w| {
                 w.put(9, &[hop(2, [84, 1, 1, 1]), hop(4, [85, 1, 1, 1])].concat());
             });
-        });
-        assert_eq!(network.wan, ["wan0".to_owned(), "wan1".to_owned()].into());
+        };
+        let network = told(fill);
+        assert_eq!(network.wan, ["wan0".to_owned()].into(), "one of them is used");
         assert_eq!(network.inside.len(), 3);
+        let network = told_to(&Wanted { binds: false, ..AUTO }, fill);
+        assert_eq!(network.wan, ["wan0".to_owned(), "wan1".to_owned()].into(), "the kernel chooses");
+    }
+
+    #[test]
+    fn the_line_is_known_with_its_number_and_addresses() {
+        let network = told(|w| {
+            link(w, 2, "wan0");
+            link(w, 9, "ppp0");
+            for (index, own) in [(2u32, [84, 1, 1, 7]), (9, [86, 1, 1, 7])] {
+                let head = [&[2, 32, 0, 0][..], &index.to_ne_bytes()].concat();
+                w.message((ADDRESS, 0, 1), &head, |w| {
+                    w.put(1, &[86, 0, 0, 1]);
+                    w.put(2, &own);
+                });
+            }
+            w.message((ADDRESS, 0, 1), &[&[10, 64, 0, 0][..], &9u32.to_ne_bytes()].concat(), |w| {
+                w.put(1, &"2a02::7".parse::<std::net::Ipv6Addr>().unwrap().octets());
+            });
+            let default = |w: &mut Writer, device: u32, table: u8, metric: u32| {
+                w.message((ROUTE, 0, 1), &[2, 0, 0, 0, table, 3, 0, 1, 0, 0, 0, 0], |w| {
+                    w.put(4, &device.to_ne_bytes());
+                    w.put(6, &metric.to_ne_bytes());
+                });
+            };
+            default(w, 2, 254, 20);
+            default(w, 9, 254, 10);
+            default(w, 2, 100, 0);
+            route(w, ("::", 0), 1, 9, Some("fe80::1"));
+        });
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let v4 = network.uplinks.v4.unwrap();
+        assert_eq!((v4.device.as_str(), v4.index, v4.addresses), ("ppp0", 9, vec![address("86.1.1.7")]));
+        assert_eq!(network.uplinks.v6.unwrap().addresses, [address("2a02::7")]);
+        assert_eq!(network.wan, ["ppp0".to_owned()].into(), "a route of another table is not the line");
+    }
+
+    #[test]
+    fn a_dead_hop_is_no_line() {
+        let with = |flags: u32| {
+            told(|w| {
+                link(w, 2, "wan0");
+                let head = [&[2, 0, 0, 0, 254, 3, 0, 1][..], &flags.to_ne_bytes()].concat();
+                w.message((ROUTE, 0, 1), &head, |w| w.put(4, &2u32.to_ne_bytes()));
+            })
+        };
+        assert!(with(DEAD | UNPLUGGED).uplinks.is_down());
+        assert_eq!(with(UNPLUGGED).uplinks.v4.unwrap().device, "wan0");
     }
 }

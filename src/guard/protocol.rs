@@ -3,6 +3,7 @@
 use super::network::{MAX_NETWORKS, MAX_OUTWARD, full};
 use super::ruleset::COUNTERS;
 use crate::policy::addresses::Prefix;
+use crate::policy::wan::{MAX_ADDRESSES, Uplink, Wan, is_device_name};
 use std::net::IpAddr;
 
 /// First byte of every message.
@@ -25,6 +26,8 @@ pub enum Report {
     State(State),
     /// The owner's networks, whenever they have changed, before the state that holds for them.
     Networks(Vec<Prefix>),
+    /// The devices that lead outward, whenever they have changed and the table lets out by them.
+    Wan(Wan),
     /// The router's own addresses on the devices that lead outward, whenever they have changed.
     Outward(Vec<IpAddr>),
     /// A piece of what UCI says, in answer to [`Request::Read`].
@@ -111,6 +114,11 @@ impl Report {
                 list.iter().for_each(|p| put_prefix(&mut m, *p));
                 m
             }
+            Report::Wan(wan) => {
+                let mut m = vec![VERSION, 8];
+                [&wan.v4, &wan.v6].into_iter().for_each(|u| put_uplink(&mut m, u.as_ref()));
+                m
+            }
             Report::Piece { total, from, bytes } => {
                 [&[VERSION, 3][..], &total.to_be_bytes(), &from.to_be_bytes(), bytes].concat()
             }
@@ -146,6 +154,7 @@ impl Report {
             5 => body.try_into().ok().map(Report::Written),
             6 => refusal(body),
             7 => outward(body).map(Report::Outward),
+            8 => wan(body).map(Report::Wan),
             _ => None,
         };
         read.ok_or(Malformed::Shape)
@@ -256,10 +265,65 @@ fn prefix(bytes: &[u8]) -> Option<Prefix> {
     }
 }
 
+/// A length and the name, the number, a count and the addresses; one zero for none.
+fn put_uplink(m: &mut Vec<u8>, uplink: Option<&Uplink>) {
+    let Some(uplink) = uplink else { return m.push(0) };
+    let length = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+    m.push(length(uplink.device.len()));
+    m.extend(uplink.device.as_bytes());
+    m.extend(uplink.index.to_be_bytes());
+    m.push(length(uplink.addresses.len()));
+    for address in &uplink.addresses {
+        match address {
+            IpAddr::V4(a) => m.extend(a.octets()),
+            IpAddr::V6(a) => m.extend(a.octets()),
+        }
+    }
+}
+
+fn wan(body: &[u8]) -> Option<Wan> {
+    let (v4, rest) = uplink(body, |b| b.split_first_chunk::<4>().map(|(a, rest)| ((*a).into(), rest)))?;
+    let (v6, rest) = uplink(rest, |b| b.split_first_chunk::<16>().map(|(a, rest)| ((*a).into(), rest)))?;
+    rest.is_empty().then_some(Wan { v4, v6 })
+}
+
+/// One or none, and what follows it.
+fn uplink(
+    body: &[u8],
+    address: impl Fn(&[u8]) -> Option<(IpAddr, &[u8])>,
+) -> Option<(Option<Uplink>, &[u8])> {
+    let (length, rest) = body.split_first()?;
+    if *length == 0 {
+        return Some((None, rest));
+    }
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    let device = std::str::from_utf8(name).ok().filter(|n| is_device_name(n))?.to_owned();
+    let (index, rest) = rest.split_first_chunk::<4>()?;
+    let (count, mut rest) = rest.split_first()?;
+    if usize::from(*count) > MAX_ADDRESSES {
+        return None;
+    }
+    let mut addresses = Vec::new();
+    for _ in 0..*count {
+        let (found, after) = address(rest)?;
+        addresses.push(found);
+        rest = after;
+    }
+    Some((Some(Uplink { device, index: u32::from_be_bytes(*index), addresses }), rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn both() -> Wan {
+        let uplink = |device: &str, address: &str| {
+            let addresses = vec![address.parse().unwrap(); MAX_ADDRESSES];
+            Some(Uplink { device: device.into(), index: 0x0102_0304, addresses })
+        };
+        Wan { v4: uplink("pppoe-wan", "84.1.1.2"), v6: uplink("a23456789012345", "2a02::2") }
+    }
 
     const STATE: State =
         State { in_force: true, literals_differ: false, uid: 5310, refused: [1, 2, 3, 4, 5, 6] };
@@ -267,7 +331,9 @@ mod tests {
     #[test]
     fn what_is_sent_is_what_is_read() {
         let networks = vec![("192.168.1.0".parse().unwrap(), 24), ("fe80::".parse().unwrap(), 10)];
-        for report in [
+        let wans =
+            [Wan::default(), both(), Wan { v4: None, ..both() }, Wan { v6: None, ..both() }].map(Report::Wan);
+        let others = [
             Report::State(STATE),
             Report::Networks(networks),
             Report::Networks(Vec::new()),
@@ -277,7 +343,8 @@ mod tests {
             Report::Written([9; 32]),
             Report::Refused(Refusal::Failed, "Keine Zeile: é.".to_owned()),
             Report::Refused(Refusal::Changed, String::new()),
-        ] {
+        ];
+        for report in others.into_iter().chain(wans) {
             assert_eq!(Report::decode(&report.encode()), Ok(report));
         }
         for request in [
@@ -340,6 +407,21 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_cut_off_or_has_an_odd_name_is_none() {
+        let good = Report::Wan(both()).encode();
+        for length in 0..good.len() {
+            assert_eq!(Report::decode(&good[..length]), Err(Malformed::Shape), "{length}");
+        }
+        assert_eq!(Report::decode(&[&good[..], &[0]].concat()), Err(Malformed::Shape));
+        let mut slash = good.clone();
+        slash[4] = b'/';
+        assert_eq!(Report::decode(&slash), Err(Malformed::Shape));
+        let mut more = both();
+        more.v6.as_mut().unwrap().addresses.push("2a02::3".parse().unwrap());
+        assert_eq!(Report::decode(&Report::Wan(more).encode()), Err(Malformed::Shape));
+    }
+
+    #[test]
     fn the_largest_list_is_read_and_one_more_is_not() {
         let list = vec![("10.0.0.0".parse().unwrap(), 8); MAX_NETWORKS + 1];
         let most = Report::Networks(list[1..].to_vec());
@@ -356,7 +438,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_is_what_would_be_sent(data in proptest::collection::vec(any::<u8>(), 0..80), kind in 1u8..8) {
+        fn what_is_read_is_what_would_be_sent(data in proptest::collection::vec(any::<u8>(), 0..80), kind in 1u8..9) {
             let data = [&[VERSION, kind][..], &data].concat();
             if let Ok(report) = Report::decode(&data) {
                 prop_assert_eq!(report.encode(), &data[..]);

@@ -241,6 +241,7 @@ mod tests {
             open: Vec::new(),
             asks_system: true,
             mark: 0x0800_0000,
+            ..Scope::default()
         };
         let network = Network {
             wan: ["wan0".to_owned()].into(),
@@ -251,6 +252,7 @@ mod tests {
                 ("2a10:2::".parse().unwrap(), 64),
             ],
             resolvers: vec!["127.0.0.1".parse().unwrap()],
+            ..Network::default()
         };
         render(5310, &scope, &network)
     }

@@ -1,11 +1,12 @@
 //! What the owner's configuration lets the service user reach.
 //!
-//! Addresses that the owner wrote as literals may lie inside: a resolver in the LAN, a coordinator beside the router. They are
-//! taken when the guard starts and when root sends it SIGHUP, never because `run` asks: a broken `run` can write the
+//! Addresses that the owner wrote as literals may lie inside: a resolver in the LAN, a coordinator beside the router. They, and
+//! the device by which everything leaves, are taken when the guard starts and when root sends it SIGHUP, never because `run` asks: a broken `run` can write the
 //! configuration. What it can gain by that is ports of global addresses.
 use crate::config::Config;
 use crate::http::url::Url;
 use crate::policy::addresses::Prefix;
+use crate::policy::wan::Choice;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -29,6 +30,8 @@ pub struct Scope {
     pub asks_system: bool,
     /// The bit of the connection mark that says: begun by the service user.
     pub mark: u32,
+    /// The device by which everything leaves.
+    pub wan_device: Choice,
 }
 
 impl Scope {
@@ -41,6 +44,7 @@ impl Scope {
             open: config.lab.allow_addresses.clone(),
             asks_system: !security.dns_over_https || security.doh_bootstrap.is_empty(),
             mark: highest_bit(config.lease.mark_mask),
+            wan_device: config.network.wan_device.clone(),
             ..Scope::default()
         };
         if config.policy.allow_plain_http_probes {
@@ -55,7 +59,7 @@ impl Scope {
         scope
     }
 
-    /// This scope with the ports of another one. Its literals stay; whether the other one wants others is told too.
+    /// This scope with the ports of another one. Its literals and its device stay; whether the other one wants others is told too.
     pub fn with_ports_of(&self, other: &Scope) -> (Scope, bool) {
         let new = Scope { ports: other.ports.clone(), listen: other.listen.clone(), ..self.clone() };
         let differs = new != *other;
@@ -122,11 +126,13 @@ mod tests {
     fn literals_do_not_change_with_the_ports() {
         let old = scope("");
         let new = scope(&format!(
-            "coordinator:\n  url: https://10.0.0.1:22\n{KEY}relay:\n  listen: 0.0.0.0:9443\n"
+            "coordinator:\n  url: https://10.0.0.1:22\n{KEY}relay:\n  listen: 0.0.0.0:9443\nnetwork:\n  wanDevice: br-lan\n"
         ));
+        assert_eq!(new.wan_device, Choice::of("br-lan"));
         let (now, differs) = old.with_ports_of(&new);
         assert!(differs);
         assert_eq!((&now.literals, &now.listen), (&old.literals, &new.listen));
+        assert_eq!(now.wan_device, Choice::Auto);
         assert_eq!(now.with_ports_of(&now), (now.clone(), false));
     }
 

@@ -1,7 +1,7 @@
 //! `echomesh guard`: start, give up privileges, keep the table in force, report.
 use super::client::SOCKET;
 use super::clients::Clients;
-use super::network::{MAX_NETWORKS, Network};
+use super::network::{MAX_NETWORKS, Network, Wanted};
 use super::protocol::{KEEP_ALIVE_MS, MAX_MESSAGE, Refusal, Report, Request, State};
 use super::ruleset::{COUNTERS, Rendered, render};
 use super::scope::Scope;
@@ -9,6 +9,8 @@ use super::uci::{Todo, UciError, config, written};
 use super::work::{For, Job, Kept, Source, Work, scope};
 use crate::api::run_dir::RunDir;
 use crate::clock::Clock;
+use crate::policy::wan::{Wan, can_bind};
+use crate::sys::linux::machine;
 use crate::sys::linux::netlink::{Netlink, Routes, Tables};
 use crate::sys::linux::sandbox::keep_net_admin;
 use crate::sys::linux::sandbox::{Layers, Profile, User, filter_calls};
@@ -35,8 +37,8 @@ const REVIEW_MS: u64 = 5_000;
 /// A sentence: the configuration, or the kernel's.
 pub fn print(source: Source, uid: u32) -> Result<String, String> {
     let (scope, _) = source.open()?;
-    let network =
-        Routes::open().and_then(|mut r| r.read()).map_err(|e| format!("routes cannot be read: {e}"))?;
+    let read = Routes::open().and_then(|mut r| r.read(&wanted(&scope)));
+    let network = read.map_err(|e| format!("routes cannot be read: {e}"))?;
     Ok(render(uid, &scope, &network).text)
 }
 
@@ -67,6 +69,11 @@ fn prepare(dir: &Path, user: &User) -> io::Result<()> {
     std::os::unix::fs::lchown(dir, Some(user.uid), Some(user.gid))
 }
 
+/// What is to be known of the network.
+fn wanted(scope: &Scope) -> Wanted {
+    Wanted { choice: scope.wan_device.clone(), binds: can_bind(&machine::kernel()) }
+}
+
 struct Guard {
     source: Kept,
     uid: u32,
@@ -75,6 +82,8 @@ struct Guard {
     literals_differ: bool,
     network: Network,
     rendered: Rendered,
+    /// The devices that lead outward as `run` has been told.
+    told: Wan,
     tables: Tables,
     routes: Routes,
     table_events: Events,
@@ -127,7 +136,7 @@ impl Guard {
         let table_events = Tables::monitor().and_then(Events::new).map_err(named(missing))?;
         let mut routes = Routes::open().map_err(named("routes"))?;
         let route_events = Routes::monitor().and_then(Events::new).map_err(named("routes"))?;
-        let network = routes.read().map_err(named("routes"))?;
+        let network = routes.read(&wanted(&scope)).map_err(named("routes"))?;
         let listener = Seqpacket::listen(socket).map_err(|e| format!("{}: {e}", socket.display()))?;
         let rendered = render(uid, &scope, &network);
         let mut guard = Guard {
@@ -138,6 +147,7 @@ impl Guard {
             literals_differ: false,
             network,
             rendered,
+            told: Wan::default(),
             tables,
             routes,
             table_events,
@@ -157,6 +167,9 @@ impl Guard {
         };
         guard.tables.replace(&guard.rendered.table).map_err(named("the table cannot be put in force"))?;
         guard.verify();
+        if guard.in_force {
+            guard.told = guard.network.uplinks.clone();
+        }
         crate::info!(
             "guard ready: user {uid}, WAN {:?}, table in force: {}",
             guard.network.wan,
@@ -326,13 +339,14 @@ impl Guard {
         let (ports_only, differs) = self.scope.with_ports_of(&found);
         self.literals_differ = differs && !by_root;
         self.scope = if by_root { found } else { ports_only };
+        self.look_around();
         self.render_again();
         self.report();
     }
 
     /// Reads links, addresses and routes again, and tells `run` if they have changed.
     fn look_around(&mut self) {
-        match self.routes.read() {
+        match self.routes.read(&wanted(&self.scope)) {
             Ok(network) if network == self.network => {}
             Ok(network) => {
                 self.network = network;
@@ -440,6 +454,7 @@ impl Guard {
         let reports = [
             Report::Networks(network.inside.clone()),
             Report::Outward(network.outward.clone()),
+            Report::Wan(self.told.clone()),
             self.state(),
         ];
         if reports.iter().all(|report| client.send(&report.encode()).is_ok()) {
@@ -458,6 +473,11 @@ impl Guard {
 
     fn report(&mut self) {
         self.report_due = self.now().saturating_add(KEEP_ALIVE_MS);
+        // Not before the table lets out by it: `run` connects at once.
+        if self.in_force && self.told != self.network.uplinks {
+            self.told = self.network.uplinks.clone();
+            self.tell(&Report::Wan(self.told.clone()));
+        }
         let state = self.state();
         self.tell(&state);
     }

@@ -4,6 +4,7 @@ use super::protocol::{Report, State};
 use super::ruleset::{COUNTERS, OUTSIDE, reason};
 use crate::config::GuardMode;
 use crate::policy::addresses::Prefix;
+use crate::policy::wan::Wan;
 
 /// Age in milliseconds at which the last report says nothing any more: a guard that hangs does not watch the table.
 pub const SILENCE_MS: u64 = 5_000;
@@ -49,6 +50,7 @@ pub struct View {
     heard_ms: Option<u64>,
     state: Option<State>,
     networks: Option<Vec<Prefix>>,
+    wan: Option<Wan>,
     changed_ms: Option<u64>,
     baseline: Option<[u64; COUNTERS.len()]>,
 }
@@ -66,6 +68,13 @@ impl View {
             Report::Networks(list) => {
                 // The first list is no change: nothing of this node was under way before it.
                 if self.networks.replace(list).is_some() {
+                    self.changed_ms = Some(now_ms);
+                }
+                None
+            }
+            Report::Wan(wan) => {
+                // Packets of the old line may be under way still, and by it they must not go.
+                if self.wan.replace(wan).is_some() {
                     self.changed_ms = Some(now_ms);
                 }
                 None
@@ -90,7 +99,7 @@ impl View {
 
     /// How the guard is.
     pub fn status(&self, mode: GuardMode, now_ms: u64) -> Status {
-        let fresh = self.heard_ms.is_some_and(|at| now_ms.saturating_sub(at) < SILENCE_MS);
+        let fresh = self.is_fresh(now_ms);
         match (self.heard_ms, mode) {
             (None, GuardMode::Optional) => Status::Absent,
             _ if fresh && self.holds() => Status::InForce,
@@ -100,8 +109,12 @@ impl View {
 
     /// The owner's networks as the guard knows them, while it is to be believed.
     pub fn networks(&self, now_ms: u64) -> Option<&[Prefix]> {
-        let fresh = self.heard_ms.is_some_and(|at| now_ms.saturating_sub(at) < SILENCE_MS);
-        self.networks.as_deref().filter(|_| fresh)
+        self.networks.as_deref().filter(|_| self.is_fresh(now_ms))
+    }
+
+    /// The devices that lead outward as the guard knows them, while it is to be believed.
+    pub fn wan(&self, now_ms: u64) -> Option<&Wan> {
+        self.wan.as_ref().filter(|_| self.is_fresh(now_ms))
     }
 
     /// Whether the configuration has addresses that the guard has not taken.
@@ -120,7 +133,12 @@ impl View {
     }
 
     fn holds(&self) -> bool {
-        self.state.is_some_and(|s| s.in_force && s.uid == self.uid) && self.networks.is_some()
+        let told = self.networks.is_some() && self.wan.is_some();
+        self.state.is_some_and(|s| s.in_force && s.uid == self.uid) && told
+    }
+
+    fn is_fresh(&self, now_ms: u64) -> bool {
+        self.heard_ms.is_some_and(|at| now_ms.saturating_sub(at) < SILENCE_MS)
     }
 
     fn judge(&self, before: &[u64], state: &State, now_ms: u64) -> Option<Finding> {
@@ -158,6 +176,7 @@ mod tests {
     fn standing() -> View {
         let mut view = View::new(7);
         assert_eq!(view.hear(Report::Networks(Vec::new()), 0), None);
+        assert_eq!(view.hear(Report::Wan(Wan::default()), 0), None);
         assert_eq!(view.hear(state([5; 6]), 0), None, "what was before is nobody's fault");
         view
     }
@@ -187,10 +206,23 @@ mod tests {
     }
 
     #[test]
-    fn a_table_counts_only_once_the_networks_are_known() {
+    fn a_table_counts_only_once_networks_and_lines_are_known() {
         let mut view = View::new(7);
         view.hear(state([0; 6]), 0);
         assert_eq!(view.status(Required, 0), Status::Down);
+        view.hear(Report::Networks(Vec::new()), 0);
+        assert_eq!(view.status(Required, 0), Status::Down);
+        view.hear(Report::Wan(Wan::default()), 0);
+        assert_eq!((view.status(Required, 0), view.wan(0)), (Status::InForce, Some(&Wan::default())));
+        assert_eq!(view.wan(SILENCE_MS), None);
+    }
+
+    #[test]
+    fn what_is_late_after_a_line_has_changed_is_no_violation_either() {
+        let mut view = standing();
+        view.hear(Report::Wan(Wan::default()), 100_000);
+        let finding = view.hear(state([5, 5, 5, 6, 5, 5]), 100_001);
+        assert!(matches!(finding, Some(Finding::Refused(_))), "{finding:?}");
     }
 
     #[test]

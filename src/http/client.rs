@@ -4,7 +4,9 @@ use super::connection::{Connection, dial, within};
 use super::head::{Headers, Malformed};
 use super::url::{Origin, Url};
 use crate::clock::Clock;
+use crate::egress::Egress;
 use crate::tls::client::ClientTls;
+use futures_lite::future;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
@@ -45,7 +47,7 @@ pub enum Error {
     Tls(String),
     /// The peer's certificate is expired or not yet valid: perhaps this machine's clock is wrong.
     CertificateTime(String),
-    /// A kept connection was closed by the peer before it answered: try again.
+    /// A kept connection was closed by the peer before it answered, or the line has changed under the exchange: try again.
     Closed,
     /// The connection broke.
     Io(io::Error),
@@ -197,10 +199,13 @@ struct Idle {
     origin: Origin,
     connection: Connection,
     since_us: u64,
+    /// What the bell of the line had rung when it was kept.
+    line: u64,
 }
 
-/// The client: a resolver, whom to trust, and the connections kept.
+/// The client: the way out, a resolver, whom to trust, and the connections kept.
 pub struct Client {
+    egress: Rc<Egress>,
     resolver: Rc<dyn Resolve>,
     tls: Rc<ClientTls>,
     clock: Rc<Clock>,
@@ -210,8 +215,13 @@ pub struct Client {
 
 impl Client {
     /// A client with the usual limits.
-    pub fn new(resolver: Rc<dyn Resolve>, tls: Rc<ClientTls>, clock: Rc<Clock>) -> Client {
-        Client { resolver, tls, clock, limits: Limits::default(), idle: RefCell::default() }
+    pub fn new(
+        egress: Rc<Egress>,
+        resolver: Rc<dyn Resolve>,
+        tls: Rc<ClientTls>,
+        clock: Rc<Clock>,
+    ) -> Client {
+        Client { egress, resolver, tls, clock, limits: Limits::default(), idle: RefCell::default() }
     }
 
     /// The same client with other deadlines.
@@ -221,8 +231,15 @@ impl Client {
 
     /// One exchange. [`Error::Closed`] means that a kept connection had gone stale: the request may be sent again.
     pub async fn send(&self, request: &Request<'_>) -> Result<Response, Error> {
+        let line = self.egress.changed();
+        let seen = line.count();
+        // What came by the old line comes no more, and nobody says so.
+        let changed = async {
+            line.after(seen).await;
+            Err(Error::Closed)
+        };
         // Boxed: the state of an exchange would otherwise be part of every caller's future.
-        Box::pin(self.exchange(request)).await
+        Box::pin(future::or(self.exchange(request), changed)).await
     }
 
     async fn exchange(&self, request: &Request<'_>) -> Result<Response, Error> {
@@ -267,7 +284,7 @@ impl Client {
     /// A new connection to an origin.
     async fn connect(&self, origin: &Origin) -> Result<Connection, Error> {
         let found = addresses(&*self.resolver, origin, self.limits.resolve).await?;
-        let stream = dial(&found, origin.port, self.limits.connect).await?;
+        let stream = dial(&self.egress, &found, origin.port, self.limits.connect).await?;
         if origin.secure {
             Connection::secure(stream, origin, &self.tls, self.limits.tls).await
         } else {
@@ -278,18 +295,21 @@ impl Client {
     fn take_idle(&self, origin: &Origin) -> Option<Connection> {
         let now = self.clock.now().mono_us;
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|i| now.saturating_sub(i.since_us) < IDLE_US && i.connection.is_quiet());
+        let line = self.egress.changed().count();
+        let fresh = |i: &Idle| i.line == line && now.saturating_sub(i.since_us) < IDLE_US;
+        idle.retain(|i| fresh(i) && i.connection.is_quiet());
         let at = idle.iter().rposition(|i| i.origin == *origin)?;
         Some(idle.remove(at).connection)
     }
 
     fn keep(&self, origin: Origin, mut connection: Connection) {
         connection.shrink();
+        let line = self.egress.changed().count();
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= MAX_IDLE {
             idle.remove(0);
         }
-        idle.push(Idle { origin, connection, since_us: self.clock.now().mono_us });
+        idle.push(Idle { origin, connection, since_us: self.clock.now().mono_us, line });
     }
 
     /// How many connections are kept.

@@ -18,7 +18,7 @@ fn quick() -> Limits {
 
 fn client(tls: Rc<ClientTls>) -> Client {
     let resolver = Rc::new(Fixed(vec!["127.0.0.1".parse().unwrap()]));
-    Client::new(resolver, tls, Rc::new(Clock::new()))
+    Client::new(Egress::loopback(), resolver, tls, Rc::new(Clock::new()))
 }
 
 struct Fixture {
@@ -216,6 +216,35 @@ fn nobody_listening_and_no_address_are_told_apart() {
     };
     assert!(matches!(send(client(ca.trust()), "a.example"), Err(Error::Connect(_))));
     assert!(matches!(send(client(ca.trust()), "127.0.0.1"), Err(Error::Connect(_))));
-    let nowhere = Client::new(Rc::new(Fixed(vec![])), ca.trust(), Rc::new(Clock::new()));
+    let nowhere = Client::new(Egress::loopback(), Rc::new(Fixed(vec![])), ca.trust(), Rc::new(Clock::new()));
     assert!(matches!(send(nowhere, "a.example"), Err(Error::Resolve(_))));
+}
+
+/// The line changes while an exchange waits: it is to be tried again at once, not when its deadline is over.
+#[test]
+fn another_line_ends_what_waits_and_what_was_kept() {
+    let handler: Handler = Rc::new(|got| -> Answering {
+        Box::pin(async move {
+            if got.target == "/slow" {
+                async_io::Timer::after(Duration::from_secs(30)).await;
+            }
+            Reply::json(200, "{}")
+        })
+    });
+    let f = Fixture::new("a.example", VALID, handler);
+    let client = client(f.ca.trust());
+    assert_eq!(f.get(&client, "a.example").unwrap().status, 200);
+    assert_eq!(client.kept(), 1);
+    client.egress.set_wan(None);
+    assert_eq!(f.get(&client, "a.example").unwrap().status, 200);
+    assert_eq!(f.server.connections.get(), 2, "the kept one belonged to the old line");
+    let slow = f.server.url("a.example", "/slow");
+    let request = Request { patience: Duration::from_secs(30), ..Request::new("GET", &slow) };
+    let change = async {
+        async_io::Timer::after(Duration::from_millis(50)).await;
+        client.egress.set_wan(None);
+        futures_lite::future::pending().await
+    };
+    let ended = block_on(f.ex.run(futures_lite::future::or(client.send(&request), change)));
+    assert!(matches!(ended, Err(Error::Closed)), "{ended:?}");
 }

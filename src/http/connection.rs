@@ -2,6 +2,8 @@
 use super::client::{Error, Phase};
 use super::head::{BodyReader, MAX_HEAD, Malformed, Piece, ResponseHead, response_framing, response_head};
 use super::url::Origin;
+use crate::egress::Egress;
+use crate::sys::linux::net;
 use crate::tls::client::ClientTls;
 use async_io::{Async, Timer};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
@@ -12,6 +14,7 @@ use futures_rustls::rustls;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -36,18 +39,20 @@ pub async fn within<T>(
 }
 
 /// Connects to the first address that answers; `limit` holds for all of them together.
-pub async fn dial(addresses: &[IpAddr], port: u16, limit: Duration) -> Result<Async<TcpStream>, Error> {
+pub async fn dial(
+    egress: &Egress,
+    addresses: &[IpAddr],
+    port: u16,
+    limit: Duration,
+) -> Result<Async<TcpStream>, Error> {
     let attempts = async {
         let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
         for (i, address) in addresses.iter().enumerate() {
             // One silent address must not use up the time of the others.
             let share = if i + 1 < addresses.len() { limit / 3 } else { limit };
-            let connecting = Async::<TcpStream>::connect(SocketAddr::new(*address, port));
+            let connecting = connect(egress, SocketAddr::new(*address, port));
             match within(share, Phase::Connect, async { connecting.await.map_err(Error::Connect) }).await {
-                Ok(stream) => {
-                    let _ = stream.get_ref().set_nodelay(true);
-                    return Ok(stream);
-                }
+                Ok(stream) => return Ok(stream),
                 Err(Error::Connect(e)) => last = e,
                 Err(_) => last = io::ErrorKind::TimedOut.into(),
             }
@@ -55,6 +60,13 @@ pub async fn dial(addresses: &[IpAddr], port: u16, limit: Duration) -> Result<As
         Err(Error::Connect(last))
     };
     within(limit, Phase::Connect, attempts).await
+}
+
+async fn connect(egress: &Egress, to: SocketAddr) -> io::Result<Async<TcpStream>> {
+    let stream = Async::new_nonblocking(TcpStream::from(egress.connect(to)?.0))?;
+    stream.writable().await?;
+    net::connected(stream.as_fd())?;
+    Ok(stream)
 }
 
 /// A TCP stream, with or without TLS on it.

@@ -109,6 +109,11 @@ impl AddressGuard {
         cfg!(feature = "mutants") || self.refreshed_ms.is_none_or(|at| mono_ms.saturating_sub(at) >= STALE_MS)
     }
 
+    /// The live set holds no longer.
+    pub fn forget(&mut self) {
+        self.refreshed_ms = None;
+    }
+
     /// Whether `address` may be dialled. Before the live set is known, none may.
     ///
     /// # Errors
@@ -118,6 +123,16 @@ impl AddressGuard {
         if within(&self.allow, address) {
             return Ok(());
         }
+        self.judge_public(address)
+    }
+
+    /// Whether `address` is a public one and not of the live set: on the other side of the line.
+    pub fn is_public(&self, address: IpAddr) -> bool {
+        self.judge_public(address).is_ok()
+    }
+
+    fn judge_public(&self, address: IpAddr) -> Result<(), Refusal> {
+        let within = |list: &[Prefix], a: IpAddr| list.iter().any(|p| contains(*p, a));
         let embedded = embedded_v4(address).map(IpAddr::V4);
         let unknown = self.refreshed_ms.is_none();
         let live = |a| within(&self.live, a) && !out("live-networks");

@@ -9,3 +9,4 @@ pub mod refusal;
 pub mod routes;
 pub mod schedule;
 pub mod suffixes;
+pub mod wan;

@@ -1,6 +1,7 @@
 //! Fetches a probe's content: every address checked, the times taken, the content hashed as it passes.
 use super::plan::{MAX_TRAILER, Measured, Plan, ProbeRefusal};
 use crate::clock::Clock;
+use crate::egress::Egress;
 use crate::http::client::{Request, Resolve, addresses};
 use crate::http::connection::{Connection, dial};
 use crate::tls::client::ClientTls;
@@ -17,6 +18,8 @@ const TURN: u64 = 256 * 1024;
 
 /// What a fetch needs of the node.
 pub struct Fetcher {
+    /// The way out.
+    pub egress: Rc<Egress>,
     /// Finds the endpoint's addresses.
     pub resolver: Rc<dyn Resolve>,
     /// Who signs for endpoints.
@@ -38,7 +41,13 @@ impl Fetcher {
             Timer::after(left).await;
             Err(ProbeRefusal::Expired)
         };
-        Box::pin(future::or(self.steps(plan, allowed), deadline)).await
+        let line = self.egress.changed();
+        let seen = line.count();
+        let changed = async {
+            line.after(seen).await;
+            Err(ProbeRefusal::FetchFailed)
+        };
+        Box::pin(future::or(self.steps(plan, allowed), future::or(deadline, changed))).await
     }
 
     async fn steps(&self, plan: &Plan, allowed: &dyn Fn(IpAddr) -> bool) -> Result<Measured, ProbeRefusal> {
@@ -66,7 +75,7 @@ impl Fetcher {
     async fn connect(&self, found: &[IpAddr], port: u16) -> Result<(Async<TcpStream>, u64), ProbeRefusal> {
         for address in found {
             let started = self.clock.now().mono_us;
-            if let Ok(stream) = dial(&[*address], port, STEP).await {
+            if let Ok(stream) = dial(&self.egress, &[*address], port, STEP).await {
                 return Ok((stream, (self.clock.now().mono_us - started + 500) / 1000));
             }
         }

@@ -42,13 +42,12 @@ pub(super) async fn dial(shared: &Rc<RelayShared>, flow: &Flow, target: &Target)
     if !mutant::out("alias-judged") {
         flow.judge_aliases(&answer.aliases)?;
     }
-    shared.refresh_addresses()?;
     let judged = if mutant::out("untried-judged") {
         worth_trying(&answer.addresses)
     } else {
         answer.addresses.clone()
     };
-    shared.addresses.borrow().judge_all(&judged)?;
+    shared.egress.judge_all(&judged)?;
     let answer = if mutant::out("checked-address-dialled") {
         let later = Now { mono_us: u64::MAX / 2, ..shared.gate.now() };
         resolver.resolve(&target.host, later).await.map_err(|_| Refusal::ResolveFailed)?
@@ -101,11 +100,21 @@ async fn or_late(one: impl Future<Output = io::Result<Io>>, others: usize) -> io
 
 async fn connect(shared: &RelayShared, flow: &Flow, address: SocketAddr) -> io::Result<Io> {
     let started = shared.gate.now().mono_us;
-    let io = Io::new(&shared.reactor, net::connect(address)?, 0)?;
-    io.ready(WRITE).await;
+    let (socket, leaving) = shared.egress.connect(address)?;
+    let io = Io::new(&shared.reactor, socket, 0)?;
+    let lost = async {
+        shared.egress.lost(leaving).await;
+        Err(io::ErrorKind::NetworkUnreachable.into())
+    };
+    let ready = async {
+        io.ready(WRITE).await;
+        Ok::<(), io::Error>(())
+    };
+    future::or(ready, lost).await?;
     if io.has_failed() || io.is_closed() {
         net::connected(io.as_fd())?;
     }
+    flow.state().leaves(leaving);
     let latency = net::handshake_rtt_us(io.as_fd());
     flow.connected(latency.unwrap_or_else(|| shared.gate.now().mono_us.saturating_sub(started)));
     Ok(io)

@@ -4,10 +4,8 @@ use super::door::Door;
 use super::pools::Pipes;
 use super::watch::{Deadline, Watch};
 use crate::dns::Resolver;
-use crate::policy::addresses::{AddressGuard, Prefix};
-use crate::policy::refusal::Refusal;
+use crate::egress::Egress;
 use crate::session::Gate;
-use crate::sys::System;
 use crate::sys::linux::reactor::Reactor;
 use async_executor::LocalExecutor;
 use std::cell::RefCell;
@@ -21,9 +19,8 @@ pub(super) const CHUNK: usize = 64 * 1024;
 pub struct RelayShared {
     pub(super) gate: Rc<dyn Gate>,
     pub(super) resolver: RefCell<Rc<dyn Resolver>>,
-    pub(super) addresses: RefCell<AddressGuard>,
+    pub(super) egress: Rc<Egress>,
     pub(super) executor: Rc<LocalExecutor<'static>>,
-    pub(super) system: Rc<dyn System>,
     pub(super) reactor: Rc<Reactor>,
     pub(super) pipes: Pipes,
     /// Borrowed between two awaits only, for bytes that are handed on at once.
@@ -41,9 +38,8 @@ impl RelayShared {
     pub fn new(
         gate: Rc<dyn Gate>,
         resolver: Rc<dyn Resolver>,
-        addresses: AddressGuard,
+        egress: Rc<Egress>,
         executor: Rc<LocalExecutor<'static>>,
-        system: Rc<dyn System>,
     ) -> io::Result<Rc<RelayShared>> {
         let reactor = Reactor::local()?;
         let driver = reactor.clone();
@@ -52,9 +48,8 @@ impl RelayShared {
             door: Door::new(gate.clone(), executor.clone()),
             gate,
             resolver: RefCell::new(resolver),
-            addresses: RefCell::new(addresses),
+            egress,
             executor,
-            system,
             reactor,
             pipes: Pipes::default(),
             scratch: RefCell::new(vec![0; CHUNK].into_boxed_slice()),
@@ -62,33 +57,9 @@ impl RelayShared {
         }))
     }
 
-    /// Whether an address is public and not this machine's own, or allowed in the lab.
-    pub fn is_allowed(&self, address: std::net::IpAddr) -> bool {
-        self.refresh_addresses().is_ok() && self.addresses.borrow().judge(address).is_ok()
-    }
-
-    /// Replaces the resolver and the address guard, after a change of the configuration.
-    pub fn reconfigure(&self, resolver: Rc<dyn Resolver>, addresses: AddressGuard) {
+    /// Replaces the resolver, after a change of the configuration.
+    pub fn reconfigure(&self, resolver: Rc<dyn Resolver>) {
         *self.resolver.borrow_mut() = resolver;
-        *self.addresses.borrow_mut() = addresses;
-    }
-
-    /// Takes the owner's networks as the guard reports them.
-    pub fn networks_changed(&self, networks: Vec<Prefix>) {
-        self.addresses.borrow_mut().refresh(networks, self.gate.now().mono_ms());
-    }
-
-    /// Reads the owner's networks anew if what is known is old.
-    ///
-    /// # Errors
-    /// [`Refusal::AddressDenied`] if the kernel will not tell: without them the router's own networks are not known.
-    pub(super) fn refresh_addresses(&self) -> Result<(), Refusal> {
-        let now = self.gate.now().mono_ms();
-        if self.addresses.borrow().is_stale(now) {
-            let networks = self.system.own_networks().map_err(|_| Refusal::AddressDenied)?;
-            self.addresses.borrow_mut().refresh(networks, now);
-        }
-        Ok(())
     }
 
     /// Other bounds for connections that are not authenticated.

@@ -1,7 +1,6 @@
 //! The relay on loopback sockets, with a gate that the test holds.
 mod peer;
 mod support;
-mod system;
 
 use super::admission::GRACE_MS;
 use super::connect;

@@ -1,6 +1,7 @@
 //! One accounted connection of a buyer, from its admission to its log line.
 use super::gate::{Direction, Ending, HelloRules};
 use crate::policy::refusal::Refusal;
+use crate::policy::wan::Leaving;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -61,6 +62,7 @@ pub struct FlowState {
     /// The names its host was an alias of when it was dialled, one a line; `None` if they were too many to keep.
     aliases: OnceCell<Option<Box<str>>>,
     outcome: Cell<Outcome>,
+    leaving: Cell<Option<Leaving>>,
     ending: Cell<Option<Ending>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -83,6 +85,7 @@ impl FlowState {
             held: Cell::new(0),
             aliases: OnceCell::new(),
             outcome: Cell::new(Outcome::Aborted),
+            leaving: Cell::new(None),
             ending: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -144,6 +147,16 @@ impl FlowState {
     /// How it ended, once it has.
     pub fn outcome(&self) -> Outcome {
         self.outcome.get()
+    }
+
+    /// How its connection to the target leaves, if it does so by the line.
+    pub fn leaving(&self) -> Option<Leaving> {
+        self.leaving.get()
+    }
+
+    /// Its connection to the target stands.
+    pub fn leaves(&self, leaving: Option<Leaving>) {
+        self.leaving.set(leaving);
     }
 
     /// Tells the flow's task to end it. The first order stands, but a reset overrides a gentler one.

@@ -4,6 +4,7 @@ pub mod dummy;
 pub mod linux;
 pub mod openwrt;
 
+use crate::policy::wan::{Choice, Wan};
 use std::io;
 use std::net::IpAddr;
 
@@ -15,6 +16,11 @@ pub trait System {
     /// # Errors
     /// The kernel's. Nothing may be dialled then.
     fn own_networks(&self) -> io::Result<Vec<(IpAddr, u8)>>;
+    /// The devices that lead outward, chosen as the owner wants it.
+    ///
+    /// # Errors
+    /// The kernel's. Nothing leaves then.
+    fn wan(&self, choice: &Choice) -> io::Result<Wan>;
     /// The board's name; `unknown` where nobody tells.
     fn board(&self) -> String;
     /// The kernel's release.

@@ -3,6 +3,7 @@ use super::mini_node::MiniNode;
 use async_io::Timer;
 use echomesh::clock::Clock;
 use echomesh::coordinator::client::{Client, Settings};
+use echomesh::egress::Egress;
 use echomesh::http::client::{Client as Http, Fixed, Request};
 use echomesh::http::url::Url;
 use echomesh::json::{self, Value};
@@ -103,7 +104,7 @@ fn tls(facts: &Value) -> Rc<ClientTls> {
 
 fn client(facts: &Value) -> Http {
     let resolver = Rc::new(Fixed(vec!["127.0.0.1".parse().unwrap()]));
-    Http::new(resolver, tls(facts), Rc::new(Clock::new()))
+    Http::new(Egress::loopback(), resolver, tls(facts), Rc::new(Clock::new()))
 }
 
 /// A node and its client, configured from the lab's facts.
@@ -122,7 +123,7 @@ pub fn node(facts: &Value) -> (Rc<MiniNode>, Rc<Client>) {
         wait_ms: 2000,
     };
     let resolver = Rc::new(Fixed(vec!["127.0.0.1".parse().unwrap()]));
-    let fetcher = Fetcher { resolver, tls: tls(facts), clock: clock.clone() };
+    let fetcher = Fetcher { egress: Egress::loopback(), resolver, tls: tls(facts), clock: clock.clone() };
     let http = client(facts);
     let client = Rc::new(Client::new(settings, key.clone(), clock.clone(), http, fetcher));
     let node = Rc::new(MiniNode {

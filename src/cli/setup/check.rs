@@ -3,9 +3,11 @@ use super::super::{Exit, Failure};
 use crate::clock::Clock;
 use crate::config::{self, Platform, real_path};
 use crate::dns::{Names, OwnNames};
+use crate::egress::Egress;
 use crate::http::client::{Client, Request};
 use crate::http::url::Url;
 use crate::json::Value;
+use crate::sys::linux::Linux;
 use crate::tls::client::{CertificateTime, ClientTls, Roots};
 use std::rc::Rc;
 
@@ -21,7 +23,8 @@ pub fn coordinator(document: &Value, platform: Platform) -> Result<String, Failu
     let names = OwnNames { resolver: Rc::new(Names::system()), clock: clock.clone() };
     let roots = Roots::from(config.coordinator.ca_file.as_deref().and_then(real_path));
     let tls = ClientTls::new(roots, CertificateTime::new(0));
-    let client = Client::new(Rc::new(names), Rc::new(tls), clock);
+    let egress = Egress::by_now(Rc::new(Linux), clock.clone(), &config.network.wan_device);
+    let client = Client::new(egress, Rc::new(names), Rc::new(tls), clock);
     match async_io::block_on(client.send(&Request::new("GET", &url))) {
         Ok(answer) => Ok(format!("{text} answers (HTTP status {}).\n", answer.status)),
         Err(e) => Err(failed(format!("{text} does not answer: {e}"))),

@@ -2,6 +2,7 @@
 //!
 //! What is asked and what an answer does is the [`wizard`]'s; here are the terminal, the files and the key.
 mod check;
+mod place;
 pub mod questions;
 pub mod regions;
 pub mod schedule;
@@ -9,24 +10,15 @@ pub mod wizard;
 mod write;
 
 use super::args::Arguments;
-use super::files::config_failure;
 use super::{Done, Exit, Failure, out, passphrase};
-use crate::config::{self, Face, Platform, Store, StoreError, read, read_bounded, schema, usual_path};
-use crate::json::object;
 use crate::vault::files::{self, FileError};
+use place::Place;
 use questions::{Fault, KeyChoice, MAX_ANSWER, QUESTIONS};
-use std::path::{Path, PathBuf};
-use wizard::{Reply, Start, Wizard};
-
-/// The configuration of a service that root sets up.
-const SYSTEM: &str =
-    if cfg!(feature = "yaml") { "/etc/echomesh/config.yaml" } else { "/etc/echomesh/config.json" };
-/// Its key, which no home directory of root's may hold.
-const SYSTEM_KEY: &str = "/var/lib/echomesh/node.key";
+use wizard::{Reply, Wizard};
 
 /// `setup`
 pub fn command(arguments: &Arguments) -> Done {
-    let place = Place::find(arguments);
+    let mut place = Place::find(arguments)?;
     let (start, vault) = place.start()?;
     let has_key = start.key.is_some();
     let mut wizard = Wizard::new(start);
@@ -63,53 +55,7 @@ pub fn command(arguments: &Arguments) -> Done {
     write::all(arguments, &place, &wizard, &vault)
 }
 
-/// The file that is set up, and for what machine.
-struct Place {
-    store: Store,
-    platform: Platform,
-    /// Where the answers are until the setup is complete.
-    progress: PathBuf,
-}
-
 impl Place {
-    fn find(arguments: &Arguments) -> Place {
-        let chosen = arguments.value("config").map(Path::new);
-        let usual = usual_path(chosen);
-        let for_service = chosen.is_none() && rustix::process::geteuid().is_root() && !usual.exists();
-        let path = if for_service { PathBuf::from(SYSTEM) } else { usual };
-        let platform = Platform::detect();
-        let mut progress = path.as_os_str().to_owned();
-        progress.push(".setup");
-        Place { store: Store::open(path, platform), platform, progress: progress.into() }
-    }
-
-    /// What there is: the configuration, which must be valid, and the key.
-    fn start(&self) -> Result<(Start, crate::vault::Vault), Failure> {
-        let path = self.store.path();
-        let (mut document, exists) = match read_bounded(path) {
-            Ok(text) => {
-                (read(&text, Face::of(path)).map_err(|e| StoreError::Invalid(path.to_owned(), e)), true)
-            }
-            Err(StoreError::Missing(_)) => (Ok(object([("version", 1.into())])), false),
-            Err(e) => (Err(e), true),
-        };
-        if let (Ok(document), Platform::Other, true) =
-            (&mut document, self.platform, path.starts_with("/etc"))
-        {
-            let key = schema::find(document, "node.idPath");
-            if key.is_none() {
-                schema::put(document, "node.idPath", SYSTEM_KEY.into());
-            }
-        }
-        let document = document.map_err(|e| config_failure(e.into()))?;
-        let config = config::from_value(&document, self.platform)
-            .map_err(|e| Failure::new(Exit::Config, e.render(&path.to_string_lossy())))?;
-        let vault = super::keys::vault(&config)?;
-        let key = write::found(&vault)?;
-        let place = path.display().to_string();
-        Ok((Start { document, exists, key, place, platform: self.platform }, vault))
-    }
-
     /// Offers what an interrupted setup has kept.
     fn resume(&self, wizard: &mut Wizard) -> Done {
         let saved = match files::read(&self.progress) {

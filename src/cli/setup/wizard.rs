@@ -1,6 +1,7 @@
 //! The first-run wizard as a state machine: an answer in, the next question or what is wrong with it out.
 use super::questions::{Fault, KEY, KeyChoice, MAX_ANSWER, QUESTIONS, Question, Shape};
 use super::regions;
+use crate::cli::view::figures::wrap;
 use crate::config::schema::{self, OPTIONS, Platform};
 use crate::config::{self, Problem, commands};
 use crate::json::{self, Value, object};
@@ -21,6 +22,8 @@ pub struct Start {
     pub key: Option<String>,
     /// The configuration's place, for the summary.
     pub place: String,
+    /// Where what stands there stays, if it does.
+    pub backup: Option<String>,
     /// Where the node is to run.
     pub platform: Platform,
 }
@@ -89,7 +92,10 @@ impl Wizard {
     pub fn page(&self) -> String {
         let Some(question) = QUESTIONS.get(self.at) else { return self.summary() };
         let of = format!("{}/{}  {}\n", self.at + 1, QUESTIONS.len(), question.label);
-        let default = wrapped(&format!("[{}]:", self.default(question)), 0);
+        let default = match self.default(question).as_str() {
+            "" => ":".to_owned(),
+            answer => wrapped(&format!("[{answer}]:"), 0),
+        };
         format!("\n{of}{}\n{default} ", question.text)
     }
 
@@ -116,6 +122,9 @@ impl Wizard {
             return Reply::Same(text.trim_end().to_owned());
         }
         let answer = if line.is_empty() { self.default(question) } else { line.to_owned() };
+        if answer.is_empty() {
+            return Reply::Same("this needs an answer; back leads to the question before".to_owned());
+        }
         match self.set(question, &answer) {
             Ok(()) => {
                 self.at = self.open_from(self.at + 1);
@@ -150,11 +159,14 @@ impl Wizard {
 
     /// The summary page.
     pub fn summary(&self) -> String {
-        let mut text = format!("\nTo be written to {}", self.start.place);
+        let mut head = format!("To be written to {}.", self.start.place);
         if self.start.exists {
-            text.push_str(":\nwhat stands there stays as its .bak, with its comments; here they go");
+            head.push_str(" Its comments go.");
         }
-        text.push_str(".\n\n");
+        if let (true, Some(backup)) = (self.start.exists, &self.start.backup) {
+            head.push_str(&format!(" What stands there stays as {backup}."));
+        }
+        let mut text = format!("\n{}\n\n", wrapped(&head, 0));
         for (at, question) in QUESTIONS.iter().enumerate() {
             let answer = match (question.path, &self.start.key) {
                 (KEY, Some(key)) => format!("{key}, not touched"),
@@ -264,6 +276,7 @@ impl Wizard {
     fn default(&self, question: &Question) -> String {
         match (question.shape, self.answer_of(question.name)) {
             (Shape::Key, given) => given.unwrap_or("new").to_owned(),
+            (Shape::One, None) if self.value(&self.document, question).is_none() => String::new(),
             _ => question.answer(self.value(&self.document, question).as_ref()),
         }
     }
@@ -286,32 +299,9 @@ fn remove(document: &mut Value, path: &str) {
     }
 }
 
-/// A text in lines of at most 80 columns, broken between words, or within one that is longer than a line; all but the
-/// first line begin in a column.
+/// A text for the terminal, its lines but the first from a column on.
 pub fn wrapped(text: &str, column: usize) -> String {
-    let mut lines = Vec::new();
-    for line in text.lines() {
-        let mut current: String = line.chars().take_while(|c| *c == ' ').collect();
-        let mut begun = false;
-        for word in line.split_whitespace() {
-            let mut word: Vec<char> = word.chars().collect();
-            if begun && column + current.chars().count() + 1 + word.len() > WIDTH {
-                lines.push(std::mem::take(&mut current));
-            } else if begun {
-                current.push(' ');
-            }
-            while column + current.chars().count() + word.len() > WIDTH {
-                let rest = word.split_off(WIDTH - column - current.chars().count());
-                current.extend(word);
-                lines.push(std::mem::take(&mut current));
-                word = rest;
-            }
-            current.extend(word);
-            begun = true;
-        }
-        lines.push(current);
-    }
-    lines.join(&format!("\n{}", " ".repeat(column)))
+    wrap(text, column, WIDTH)
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! The end of a setup: configuration, key, and what to do next.
 use super::super::args::Arguments;
-use super::super::files::{config_failure, read};
+use super::super::files::read;
 use super::super::{Done, Exit, Failure, keys, out, passphrase};
-use super::Place;
+use super::place::{Place, SYSTEM};
 use super::questions::KeyChoice;
 use super::wizard::Wizard;
 use crate::clock::Clock;
-use crate::config::{Platform, Saved};
+use crate::config::{Saved, schema};
+use crate::json::Value;
 use crate::sys::linux::sandbox::find_user;
 use crate::vault::files::{self, FileError};
 use crate::vault::pem::{self, Content};
@@ -33,20 +34,23 @@ pub fn found(vault: &Vault) -> Result<Option<String>, Failure> {
 /// not there.
 pub fn all(arguments: &Arguments, place: &Place, wizard: &Wizard, vault: &Vault) -> Done {
     let key = Key::prepare(arguments, wizard.key())?;
-    directory(place.store.path())?;
     let document = wizard.document();
-    let saved = place.store.save_document(&document).map_err(|e| config_failure(e.into()))?;
+    let saved = place.save(&document)?;
     let said = match saved {
         Saved::Replaced => "written",
         Saved::Unchanged => "as it was",
     };
-    out::print(&format!("\nconfiguration {said}: {}\n", place.store.path().display()))?;
+    out::print(&format!("\nconfiguration {said}: {}\n", place.name()))?;
     let made = key.make(vault)?;
     match files::destroy(&place.progress) {
         Ok(()) | Err(FileError::Missing(_)) => {}
         Err(e) => return Err(Failure::new(Exit::Failed, e.to_string())),
     }
-    out::print(&format!("{made}{}", next(place)))
+    let locked = match vault.state() {
+        Ok(KeyState::Locked) => "at each start: echomesh keys unlock\n",
+        _ => "",
+    };
+    out::print(&format!("{made}{}{locked}", next(place, &document)))
 }
 
 /// The key, as far as it can be had before anything is written.
@@ -109,15 +113,22 @@ pub fn directory(path: &Path) -> Done {
     }
 }
 
-/// The two commands that come next.
-fn next(place: &Place) -> String {
-    let path = place.store.path();
-    let start = match place.platform {
-        Platform::OpenWrt => "service echomesh enable && service echomesh start".to_owned(),
-        Platform::Other if path == Path::new(super::SYSTEM) => {
+/// The commands that come next. A router's port stays shut until its owner opens it; the rule is the package's.
+fn next(place: &Place, document: &Value) -> String {
+    let start = match place.file() {
+        None => {
+            let listen = schema::find(document, "relay.listen").and_then(Value::as_str).unwrap_or_default();
+            let port = listen.rsplit(':').next().unwrap_or_default();
+            format!(
+                "uci set echomesh.main.enabled=1; uci commit echomesh; reload_config\n\
+                 open: uci set firewall.echomesh.dest_port={port}; uci set firewall.echomesh.enabled=1\n      \
+                 uci commit firewall; service firewall reload"
+            )
+        }
+        Some(path) if path == Path::new(SYSTEM) => {
             "systemctl enable --now echomesh-guard echomesh".to_owned()
         }
-        Platform::Other => format!("echomesh run --config {}", path.display()),
+        Some(path) => format!("echomesh run --config {}", path.display()),
     };
     format!("next: {start}\nthen: echomesh status --watch\n")
 }

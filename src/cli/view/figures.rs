@@ -28,15 +28,70 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if unsafe_char(c) { '?' } else { c }).collect()
 }
 
-pub(super) fn columns(text: &str) -> usize {
-    text.chars().count()
+/// Columns that a terminal gives a text, colours aside. Never too few: what combines with the letter before is counted too.
+pub(in crate::cli) fn columns(text: &str) -> usize {
+    text.chars().map(width).sum()
+}
+
+/// Two for the wide and full-width blocks of UAX 11, emoji included; one for all else.
+fn width(c: char) -> usize {
+    match u32::from(c) {
+        0x1100..=0x115f
+        | 0x2e80..=0xa4cf
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f000..=0x1faff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+/// The first characters of a text, as many as have room.
+fn head(text: &str, room: usize) -> &str {
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += width(*c);
+        used > room
+    });
+    end.and_then(|(at, _)| text.get(..at)).unwrap_or(text)
 }
 
 pub(super) fn clip(text: &str, room: usize) -> String {
     if columns(text) <= room {
         return text.to_owned();
     }
-    text.chars().take(room.saturating_sub(3)).chain("...".chars()).collect()
+    format!("{}...", head(text, room.saturating_sub(3)))
+}
+
+/// A text in lines of at most `width` columns, which is more than `column` by two at least. It is broken between words, or
+/// within one that is longer than a line; all lines but the first begin in `column`.
+pub(in crate::cli) fn wrap(text: &str, column: usize, width: usize) -> String {
+    let room = width.saturating_sub(column).max(2);
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let mut current: String = line.chars().take_while(|c| *c == ' ').collect();
+        let mut begun = false;
+        for mut word in line.split_whitespace() {
+            if begun && columns(&current) + 1 + columns(word) > room {
+                lines.push(std::mem::take(&mut current));
+            } else if begun {
+                current.push(' ');
+            }
+            while columns(&current) + columns(word) > room {
+                let part = head(word, room.saturating_sub(columns(&current)));
+                current.push_str(part);
+                word = word.get(part.len()..).unwrap_or_default();
+                lines.push(std::mem::take(&mut current));
+            }
+            current.push_str(word);
+            begun = true;
+        }
+        lines.push(current);
+    }
+    lines.join(&format!("\n{}", " ".repeat(column)))
 }
 
 /// Larger figures are shown as this one: no figure of a node is, and a row has its width.

@@ -2,11 +2,11 @@
 //!
 //! Instants are shown as spans from now, which need no time zone. Texts that come from elsewhere lose their control
 //! characters: nobody but the node draws on the owner's terminal.
-mod figures;
+pub(super) mod figures;
 
 use crate::json::Value;
 use crate::time::Unix;
-use figures::{at, bytes, clean, clip, columns, figure, instant, number, span, sparkline, word};
+use figures::{at, bytes, clean, clip, columns, figure, instant, number, span, sparkline, word, wrap};
 
 /// Width of the column of labels.
 const LABELS: usize = 13;
@@ -29,7 +29,7 @@ pub fn status(status: &Value, now: Unix, style: Style) -> String {
     page.traffic(status);
     page.surroundings(status);
     page.troubles(status);
-    page.text
+    page.end()
 }
 
 /// The view of `GET /sessions`.
@@ -42,7 +42,58 @@ pub fn sessions(document: &Value, now: Unix, style: Style) -> String {
     for session in list {
         page.session(session);
     }
-    page.text
+    page.end()
+}
+
+/// Rows that a small screen can do without, the first of them first. Alerts and what the configuration gets wrong are none.
+const SPARE: [&str; 10] = [
+    "Account",
+    "Probes",
+    "Latency",
+    "Sandbox",
+    "Path",
+    "Region",
+    "Refused",
+    "Schedule",
+    "Today",
+    "Throughput",
+];
+
+/// A view on a screen of so many lines: without empty lines, then without what can be spared, if it is too long otherwise.
+pub fn fit(text: &str, rows: usize) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    if lines.len() > rows {
+        lines.retain(|line| !line.is_empty());
+    }
+    for label in SPARE {
+        if lines.len() <= rows {
+            break;
+        }
+        let mut inside = false;
+        lines.retain(|line| {
+            // A row goes on in lines that begin with a space; its label may be painted.
+            inside = if line.starts_with(' ') {
+                inside
+            } else {
+                line.trim_start_matches("\x1b[2m").starts_with(label)
+            };
+            !inside
+        });
+    }
+    lines.truncate(rows);
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// The owner's next command in a state that waits for him.
+fn remedy(state: &str) -> Option<&'static str> {
+    Some(match state {
+        "unconfigured" => "echomesh setup",
+        "locked" => "echomesh keys unlock",
+        "guard-down" => "echomesh guard (is it running?)",
+        "quarantined" => "echomesh start --clear-quarantine, when the cause is gone",
+        "paused" => "echomesh start",
+        _ => return None,
+    })
 }
 
 struct Page {
@@ -60,6 +111,14 @@ enum Colour {
 }
 
 impl Page {
+    /// The whole, in letters that the terminal has.
+    fn end(self) -> String {
+        if self.style.unicode {
+            return self.text;
+        }
+        self.text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
+    }
+
     fn title(&mut self, status: &Value) {
         let up = status.member("uptimeMs").and_then(Value::as_int);
         let up = up.map_or(String::new(), |ms| format!(" up {}", span(ms / 1000)));
@@ -87,6 +146,11 @@ impl Page {
         if !reason.is_empty() {
             self.text.push_str("  ");
             self.words(&reason, 2);
+        }
+        if let Some(command) = remedy(&state) {
+            let arrow = if self.style.unicode { "→" } else { ">" };
+            self.text.push_str(&format!("  {arrow} "));
+            self.words(command, 4);
         }
         self.text.push('\n');
     }
@@ -161,16 +225,12 @@ impl Page {
         }
         self.row("Coordinator", &coordinator);
         self.standing(status);
-        let layers = at(status, "sandbox/layers").and_then(Value::as_array).unwrap_or_default();
-        let layers: Vec<String> = layers.iter().filter_map(Value::as_str).map(clean).collect();
-        let layers = if layers.is_empty() { "none".into() } else { layers.join(", ") };
-        let guard = format!("guard {}", word(status, "guard"));
-        let missing = at(status, "sandbox/missing").and_then(Value::as_array).unwrap_or_default();
-        let missing: Vec<String> = missing.iter().map(|m| word(m, "layer")).collect();
-        let missing =
-            if missing.is_empty() { String::new() } else { format!("; missing {}", missing.join(", ")) };
-        let sandbox = format!("sandbox {}: {layers}{missing}", word(status, "sandbox/mode"));
-        self.row("Path", &[word(status, "offload/active"), guard, sandbox]);
+        self.row("Path", &[word(status, "offload/active"), format!("guard {}", word(status, "guard"))]);
+        let list = |name: &str| at(status, name).and_then(Value::as_array).unwrap_or_default();
+        let mut sandbox = vec![word(status, "sandbox/mode")];
+        sandbox.extend(list("sandbox/layers").iter().filter_map(Value::as_str).map(clean));
+        sandbox.extend(list("sandbox/missing").iter().map(|m| format!("without {}", word(m, "layer"))));
+        self.row("Sandbox", &sandbox);
     }
 
     /// What the coordinator thinks of the node.
@@ -282,21 +342,7 @@ impl Page {
     }
 
     fn words(&mut self, sentence: &str, indent: usize) {
-        let (room, mut used) = (self.style.width - indent, 0);
-        for word in clean(sentence).split_whitespace() {
-            let word = clip(word, room);
-            if used > 0 && used + 1 + columns(&word) > room {
-                self.text.push('\n');
-                self.text.push_str(&" ".repeat(indent));
-                used = 0;
-            }
-            if used > 0 {
-                self.text.push(' ');
-                used += 1;
-            }
-            self.text.push_str(&word);
-            used += columns(&word);
-        }
+        self.text.push_str(&wrap(&clean(sentence), indent, self.style.width));
         self.text.push('\n');
     }
 

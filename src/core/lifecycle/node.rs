@@ -56,7 +56,8 @@ impl NodeState {
         }
     }
 
-    fn reason(self) -> &'static str {
+    /// Why the node is in it, where nobody has said more.
+    pub fn reason(self) -> &'static str {
         match self {
             NodeState::Unconfigured => "No coordinator is configured; set coordinator.url.",
             NodeState::Locked => "The key is locked; give its passphrase.",

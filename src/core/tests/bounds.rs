@@ -41,6 +41,22 @@ fn one_flow_more_than_fit_is_told_to_come_again() {
 }
 
 #[test]
+fn with_few_descriptors_there_are_few_tunnels_and_the_owner_is_told() {
+    let bench = Bench::active("", "{}");
+    bench.node.limit_tunnels(3, 256);
+    assert!(bench.has_alert("descriptors-low"), "a session may have 512");
+    let caps = bench.node.registration().member("caps").cloned().unwrap();
+    assert_eq!(caps.member("maxConnections"), Some(&Value::Int(3)));
+    let flows: Vec<_> = (0..3).map(|_| bench.connect(ID, "a.test").unwrap()).collect();
+    let denied = bench.connect(ID, "a.test").err().unwrap();
+    assert_eq!((denied.refusal, denied.retry_after_s), (Refusal::RateLimited, Some(1)));
+    drop(flows);
+    assert_eq!(bench.refusal(ID, "a.test"), None);
+    bench.node.limit_tunnels(600, 2000);
+    assert!(!bench.has_alert("descriptors-low"));
+}
+
+#[test]
 fn with_the_table_of_known_ids_full_no_session_is_opened_until_one_is_forgotten() {
     let mut bench = Bench::new();
     for n in 0..MAX_KNOWN as u32 {

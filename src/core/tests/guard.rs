@@ -4,6 +4,7 @@ use super::*;
 use crate::guard::client::{Listener as _, Lost};
 use crate::guard::protocol::{Report, State};
 use crate::policy::refusal::Refusal;
+use crate::policy::wan::Wan;
 
 /// A guard of this process's user; `refused` packets for their address.
 fn says(bench: &Bench, in_force: bool, refused: u64) {
@@ -15,6 +16,7 @@ fn says(bench: &Bench, in_force: bool, refused: u64) {
 fn guarded() -> Bench {
     let bench = Bench::active("", "{}");
     bench.node.hear(Report::Networks(Vec::new()));
+    bench.node.hear(Report::Wan(Wan::default()));
     says(&bench, true, 0);
     bench
 }

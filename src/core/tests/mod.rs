@@ -18,6 +18,7 @@ mod rules;
 pub(super) mod schema;
 mod services;
 mod settling;
+mod wan;
 mod words;
 
 use bench::{Bench, ID, START, id, open_order, profile};

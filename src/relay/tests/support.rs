@@ -3,6 +3,7 @@ use super::super::{RelayShared, serve_plain, serve_tls};
 use super::peer::{PATIENCE, Peer, client_config, connect_to_port, dial, hello, pause};
 use crate::clock::Clock;
 use crate::dns::{Answer, Lookup, ResolveError, Resolver};
+use crate::egress::Egress;
 use crate::policy::addresses::AddressGuard;
 use crate::policy::refusal::Refusal;
 use crate::relay::admission::Limits;
@@ -284,7 +285,9 @@ fn run(listener: OwnedFd, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<En
     });
     let gate = Rc::new(TestGate { account: account.clone(), denied: setup.denied });
     let guard = AddressGuard::new(vec![("127.0.0.0".parse().unwrap(), 8)]);
-    let shared = RelayShared::new(gate, Rc::new(TestNames), guard, executor.clone(), system()).unwrap();
+    let system = Rc::new(crate::sys::dummy::Dummy::with(Vec::new()));
+    let egress = Egress::new(system, Rc::new(Clock::new()), guard);
+    let shared = RelayShared::new(gate, Rc::new(TestNames), egress, executor.clone()).unwrap();
     shared.set_limits(Limits { pending: setup.strangers, ..DEFAULT_LIMITS });
     executor.spawn(tick(account, setup.bytes_per_ms, shared.clone())).detach();
     let served = crate::sys::linux::reactor::block_on(executor.run(async {
@@ -298,18 +301,8 @@ fn run(listener: OwnedFd, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<En
     served.unwrap();
 }
 
-/// A machine of the test's own, with nothing on it that must not be reached.
-fn system() -> Rc<dyn crate::sys::System> {
-    Rc::new(crate::sys::dummy::Dummy::with(Vec::new()))
-}
-
 /// What a listener needs, with nobody behind it.
 pub fn lone_shared() -> Rc<RelayShared> {
-    lone_shared_on(system())
-}
-
-/// The same on a given machine.
-pub fn lone_shared_on(system: Rc<dyn crate::sys::System>) -> Rc<RelayShared> {
     let account = Rc::new(TestAccount {
         clock: Clock::new(),
         tokens: RefCell::default(),
@@ -320,8 +313,7 @@ pub fn lone_shared_on(system: Rc<dyn crate::sys::System>) -> Rc<RelayShared> {
         ended: channel().0,
     });
     let gate = Rc::new(TestGate { account, denied: None });
-    RelayShared::new(gate, Rc::new(TestNames), AddressGuard::default(), Rc::new(LocalExecutor::new()), system)
-        .unwrap()
+    RelayShared::new(gate, Rc::new(TestNames), Egress::loopback(), Rc::new(LocalExecutor::new())).unwrap()
 }
 
 /// Carries the test's orders to the flows, and gives tokens.

@@ -1,5 +1,6 @@
 //! Linux: the only place with `unsafe`.
 #![allow(unsafe_code, reason = "system calls that no safe crate offers; each block has its SAFETY comment")]
+pub mod device;
 pub mod local_time;
 pub mod machine;
 pub mod net;
@@ -15,6 +16,8 @@ pub mod signals;
 mod static_mips;
 
 use super::System;
+use crate::guard::network::Wanted;
+use crate::policy::wan::{Choice, Wan};
 use std::io;
 use std::net::IpAddr;
 
@@ -25,6 +28,10 @@ pub struct Linux;
 impl System for Linux {
     fn own_networks(&self) -> io::Result<Vec<(IpAddr, u8)>> {
         routes::own_networks()
+    }
+    fn wan(&self, choice: &Choice) -> io::Result<Wan> {
+        let wanted = Wanted { choice: choice.clone(), binds: true };
+        Ok(netlink::Routes::open()?.read(&wanted)?.uplinks)
     }
     fn board(&self) -> String {
         machine::board()

@@ -66,13 +66,19 @@ pub fn prepare_listener(listener: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Raises the process's soft limit of descriptors to the hard one: each tunnel has two, and the usual 1024 is meant for
-/// programs that use select(2).
+/// programs that use select(2). A hard limit below `wanted` is raised to that, where the process may (`CAP_SYS_RESOURCE`).
 ///
 /// # Errors
 /// The kernel's; the limit then stays.
-pub fn raise_descriptor_limit() -> io::Result<()> {
+pub fn raise_descriptor_limit(wanted: usize) -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if maximum.is_some_and(|hard| hard < wanted as u64) {
+        let more = Some(wanted as u64);
+        if setrlimit(Resource::Nofile, Rlimit { current: more, maximum: more }).is_ok() {
+            return Ok(());
+        }
+    }
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
@@ -86,16 +92,27 @@ pub fn descriptor_limit() -> usize {
 ///
 /// # Errors
 /// The kernel's, if it knows at once that it cannot.
-pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
-    let fd = tcp_socket(address)?;
-    sockopt::set_tcp_nodelay(&fd, true)?;
-    match rustix::net::connect(&fd, &address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),
+pub fn start_connecting(socket: impl AsFd, to: SocketAddr) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    match rustix::net::connect(&socket, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
         Err(e) => Err(e.into()),
     }
 }
 
-fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
+/// A socket's own address.
+///
+/// # Errors
+/// The kernel's.
+pub fn local_address(socket: impl AsFd) -> io::Result<IpAddr> {
+    Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?.ip())
+}
+
+/// A TCP socket for addresses of the same family as this one.
+///
+/// # Errors
+/// The kernel's: no descriptor is left.
+pub fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
@@ -239,6 +256,11 @@ pub fn is_local(listener: impl AsFd) -> bool {
 mod tests {
     use super::*;
 
+    fn connect(to: SocketAddr) -> io::Result<OwnedFd> {
+        let socket = tcp_socket(to)?;
+        start_connecting(&socket, to).map(|()| socket)
+    }
+
     #[test]
     fn a_unix_listener_replaces_a_dead_socket_and_nothing_else() {
         let path = std::env::temp_dir().join(format!("echomesh-listen-{}", std::process::id()));
@@ -298,7 +320,7 @@ mod tests {
     #[test]
     fn the_descriptor_limit_rises_to_the_hard_one() {
         use rustix::process::{Resource, getrlimit};
-        raise_descriptor_limit().unwrap();
+        raise_descriptor_limit(0).unwrap();
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
     }

@@ -1,7 +1,7 @@
 //! Sockets for nf_tables and for the kernel's reports of links, addresses and routes.
 use crate::guard::messages::{Ask, Found, acknowledgements, ask, replace};
 use crate::guard::netlink::{self as nl, DONE, DUMP, ERROR, INTERRUPTED, REQUEST, Writer};
-use crate::guard::network::{Answers, Network};
+use crate::guard::network::{Answers, Network, Wanted};
 use crate::guard::table::Table;
 use crate::policy::routes::name_servers;
 use rustix::io::Errno;
@@ -16,6 +16,8 @@ const ROUTE: Option<Protocol> = None;
 const NETFILTER: Option<Protocol> = Some(rustix::net::netlink::NETFILTER);
 /// Bytes read at a time; the kernel's dumps come in pieces of at most 32 KiB.
 const PIECE: usize = 64 * 1024;
+/// The same where it does not matter what is read.
+const GLANCE: usize = 256;
 /// Bytes of a batch and its answers that the kernel holds for us.
 const BUFFER: usize = 4 << 20;
 /// How long the kernel has to answer.
@@ -42,7 +44,13 @@ impl AsFd for Netlink {
 }
 
 impl Netlink {
-    fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Netlink> {
+    /// `buffer`: bytes of ours that the kernel holds, of one that takes whole tables.
+    fn open(
+        protocol: Option<Protocol>,
+        groups: u32,
+        piece: usize,
+        buffer: Option<usize>,
+    ) -> io::Result<Netlink> {
         let fd = rustix::net::socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
@@ -50,11 +58,12 @@ impl Netlink {
             protocol,
         )?;
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        for set in [sockopt::set_socket_send_buffer_size_force, sockopt::set_socket_recv_buffer_size_force] {
-            set(&fd, BUFFER)?;
+        if let Some(buffer) = buffer {
+            sockopt::set_socket_send_buffer_size_force(&fd, buffer)?;
+            sockopt::set_socket_recv_buffer_size_force(&fd, buffer)?;
         }
         rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups))?;
-        Ok(Netlink { fd, seq: 1, piece: vec![0; PIECE] })
+        Ok(Netlink { fd, seq: 1, piece: vec![0; piece] })
     }
 
     /// Throws away what was reported; whether there was anything.
@@ -105,7 +114,7 @@ impl Tables {
     /// # Errors
     /// The kernel's: it has no nf_tables, or no descriptor is left.
     pub fn open() -> io::Result<Tables> {
-        Netlink::open(NETFILTER, 0).map(Tables)
+        Netlink::open(NETFILTER, 0, PIECE, Some(BUFFER)).map(Tables)
     }
 
     /// A socket that becomes readable whenever a table changes.
@@ -113,7 +122,7 @@ impl Tables {
     /// # Errors
     /// As [`Tables::open`].
     pub fn monitor() -> io::Result<Netlink> {
-        Netlink::open(NETFILTER, TABLE_GROUP)
+        Netlink::open(NETFILTER, TABLE_GROUP, GLANCE, Some(BUFFER))
     }
 
     /// Puts a table in the place of what has its name, in one transaction.
@@ -192,7 +201,7 @@ impl Routes {
     /// # Errors
     /// The kernel's: no descriptor is left.
     pub fn open() -> io::Result<Routes> {
-        Netlink::open(ROUTE, 0).map(Routes)
+        Netlink::open(ROUTE, 0, PIECE, None).map(Routes)
     }
 
     /// A socket that becomes readable whenever one of them changes.
@@ -200,14 +209,14 @@ impl Routes {
     /// # Errors
     /// As [`Routes::open`].
     pub fn monitor() -> io::Result<Netlink> {
-        Netlink::open(ROUTE, ROUTE_GROUPS)
+        Netlink::open(ROUTE, ROUTE_GROUPS, GLANCE, None)
     }
 
     /// Where the machine stands now.
     ///
     /// # Errors
     /// The kernel's, or it changes faster than it can be read.
-    pub fn read(&mut self) -> io::Result<Network> {
+    pub fn read(&mut self, wanted: &Wanted) -> io::Result<Network> {
         for _ in 0..DUMPS {
             let mut answers = Answers::default();
             let mut whole = true;
@@ -226,7 +235,7 @@ impl Routes {
                 }
                 resolvers.sort_unstable();
                 resolvers.dedup();
-                return Ok(answers.network(resolvers));
+                return Ok(answers.network(wanted, resolvers));
             }
         }
         Err(io::ErrorKind::ResourceBusy.into())
@@ -236,10 +245,12 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::wan::Choice;
 
     #[test]
     fn the_kernels_routes_are_those_of_proc() {
-        let network = Routes::open().unwrap().read().unwrap();
+        let wanted = Wanted { choice: Choice::Auto, binds: true };
+        let network = Routes::open().unwrap().read(&wanted).unwrap();
         // What is special anyway (the multicast route) need not be told.
         let (v4, v6) = crate::guard::ranges::denied(&network.inside);
         for (address, bits) in super::super::routes::own_networks().unwrap() {
