@@ -90,6 +90,11 @@ pub fn start(
 }
 
 impl Served {
+    /// Where it is served, for people.
+    pub fn place(&self) -> String {
+        self.address.map_or_else(|| "at its socket alone".to_owned(), |address| address.to_string())
+    }
+
     /// Lets another backend answer from now on.
     pub fn replace(&self, backend: Rc<dyn Backend>) {
         self.apis.iter().for_each(|api| api.replace(backend.clone()));

@@ -31,7 +31,12 @@ pub fn init(arguments: &Arguments) -> Done {
 /// `config convert FILE`: without `--to` into the other form.
 pub fn convert(arguments: &Arguments) -> Done {
     let path = arguments.operands.first().map(PathBuf::from).unwrap_or_default();
-    let other = if Face::of(&path) == Face::Yaml { Face::Json } else { Face::Yaml };
+    let other = match Face::of(&path) {
+        Face::Yaml => Face::Json,
+        _ if cfg!(feature = "yaml") => Face::Yaml,
+        Face::Json => Face::Uci,
+        Face::Uci => Face::Json,
+    };
     let text = commands::convert(&path, face(arguments)?.unwrap_or(other)).map_err(config_failure)?;
     out::save(arguments.value("out"), &text)
 }

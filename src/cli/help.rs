@@ -30,7 +30,11 @@ pub const OPTIONS: &[Opt] = &[
     (
         "config",
         Some("FILE"),
-        "configuration (default: ~/.echomesh/config.yaml, else /etc/echomesh/config.yaml)",
+        if cfg!(feature = "yaml") {
+            "configuration (default: ~/.echomesh/config.yaml, else /etc/echomesh/config.yaml)"
+        } else {
+            "configuration (default: /etc/config/echomesh, else ~/.echomesh/config.json, else /etc/echomesh/config.json)"
+        },
     ),
     (
         "run-dir",

@@ -2,7 +2,7 @@
 use super::describe::example;
 use super::schema::Platform;
 use super::store::{Store, StoreError, read_bounded};
-use super::{Config, Face, read, write};
+use super::{Config, Face, read, uci, write};
 use std::fmt;
 use std::path::Path;
 
@@ -53,9 +53,9 @@ pub fn show(path: &Path, platform: Platform, face: Face) -> Result<String, Failu
     Ok(write(&Store::open(path, platform).load()?.to_value(), face))
 }
 
-/// `config init`: a file to begin with.
+/// `config init`: a file to begin with, in a form that this build reads.
 pub fn init(platform: Platform) -> String {
-    example(platform)
+    if cfg!(feature = "yaml") { example(platform) } else { uci::example() }
 }
 
 /// `config convert FILE --to yaml|json`: the same members in the other face, none added.

@@ -202,6 +202,7 @@ service script's: whether the node is started at all. Both `/etc/config/echomesh
   names file and line, option, value and what is allowed; all errors are told at once, up to 20.
 - YAML is version 1.2: `on`, `no` and `22:00` are texts. Anchors, aliases, tags and a second document are refused, and so
   is a text over 256 KiB. Numbers are decimal; hexadecimal, octal and infinite ones count as text.
+  The programs of routers' packages read UCI and JSON, not YAML (they are built without the feature `yaml`), and say so.
 - A text without value (`url:` and nothing behind it, `null` in JSON) is refused: leave the name out instead.
 - Rates are 10^6 bit/s and volumes 10^9 bytes (KB: 1000 bytes), both directions added. Every byte of a buyer crosses the
   line twice, in and out, so a limit is also what the line carries in each direction.

@@ -16,6 +16,10 @@ mod store;
 mod table;
 pub mod uci;
 mod validate;
+#[cfg(feature = "yaml")]
+mod yaml;
+#[cfg(not(feature = "yaml"))]
+#[path = "no_yaml.rs"]
 mod yaml;
 
 pub use changes::{Changes, diff};
@@ -30,10 +34,13 @@ use crate::json::{self, Value};
 /// Largest text that is read, in bytes.
 pub const MAX_TEXT: usize = 256 * 1024;
 
+/// Name of the configuration's file where nobody has chosen another.
+pub const FILE: &str = if cfg!(feature = "yaml") { "config.yaml" } else { "config.json" };
+
 /// The form of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Face {
-    /// YAML 1.2, core schema.
+    /// YAML 1.2, core schema; a build without the feature `yaml` writes it and does not read it.
     Yaml,
     /// JSON, RFC 8259.
     Json,
@@ -99,5 +106,5 @@ fn complete(document: &Value, platform: Platform) -> Result<Config, Errors> {
     build::build(&schema::complete(document, platform)).map_err(|fault| Errors::new(vec![fault]))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "yaml"))]
 mod tests;

@@ -2,7 +2,7 @@
 use super::forms::expand_home;
 use super::model::Config;
 use super::schema::Platform;
-use super::{Errors, Face, MAX_TEXT, from_value, parse, read, uci, write};
+use super::{Errors, FILE, Face, MAX_TEXT, from_value, parse, read, uci, write};
 use crate::json::Value;
 use rustix::process::geteuid;
 use std::fmt;
@@ -20,13 +20,15 @@ impl Platform {
 
 impl Face {
     /// By the name of the file: `.json` is JSON, `.uci` and the package's name without an ending (`/etc/config/echomesh`) are
-    /// UCI, everything else is YAML.
+    /// UCI, everything else is YAML; in a build that reads none, JSON, unless it is called `.yaml`.
     pub fn of(path: &Path) -> Face {
         match path.extension() {
             Some(e) if e.eq_ignore_ascii_case("json") => Face::Json,
             Some(e) if e.eq_ignore_ascii_case("uci") || e == "config" => Face::Uci,
             None if path.file_name().is_some_and(|n| n == uci::PACKAGE) => Face::Uci,
-            _ => Face::Yaml,
+            Some(e) if e == "yaml" || e == "yml" => Face::Yaml,
+            _ if cfg!(feature = "yaml") => Face::Yaml,
+            _ => Face::Json,
         }
     }
 }
@@ -37,15 +39,15 @@ pub fn real_path(path: &Path) -> Option<PathBuf> {
     expand_home(path, home.as_deref())
 }
 
-/// The configuration's file: the owner's choice, else a router's own store, else `~/.echomesh/config.yaml` or the system's,
+/// The configuration's file: the owner's choice, else a router's own store, else `~/.echomesh/config.yaml` ([`FILE`]) or the system's,
 /// whichever there is.
 pub fn usual_path(chosen: Option<&Path>) -> PathBuf {
     let router = Path::new("/etc/config/echomesh");
     if chosen.is_none() && Platform::detect() == Platform::OpenWrt && router.exists() {
         return router.to_owned();
     }
-    let own = real_path(Path::new("~/.echomesh/config.yaml"));
-    let system = PathBuf::from("/etc/echomesh/config.yaml");
+    let own = real_path(&Path::new("~/.echomesh").join(FILE));
+    let system = Path::new("/etc/echomesh").join(FILE);
     match (chosen, own) {
         (Some(chosen), _) => chosen.to_owned(),
         (None, Some(own)) if own.exists() || !system.exists() => own,

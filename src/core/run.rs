@@ -194,7 +194,7 @@ fn first_config(source: &Source, platform: Platform) -> Result<(Config, Vec<Stri
         (Err(e), Source::Uci(_)) => {
             let errors = e.sentences();
             errors.iter().for_each(|e| crate::error!("no configuration: {e}"));
-            Ok((parse(b"version: 1", Face::Yaml, platform).map_err(invalid)?, errors))
+            Ok((parse(b"{\"version\":1}", Face::Json, platform).map_err(invalid)?, errors))
         }
     }
 }
@@ -244,7 +244,7 @@ fn unlocked(
     let api = listen::start(executor, run_dir, options.api, backend.clone(), Vec::new());
     let api = api.map_err(failed)?;
     let bus = Bus::start(executor, &options.ubus, backend);
-    crate::warn!("the key is sealed: nothing is carried until `echomesh keys unlock`; API {:?}", api.address);
+    crate::warn!("the key is sealed: nothing is carried until `echomesh keys unlock`; API {}", api.place());
     let told = async {
         while wait(signals).await == Signal::Reload {
             reload_time_zone();
@@ -344,7 +344,7 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     let pacing = node.clone();
     executor.spawn(async move { pacing.ledger.pacer.run().await }).detach();
     let config = node.config();
-    crate::info!("node {} ready: relay {}, API {:?}", node.key.node_id(), config.relay.listen, api.address);
+    crate::info!("node {} ready: relay {}, API {}", node.key.node_id(), config.relay.listen, api.place());
     let running = executor.run(async {
         while wait(&signals).await == Signal::Reload {
             // Beside the wait for the next signal, which may be the one to end.

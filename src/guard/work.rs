@@ -49,8 +49,8 @@ impl Source {
                         "the configuration in UCI is not valid, and the guard allows what none would: {e}"
                     );
                     crate::config::parse(
-                        b"version: 1",
-                        crate::config::Face::Yaml,
+                        b"{\"version\":1}",
+                        crate::config::Face::Json,
                         crate::config::Platform::OpenWrt,
                     )
                     .map(|c| Scope::of(&c))

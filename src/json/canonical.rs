@@ -50,10 +50,68 @@ fn put_object(members: &[(String, Value)], out: &mut String) {
 /// ECMAScript's own `JSON.stringify` writes for it.
 fn put_number(number: f64, out: &mut String) {
     if number.is_finite() {
-        out.push_str(ryu_js::Buffer::new().format_finite(number));
+        put_finite(number, out);
     } else {
         out.push_str("null");
     }
+}
+
+/// Digits below which no two decimals of that length read back as the same number and are equally near to it.
+const TIES: usize = 15;
+
+/// Digits after which the expansion of a number that lies between two such decimals has ended: it has fewer than 20.
+const EXPANDED: usize = 40;
+
+/// ECMA-262 section 6.1.6.1.20.
+fn put_finite(number: f64, out: &mut String) {
+    let (digits, n) = shortest(number.abs());
+    let k = i32::try_from(digits.len()).unwrap_or_default();
+    let zeros = |count: i32, out: &mut String| (0..count).for_each(|_| out.push('0'));
+    if number < 0.0 {
+        out.push('-');
+    }
+    if k <= n && n <= 21 {
+        out.push_str(&digits);
+        zeros(n - k, out);
+    } else if -6 < n && n <= 21 {
+        let (whole, fraction) = digits.split_at_checked(n.max(0) as usize).unwrap_or((&digits, ""));
+        out.push_str(if n <= 0 { "0" } else { whole });
+        out.push('.');
+        zeros(-n, out);
+        out.push_str(fraction);
+    } else {
+        let (first, others) = digits.split_at_checked(1).unwrap_or((&digits, ""));
+        for part in [first, if k > 1 { "." } else { "" }, others, if n > 0 { "e+" } else { "e" }] {
+            out.push_str(part);
+        }
+        out.push_str(&(n - 1).to_string());
+    }
+}
+
+/// The fewest digits that read back as the same number, and how many of them stand before the decimal point.
+fn shortest(number: f64) -> (String, i32) {
+    let text = format!("{number:e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let digits = mantissa.replace('.', "");
+    let digits = even(number, &digits, exponent).unwrap_or(digits);
+    (digits, exponent.parse::<i32>().unwrap_or_default() + 1)
+}
+
+/// Where a number lies halfway between these digits and others, those that are even: the standard wants them, and the
+/// library takes the greater.
+fn even(number: f64, digits: &str, exponent: &str) -> Option<String> {
+    if digits.len() < TIES || digits.ends_with(['0', '2', '4', '6', '8']) {
+        return None;
+    }
+    let exact = format!("{number:.EXPANDED$e}");
+    let exact = exact.split_once('e')?.0.replace('.', "");
+    let lower = exact.trim_end_matches('0').strip_suffix('5')?;
+    if lower.len() != digits.len() || lower.ends_with(['1', '3', '5', '7', '9']) {
+        return None;
+    }
+    let (first, others) = lower.split_at_checked(1)?;
+    let read_back = format!("{first}.{others}e{exponent}").parse();
+    (read_back == Ok(number)).then(|| lower.to_owned())
 }
 
 /// Section 3.2.2.2: two-character escapes where there is one, `\u00xx` for the other controls, nothing else.
@@ -112,6 +170,7 @@ mod tests {
     fn the_numbers_of_rfc_8785_appendix_b() {
         for (bits, text) in [
             (0x0000000000000000u64, "0"),
+            (0x3ff0000000000000, "1"),
             (0x8000000000000000, "0"),
             (0x0000000000000001, "5e-324"),
             (0x7fefffffffffffff, "1.7976931348623157e+308"),
@@ -138,6 +197,19 @@ mod tests {
             if let Ok(value) = parse(text.as_bytes()) {
                 let once = value.canonical();
                 prop_assert_eq!(parse(once.as_bytes()).unwrap().canonical(), once);
+            }
+        }
+
+        #[test]
+        fn numbers_are_printed_as_another_implementation_does(bits: u64, small in -1_000_000_000i64..1_000_000_000, places in 0i32..12) {
+            let quarters = (bits % (1 << 53)) as f64 / [4.0, 8.0, 16.0, 1024.0][places as usize % 4];
+            for number in [f64::from_bits(bits), bits as f64, quarters, small as f64 / 10f64.powi(places)] {
+                if number.is_finite() {
+                    let text = super::write(&super::Value::Float(number));
+                    let theirs = ryu_js::Buffer::new().format_finite(number).to_owned();
+                    prop_assert_eq!(&text, &theirs);
+                    prop_assert_eq!(text.parse::<f64>().unwrap(), number);
+                }
             }
         }
 

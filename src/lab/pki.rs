@@ -151,4 +151,14 @@ mod tests {
         assert_eq!(roots(&one.ca_file()).unwrap().len(), 1);
         std::fs::remove_dir_all(&dir).unwrap();
     }
+    #[test]
+    fn the_nodes_own_request_is_certified_for_its_key() {
+        use crate::tls::server::{Acceptor, ServerKey};
+        let dir = std::env::temp_dir().join(format!("echomesh-lab-csr-{}", std::process::id()));
+        let names = ["relay.test".to_owned(), "192.0.2.7".to_owned()];
+        let key = ServerKey::generate().unwrap();
+        let chain = Pki::open(&dir).unwrap().certify(&key.csr(&names).unwrap()).unwrap();
+        Acceptor::new(key, &names).unwrap().set_certificate(&chain).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -1,8 +1,8 @@
 //! TLS configurations of the node as a client: the system's CA bundle or a pinned CA file, loaded when first needed.
+use super::provider::provider;
 use crate::clock::system_ms;
 use futures_rustls::pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use futures_rustls::rustls::client::Resumption;
-use futures_rustls::rustls::crypto::ring;
 use futures_rustls::rustls::time_provider::TimeProvider;
 use futures_rustls::rustls::{ClientConfig, RootCertStore};
 use std::cell::RefCell;
@@ -122,7 +122,7 @@ impl ClientTls {
 
 /// TLS 1.2 and 1.3, ALPN `http/1.1`.
 fn configure(roots: RootCertStore, time: Arc<CertificateTime>) -> Result<ClientConfig, RootsError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider());
     let builder = ClientConfig::builder_with_details(provider, time)
         .with_safe_default_protocol_versions()
         .map_err(|e| RootsError { file: String::new(), problem: e.to_string() })?;
@@ -162,7 +162,7 @@ fn read(path: &Path) -> Result<RootCertStore, RootsError> {
     let mut store = RootCertStore::empty();
     // Piece by piece: the system's bundle is several times as large as what is kept of it.
     for certificate in CertificateDer::pem_reader_iter(BufReader::new(file.take(MAX_CA_FILE))) {
-        let certificate = certificate.map_err(|e| error(format!("not PEM: {e:?}")))?;
+        let certificate = certificate.map_err(|e| error(format!("not PEM: {e}")))?;
         // Bundles carry certificates that no verifier takes any more; the others still count.
         let _ = store.add(certificate);
     }

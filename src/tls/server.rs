@@ -1,16 +1,16 @@
 //! The listener's TLS: an ECDSA P-256 key whose hash the registration vouches for, and a certificate for it.
-use crate::encoding;
-use ring::digest::{SHA256, digest};
-use rustls::crypto::{CryptoProvider, ring as provider};
+pub use super::key::ServerKey;
+use super::provider::provider;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::Ticketer;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CipherSuite, ServerConfig};
 use std::cell::RefCell;
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::fs;
+use std::io;
 use std::sync::Arc;
 
 /// TLS 1.3 tickets sent after a handshake.
@@ -46,89 +46,6 @@ impl fmt::Display for CertificateError {
 }
 
 impl std::error::Error for CertificateError {}
-
-/// The listener's key pair.
-pub struct ServerKey {
-    pair: rcgen::KeyPair,
-}
-
-impl fmt::Debug for ServerKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerKey").field("spki", &self.spki()).finish_non_exhaustive()
-    }
-}
-
-impl ServerKey {
-    /// Reads the key from a PEM file, which is made if there is none, for the user's eyes only.
-    ///
-    /// # Errors
-    /// [`CertificateError::File`] or [`CertificateError::Key`].
-    pub fn load_or_create(path: &Path) -> Result<ServerKey, CertificateError> {
-        match fs::read_to_string(path) {
-            Ok(pem) => {
-                let private = fs::Permissions::from_mode(0o600);
-                fs::set_permissions(path, private).map_err(CertificateError::File)?;
-                ServerKey::from_pem(&pem)
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let key = ServerKey::generate()?;
-                write_private(path, key.pair.serialize_pem().as_bytes()).map_err(CertificateError::File)?;
-                Ok(key)
-            }
-            Err(e) => Err(CertificateError::File(e)),
-        }
-    }
-
-    /// A new key that is in no file.
-    ///
-    /// # Errors
-    /// [`CertificateError::Key`] if the system has no randomness.
-    pub fn generate() -> Result<ServerKey, CertificateError> {
-        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256);
-        Ok(ServerKey { pair: pair.map_err(|_| CertificateError::Key)? })
-    }
-
-    fn from_pem(pem: &str) -> Result<ServerKey, CertificateError> {
-        let pair = rcgen::KeyPair::from_pkcs8_pem_and_sign_algo(pem, &rcgen::PKCS_ECDSA_P256_SHA256);
-        Ok(ServerKey { pair: pair.map_err(|_| CertificateError::Key)? })
-    }
-
-    /// `sha256//` and the base64 of the hash of the public key's SubjectPublicKeyInfo, as curl's `--proxy-pinnedpubkey`
-    /// takes it.
-    pub fn spki(&self) -> String {
-        let spki = rcgen::PublicKeyData::subject_public_key_info(&self.pair);
-        format!("sha256//{}", encoding::base64(digest(&SHA256, &spki).as_ref()))
-    }
-
-    /// A certificate request (PKCS#10 PEM) for these names.
-    ///
-    /// # Errors
-    /// [`CertificateError::Names`].
-    pub fn csr(&self, names: &[String]) -> Result<String, CertificateError> {
-        let request =
-            parameters(names)?.serialize_request(&self.pair).map_err(|_| CertificateError::Names)?;
-        request.pem().map_err(|_| CertificateError::Names)
-    }
-
-    /// A certificate for these names. It has no end that matters: buyers pin the key, and a router has no clock at boot.
-    fn self_signed(&self, names: &[String]) -> Result<CertificateDer<'static>, CertificateError> {
-        let certificate = parameters(names)?.self_signed(&self.pair).map_err(|_| CertificateError::Names)?;
-        Ok(certificate.der().clone())
-    }
-}
-
-fn parameters(names: &[String]) -> Result<rcgen::CertificateParams, CertificateError> {
-    let mut parameters = rcgen::CertificateParams::new(names).map_err(|_| CertificateError::Names)?;
-    parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(rcgen::DnType::CommonName, "echomesh");
-    Ok(parameters)
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
 
 /// What the listener's handshakes use; the certificate may change while it runs.
 #[derive(Debug)]
@@ -185,28 +102,29 @@ fn server_config(
     key: &ServerKey,
     chain: Vec<CertificateDer<'static>>,
 ) -> Result<Arc<ServerConfig>, CertificateError> {
-    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pair.serialize_der()));
+    let certified = CertifiedKey::new(chain, key.for_handshakes());
+    certified.keys_match().map_err(|e| match e {
+        rustls::Error::InconsistentKeys(_) => CertificateError::OtherKey,
+        _ => CertificateError::Chain,
+    })?;
     let builder = ServerConfig::builder_with_provider(Arc::new(ciphers(has_aes())))
         .with_safe_default_protocol_versions()
         .map_err(|_| CertificateError::Key)?
         .with_no_client_auth();
-    let mut config = builder.with_single_cert(chain, private).map_err(|e| match e {
-        rustls::Error::InconsistentKeys(_) => CertificateError::OtherKey,
-        _ => CertificateError::Chain,
-    })?;
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.max_early_data_size = 0;
     // Stateless: a session store would keep the memory that the tunnels do without.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    config.ticketer = provider::Ticketer::new().map_err(|_| CertificateError::Key)?;
+    config.ticketer = Ticketer::new().map_err(|_| CertificateError::Key)?;
     config.send_tls13_tickets = TICKETS;
     Ok(Arc::new(config))
 }
 
 /// The cipher suites in the order of their cost on this machine; the 256-bit ones last, for buyers who insist.
 fn ciphers(aes: bool) -> CryptoProvider {
-    let mut provider = provider::default_provider();
+    let mut provider = provider();
     provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
         CipherSuite::TLS13_AES_128_GCM_SHA256 | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => {
             u8::from(!aes)
@@ -235,23 +153,14 @@ fn lists_aes(cpuinfo: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vault::pem::armour;
 
     fn names() -> Vec<String> {
         vec!["relay.test".to_owned(), "192.0.2.7".to_owned()]
     }
 
-    #[test]
-    fn the_key_is_made_once_for_the_user_alone() {
-        let path = std::env::temp_dir().join(format!("echomesh-key-{}.pem", std::process::id()));
-        let _ = fs::remove_file(&path);
-        let first = ServerKey::load_or_create(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let second = ServerKey::load_or_create(&path).unwrap();
-        assert_eq!(first.spki(), second.spki());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        fs::write(&path, "nonsense").unwrap();
-        assert!(matches!(ServerKey::load_or_create(&path), Err(CertificateError::Key)));
-        fs::remove_file(&path).unwrap();
+    fn certificate(key: &ServerKey) -> String {
+        armour("CERTIFICATE", &key.self_signed(&names()).unwrap()).to_string()
     }
 
     #[test]
@@ -259,20 +168,13 @@ mod tests {
         let acceptor = Acceptor::new(ServerKey::generate().unwrap(), &names()).unwrap();
         let before = acceptor.config();
         let other = ServerKey::generate().unwrap();
-        let pem = parameters(&names()).unwrap().self_signed(&other.pair).unwrap().pem();
+        let pem = certificate(&other);
         assert!(matches!(acceptor.set_certificate(&pem), Err(CertificateError::OtherKey)));
         assert!(matches!(acceptor.set_certificate("none"), Err(CertificateError::Chain)));
         assert!(Arc::ptr_eq(&before, &acceptor.config()));
-        let own = parameters(&names()).unwrap().self_signed(&acceptor.key.pair).unwrap().pem();
+        let own = certificate(&acceptor.key);
         acceptor.set_certificate(&own).unwrap();
         assert!(!Arc::ptr_eq(&before, &acceptor.config()));
-    }
-
-    #[test]
-    fn the_request_is_for_the_same_key() {
-        let key = ServerKey::generate().unwrap();
-        assert!(key.csr(&names()).unwrap().starts_with("-----BEGIN CERTIFICATE REQUEST-----"));
-        assert!(key.spki().starts_with("sha256//") && key.spki().len() == "sha256//".len() + 44);
     }
 
     #[test]
@@ -280,7 +182,7 @@ mod tests {
         let first = |aes| ciphers(aes).cipher_suites.first().unwrap().suite();
         assert_eq!(first(true), CipherSuite::TLS13_AES_128_GCM_SHA256);
         assert_eq!(first(false), CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
-        assert_eq!(ciphers(true).cipher_suites.len(), provider::default_provider().cipher_suites.len());
+        assert_eq!(ciphers(true).cipher_suites.len(), provider().cipher_suites.len());
     }
 
     #[test]

@@ -23,14 +23,7 @@ const LINE: usize = 64;
 
 /// The file of a seed. Version 1, without the public key: OpenSSL reads no other with Ed25519.
 pub fn write(seed: &[u8; 32]) -> Zeroizing<String> {
-    let der = der(seed);
-    let text = Zeroizing::new(base64(&*der));
-    // Room for all of it at once: a text that grows leaves copies behind.
-    let mut pem = Zeroizing::new(String::with_capacity(128));
-    for part in [BEGIN, "\n", &text, "\n", END, "\n"] {
-        pem.push_str(part);
-    }
-    pem
+    armour("PRIVATE KEY", &*der(seed))
 }
 
 /// The DER of a seed.
@@ -44,16 +37,29 @@ pub fn der(seed: &[u8; 32]) -> Zeroizing<[u8; 48]> {
 
 /// The file of a sealed key, from the container's DER.
 pub fn write_sealed(der: &[u8]) -> String {
-    let text = base64(der);
+    armour("ENCRYPTED PRIVATE KEY", der).to_string()
+}
+
+/// The text form of some DER, RFC 7468 section 2.
+pub fn armour(label: &str, der: &[u8]) -> Zeroizing<String> {
+    let text = Zeroizing::new(base64(der));
     let mut rest = text.as_str();
-    let mut pem = format!("{BEGIN_SEALED}\n");
+    // Room for all of it at once: a text that grows leaves copies behind.
+    let mut pem =
+        Zeroizing::new(String::with_capacity(text.len() + text.len() / LINE + 2 * label.len() + 64));
+    for part in ["-----BEGIN ", label, "-----\n"] {
+        pem.push_str(part);
+    }
     while !rest.is_empty() {
         let (line, after) = rest.split_at_checked(LINE).unwrap_or((rest, ""));
         pem.push_str(line);
         pem.push('\n');
         rest = after;
     }
-    pem + END_SEALED + "\n"
+    for part in ["-----END ", label, "-----\n"] {
+        pem.push_str(part);
+    }
+    pem
 }
 
 /// Reads a key file; `None` if it holds no Ed25519 key. Text around the armour is passed over.

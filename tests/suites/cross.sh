@@ -19,8 +19,10 @@ says_version() {
 # judges_config PROGRAM...: a good configuration is good, a bad one is named, and both with the right exit code.
 judges_config() {
   local said
-  "$@" config check "$root/tests/config_corpus/valid/full.yaml" >/dev/null || return 1
-  said=$(printf 'version: 1\nnetwork: { maxMbps: -3 }\n' | "$@" config check - 2>&1)
+  "$@" config check "$root/tests/config_corpus/valid/full-shown.uci" >/dev/null || return 1
+  said=$("$@" config check "$root/tests/config_corpus/valid/full.yaml" 2>&1)
+  [ $? -eq 78 ] && grep -q 'reads no YAML' <<<"$said" || return 1
+  said=$(printf '{"version":1,"network":{"maxMbps":-3}}' | "$@" config check /dev/stdin 2>&1)
   [ $? -eq 78 ] && grep -q maxMbps <<<"$said"
 }
 

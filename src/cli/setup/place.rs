@@ -14,7 +14,8 @@ use async_io::block_on;
 use std::path::{Path, PathBuf};
 
 /// The configuration of a service that root sets up.
-pub const SYSTEM: &str = "/etc/echomesh/config.yaml";
+pub const SYSTEM: &str =
+    if cfg!(feature = "yaml") { "/etc/echomesh/config.yaml" } else { "/etc/echomesh/config.json" };
 /// Its key, which no home directory of root's may hold.
 const SYSTEM_KEY: &str = "/var/lib/echomesh/node.key";
 /// UCI's own file, which `uci` alone writes.
