@@ -144,7 +144,7 @@ impl From<bool> for Value {
 }
 impl From<i64> for Value {
     fn from(i: i64) -> Value {
-        if i.abs() <= MAX_INTEGER { Value::Int(i) } else { Value::Float(i as f64) }
+        if (-MAX_INTEGER..=MAX_INTEGER).contains(&i) { Value::Int(i) } else { Value::Float(i as f64) }
     }
 }
 impl From<i32> for Value {

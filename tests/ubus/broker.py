@@ -197,8 +197,10 @@ class Broker:
         user = blob(A_USER, b"root\0") + blob(A_GROUP, b"root\0")
         content = [number(A_OBJECT, OBJECT), blob(A_METHOD, method.encode() + b"\0"), user, blob(A_DATA, data), extra]
         call = message(INVOKE, self._seq, peer, *content)
-        for at in range(0, len(call), pieces or len(call)):
-            self.send(call[at : at + (pieces or len(call))])
+        step = pieces or len(call)
+        with self._sending:
+            for at in range(0, len(call), step):
+                self._owner.sendall(call[at : at + step])
         return self._seq, peer
 
     def answer(self, call, timeout=10):

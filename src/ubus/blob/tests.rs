@@ -27,6 +27,7 @@ fn every_type_and_width_is_read() {
         (INT16, i16::MIN.to_be_bytes().to_vec(), integer(-32_768)),
         (INT32, i32::MIN.to_be_bytes().to_vec(), integer(-2_147_483_648)),
         (INT64, MAX_INTEGER.to_be_bytes().to_vec(), integer(MAX_INTEGER)),
+        (INT64, i64::MIN.to_be_bytes().to_vec(), Ok(Value::Float(i64::MIN as f64))),
         (INT64, i64::MAX.to_be_bytes().to_vec(), Ok(Value::Float(i64::MAX as f64))),
         (DOUBLE, (-2.5f64).to_be_bytes().to_vec(), Ok(Value::Float(-2.5))),
         (DOUBLE, (-0.0f64).to_be_bytes().to_vec(), integer(0)),
