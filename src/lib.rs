@@ -27,4 +27,5 @@ pub mod signed;
 pub mod sys;
 pub mod time;
 pub mod tls;
+pub mod ubus;
 pub mod vault;

@@ -10,7 +10,7 @@
 
 use async_executor::LocalExecutor;
 use echomesh::api::run_dir::RunDir;
-use echomesh::api::{Action, Archive, Backend, Health, Later, Problem, Tagged, listen};
+use echomesh::api::{Action, Archive, Backend, Health, Later, Page, Problem, Tagged, listen};
 use echomesh::json::{Value, array, object, parse};
 use echomesh::time::Unix;
 use std::cell::RefCell;
@@ -68,6 +68,9 @@ impl Backend for Fake {
         Ok(Box::new(
             (first..LINES).map(|n| format!("{{\"t\":{n},\"pad\":\"{}\"}}\n", "x".repeat(80)).into_bytes()),
         ))
+    }
+    fn page(&self, _: Archive, _: Option<Unix>, _: Option<u64>, _: usize) -> Result<Page, Problem> {
+        Err(Problem::locked())
     }
     fn diagnostics(&self) -> Value {
         object([("probePassRate", 1.into())])

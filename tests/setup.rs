@@ -294,9 +294,14 @@ fn on_a_router_it_is_uci_that_is_read_and_written() {
     assert!(wrong.contains("UCI was written and says something else now"), "{wrong}");
     write("shown", &shown(10));
     let line = [&line[..], &["--yes"]].concat();
-    let (out, _) = expect(home.run(&line, ""), 0);
+    write("after", &(shown(30) + "echomesh.relay=relay\nechomesh.relay.listen='0.0.0.0:9443'\n"));
+    let (out, _) = expect(home.run(&[&line[..], &["--listen", "0.0.0.0:9443"]].concat(), ""), 0);
+    assert!(
+        out.contains("open: uci set firewall.echomesh.dest_port=9443; uci set firewall.echomesh.enabled=1"),
+        "{out}"
+    );
     assert!(out.contains("configuration written: /etc/config/echomesh"), "{out}");
-    assert!(out.contains("next: uci set echomesh.main.enabled=1 && uci commit echomesh"), "{out}");
+    assert!(out.contains("next: uci set echomesh.main.enabled=1; uci commit echomesh"), "{out}");
     let imported = home.text("imported");
     for wanted in
         ["config echomesh 'main'", "option enabled '0'", "option max_mbps '30'", "list region_allow 'PH'"]

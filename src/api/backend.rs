@@ -59,6 +59,17 @@ impl Archive {
     }
 }
 
+/// Part of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Lines without their line feeds, oldest first.
+    pub lines: Vec<String>,
+    /// The place of the next line. It is the same line's as long as the process lives, whatever is dropped before it.
+    pub next: u64,
+    /// Whether there is a next line yet.
+    pub more: bool,
+}
+
 /// The answer to `GET /healthz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -92,6 +103,15 @@ pub trait Backend {
         archive: Archive,
         since: Option<Unix>,
     ) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem>;
+    /// So many lines of an archive from an instant on, beginning at a place that [`Page::next`] told, and fewer where they
+    /// have many bytes; `Err` if the place was told by another process.
+    fn page(
+        &self,
+        archive: Archive,
+        since: Option<Unix>,
+        place: Option<u64>,
+        lines: usize,
+    ) -> Result<Page, Problem>;
     /// The body of `GET /diagnostics`.
     fn diagnostics(&self) -> Value;
     /// The last lines of the node's own log, for an issue report.

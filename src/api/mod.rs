@@ -1,18 +1,21 @@
 //! The local control API: what the owner's tools see of the node and how they steer it.
 //!
 //! Every request passes [`access`], then [`routes`] finds the function that asks the [`Backend`] and words the answer.
-//! Errors of all kinds become HTTP in [`problems`].
+//! Errors of all kinds become HTTP and ubus codes in [`problems`]; [`object`] answers the same on ubus.
 pub mod access;
 pub mod backend;
+pub mod calls;
 pub mod listen;
 pub mod metrics;
+pub mod notices;
+pub mod object;
 pub mod problems;
 pub mod rates;
 pub mod report;
 mod routes;
 pub mod run_dir;
 
-pub use backend::{Action, Archive, Backend, Health, Later, Tagged};
+pub use backend::{Action, Archive, Backend, Health, Later, Page, Tagged};
 pub use problems::Problem;
 
 use crate::clock::Clock;

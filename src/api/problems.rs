@@ -1,7 +1,8 @@
-//! Errors as RFC 9457 problems: the one place that maps them to HTTP.
+//! Errors as RFC 9457 problems: the one place that maps them to HTTP and to ubus.
 use crate::http::request::Fault;
 use crate::http::server::{Body, Response};
 use crate::json::{FieldError, Value, array, object};
+use crate::ubus::Status;
 
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,17 +117,40 @@ impl Problem {
         Problem::new(500, "internal", detail)
     }
 
-    /// The problem as an HTTP response.
-    pub fn response(self) -> Response {
+    /// This version cannot do that.
+    pub fn not_supported(detail: impl Into<String>) -> Problem {
+        Problem::new(501, "not-supported", detail)
+    }
+
+    /// What the caller of a ubus method is told: a code, and the same body as with HTTP.
+    pub fn ubus(&self) -> (Status, Value) {
+        let status = match self.status {
+            401 | 403 => Status::PermissionDenied,
+            404 => Status::NotFound,
+            405 => Status::MethodNotFound,
+            429 => Status::Timeout,
+            501 => Status::NotSupported,
+            400..=499 => Status::InvalidArgument,
+            _ => Status::SystemError,
+        };
+        (status, self.body())
+    }
+
+    fn body(&self) -> Value {
         let mut body = object([
             ("type", self.slug.into()),
             ("status", i64::from(self.status).into()),
-            ("detail", self.detail.into()),
+            ("detail", self.detail.as_str().into()),
         ]);
         if !self.errors.is_empty() {
-            body.set("errors", array(self.errors));
+            body.set("errors", array(self.errors.iter().map(String::as_str)));
         }
-        let mut response = json_response(self.status, &body);
+        body
+    }
+
+    /// The problem as an HTTP response.
+    pub fn response(self) -> Response {
+        let mut response = json_response(self.status, &self.body());
         response.fields = vec![("Content-Type", "application/problem+json".to_owned())];
         response.fields.extend(self.field);
         response.fields.extend(common_fields());

@@ -1,14 +1,11 @@
 //! What each path and method does.
 use super::problems::{common_fields, json_response};
-use super::{Action, Archive, Backend, OPENAPI, Problem, Tagged, metrics, report};
+use super::{Backend, OPENAPI, Problem, Tagged, calls, metrics, report};
 use crate::http::request::Head;
 use crate::http::server::{Body, Response};
-use crate::json::{self, Fields, Value, object};
+use crate::json::{self, Value, object};
 use crate::mutant;
-use crate::time::Unix;
-use crate::vault::Passphrase;
 use std::borrow::Cow;
-use zeroize::Zeroizing;
 
 type Answer = Result<Response, Problem>;
 
@@ -32,11 +29,7 @@ const ROUTES: &[Route] = &[
     Route { method: "POST", path: "/keys/unlock", answer: unlock },
     Route { method: "GET", path: "/config", answer: |node, _| Ok(config_response(node.config())) },
     Route { method: "PUT", path: "/config", answer: put_config },
-    Route {
-        method: "GET",
-        path: "/sessions",
-        answer: |node, _| ok(&object([("sessions", node.sessions())])),
-    },
+    Route { method: "GET", path: "/sessions", answer: |node, _| ok(&calls::sessions(node)) },
     Route { method: "DELETE", path: "/sessions/{id}", answer: close_session },
     Route { method: "GET", path: "/logs/export", answer: export },
     Route { method: "GET", path: "/diagnostics", answer: |node, _| ok(&node.diagnostics()) },
@@ -129,31 +122,12 @@ fn allowed(path: &str) -> String {
 }
 
 fn control(node: &dyn Backend, request: &Request<'_>) -> Answer {
-    let document = request.json()?;
-    let name = Fields::of(&document)?.str("action")?;
-    let action = Action::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| {
-        let names = Action::ALL.map(Action::name).join(", ");
-        Problem::invalid(format!("/action: there is no action \"{name}\"; there are {names}."))
-    })?;
-    node.control(action)?;
-    let status = node.status();
-    let members = ["state", "reason", "since"].map(|n| (n, status.member(n).cloned().unwrap_or(Value::Null)));
-    ok(&object(members))
+    ok(&calls::control(node, &request.json()?)?)
 }
 
 fn unlock(node: &dyn Backend, request: &Request<'_>) -> Answer {
-    let mut document = request.json()?;
-    Fields::of(&document)?.str("passphrase")?;
-    // Moved out, not copied: its memory is zeroed when it is dropped.
-    let given = document.remove("passphrase").and_then(Value::into_string).unwrap_or_default();
-    let passphrase = Passphrase::new(Zeroizing::new(given.into_bytes()));
-    let asked = node.unlock(passphrase.map_err(|e| Problem::invalid(format!("/passphrase: {e}.")))?);
-    let answer = async {
-        match asked.await {
-            Ok(node_id) => json_response(200, &object([("nodeId", node_id.into())])),
-            Err(problem) => problem.response(),
-        }
-    };
+    let asked = calls::unlock(node, request.json()?)?;
+    let answer = async { asked.await.map_or_else(Problem::response, |body| json_response(200, &body)) };
     Ok(Response { status: 200, fields: Vec::new(), body: Body::Later(Box::pin(answer)) })
 }
 
@@ -190,21 +164,9 @@ fn close_session(node: &dyn Backend, request: &Request<'_>) -> Answer {
 }
 
 fn export(node: &dyn Backend, request: &Request<'_>) -> Answer {
-    let since = if names(request, "since") {
-        let instant = request.head.parameter("since").and_then(|text| Unix::parse(&text));
-        let wrong = || Problem::invalid("since must be an instant such as 2025-12-19T14:00:00Z.");
-        Some(instant.ok_or_else(wrong)?)
-    } else {
-        None
-    };
-    let archive = if names(request, "kind") {
-        let kind = request.head.parameter("kind").unwrap_or_default();
-        let known = Archive::ALL.map(Archive::name).join(", ");
-        let found = Archive::ALL.into_iter().find(|a| a.name() == kind);
-        found.ok_or_else(|| Problem::invalid(format!("There is no kind \"{kind}\"; there are {known}.")))?
-    } else {
-        Archive::Access
-    };
+    let given = |name| names(request, name).then(|| request.head.parameter(name).unwrap_or_default());
+    let since = calls::since(given("since").as_deref())?;
+    let archive = calls::archive(given("kind").as_deref())?;
     let mut response = text("application/jsonl", "");
     response.body = Body::Stream(node.export(archive, since)?);
     Ok(response)

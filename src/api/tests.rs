@@ -59,6 +59,9 @@ impl Backend for Fake {
         let first = since.map_or(0, |s| s.0) + if archive == Archive::Bundles { 100 } else { 0 };
         Ok(Box::new((first..first + 3).map(|n| format!("{{\"n\":{n}}}\n").into_bytes())))
     }
+    fn page(&self, _: Archive, _: Option<Unix>, _: Option<u64>, _: usize) -> Result<Page, Problem> {
+        Err(Problem::locked())
+    }
     fn diagnostics(&self) -> Value {
         object([("probePassRate", 1.into())])
     }

@@ -46,6 +46,7 @@ pub const OPTIONS: &[Opt] = &[
     ("uci-path", Some("FILE"), "the program to run (default: /sbin/uci)"),
     ("user", Some("USER"), "user to become if started as root: a name, a UID, or UID:GID"),
     ("api", Some("ADDRESS"), "loopback address of the API, or off (default: 127.0.0.1:7878)"),
+    ("ubus", Some("SOCKET"), "socket of ubusd, or off (default: OpenWrt's, if it is there at the start)"),
     ("json", None, "print the node's answer as it is"),
     ("watch", None, "refresh each second until Ctrl-C"),
     ("since", Some("INSTANT"), "from this instant on, such as 2025-12-19T14:00:00Z"),
@@ -78,7 +79,7 @@ pub const COMMANDS: &[Command] = &[
         name: "run",
         operands: "",
         count: (0, 0),
-        options: &["config", "uci", "run-dir", "state-dir", "user", "api"],
+        options: &["config", "uci", "run-dir", "state-dir", "user", "api", "ubus"],
         summary: "run the node in the foreground",
         text: "Ends on SIGTERM or SIGINT, reads its configuration again on SIGHUP, logs to standard error. Started as root, it becomes \
                USER; missing or empty directories are given to USER, others must belong to USER already.",

@@ -20,6 +20,19 @@ pub struct RunOptions {
     pub user: Option<String>,
     /// The API's TCP address; `None` leaves only the Unix socket.
     pub api: Option<SocketAddr>,
+    /// Whether the node is on ubus.
+    pub ubus: Bus,
+}
+
+/// Whether the node is on ubus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// If ubusd's socket is there at the start.
+    Found,
+    /// Never.
+    Off,
+    /// At this socket, now or later.
+    At(PathBuf),
 }
 
 /// The options of a command line.
@@ -34,6 +47,11 @@ pub fn options(arguments: &Arguments) -> Result<RunOptions, Failure> {
         })?),
         None => Some(SocketAddr::from(([127, 0, 0, 1], 7878))),
     };
+    let ubus = match path("ubus") {
+        None => Bus::Found,
+        Some(path) if path.as_os_str() == "off" => Bus::Off,
+        Some(path) => Bus::At(path),
+    };
     let user = arguments.text("user")?.map(str::to_owned);
     Ok(RunOptions {
         config: path("config"),
@@ -42,6 +60,7 @@ pub fn options(arguments: &Arguments) -> Result<RunOptions, Failure> {
         state_dir: path("state-dir"),
         user,
         api,
+        ubus,
     })
 }
 

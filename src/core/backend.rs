@@ -1,12 +1,14 @@
 //! The node as the local API sees it.
+use super::ledger::random_key;
 use super::lifecycle::{CloseReason, NodeEvent, State};
 use super::node::Node;
+use super::pages::page;
 use super::session::Session;
 use super::source::Source;
-use crate::api::{Action, Archive, Backend, Health, Later, Problem, Tagged};
+use crate::api::{Action, Archive, Backend, Health, Later, Page, Problem, Tagged, object};
 use crate::config::{self, Platform};
 use crate::json::Value;
-use crate::meter::billed_instant;
+use crate::meter::{Instant, billed_instant, line_instant};
 use crate::sys::linux::local_time::reload_time_zone;
 use crate::time::Unix;
 use std::rc::Rc;
@@ -19,6 +21,8 @@ pub struct Control {
     pub source: Source,
     /// Decides defaults.
     pub platform: Platform,
+    /// What this process adds to the places of lines: others' are not taken for its own.
+    pub epoch: u64,
 }
 
 impl Backend for Control {
@@ -96,6 +100,24 @@ impl Backend for Control {
         Ok(Box::new(std::iter::once(lines)))
     }
 
+    fn page(
+        &self,
+        archive: Archive,
+        since: Option<Unix>,
+        place: Option<u64>,
+        lines: usize,
+    ) -> Result<Page, Problem> {
+        let (store, instant): (_, Instant) = match archive {
+            Archive::Access => (&self.node.ledger.log, line_instant),
+            Archive::Bundles => (&self.node.ledger.bundles, billed_instant),
+        };
+        let store = store.borrow();
+        let all = store.export(None).map_err(|e| Problem::internal(e.to_string()))?;
+        let span = (self.epoch, self.epoch.saturating_add(store.taken()));
+        let keeps = |line: &[u8]| since.is_none_or(|since| instant(line).is_some_and(|at| at >= since));
+        page(&all, span, place, lines, keeps).ok_or_else(object::cursor_unknown)
+    }
+
     fn recent_log(&self) -> Vec<String> {
         crate::log::recent()
     }
@@ -110,6 +132,12 @@ impl Backend for Control {
             checks: vec![("journal", writable), ("accessLog", self.node.ledger.log.borrow().dropped() == 0)],
         }
     }
+}
+
+/// What a process adds to the places of its lines, by chance: another's are not taken for its own.
+pub(super) fn epoch() -> Option<u64> {
+    let [a, b, c, d, ..] = random_key()?;
+    Some(u64::from(u32::from_be_bytes([a, b, c, d])) << 24)
 }
 
 fn tagged(node: &Node) -> Tagged {

@@ -6,7 +6,7 @@ use super::lifecycle::NodeState;
 use super::region::Region;
 use super::source::Source;
 use super::status;
-use crate::api::{Action, Archive, Backend, Health, Later, Problem, Tagged};
+use crate::api::{Action, Archive, Backend, Health, Later, Page, Problem, Tagged};
 use crate::clock::Clock;
 use crate::config::{self, Config, GuardMode, Platform, real_path};
 use crate::json::{Value, array, object};
@@ -264,6 +264,10 @@ impl Backend for Locked {
     }
 
     fn export(&self, _: Archive, _: Option<Unix>) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem> {
+        Err(Problem::locked())
+    }
+
+    fn page(&self, _: Archive, _: Option<Unix>, _: Option<u64>, _: usize) -> Result<Page, Problem> {
         Err(Problem::locked())
     }
 

@@ -1,6 +1,7 @@
 //! The node as a whole: its state, and the wiring of all parts.
 pub mod alerts;
 pub mod backend;
+pub mod bus;
 pub mod closed;
 pub mod closing;
 pub mod durable;
@@ -18,6 +19,7 @@ pub mod locked;
 pub mod node;
 mod node_lists;
 pub mod orders;
+mod pages;
 pub mod places;
 pub mod quarantine;
 pub mod region;

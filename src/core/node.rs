@@ -12,6 +12,7 @@ use super::sandbox::Sandbox;
 use super::services::{Identity, Services};
 use super::session::{At, Session, Shared};
 use super::wan::Line;
+use crate::api::notices::Notices;
 use crate::clock::Clock;
 use crate::config::{Config, SessionLimits};
 use crate::coordinator::link::LinkStatus;
@@ -64,6 +65,8 @@ pub struct Node {
     pub(super) identity: RefCell<Identity>,
     pub(super) services: RefCell<Option<Rc<dyn Services>>>,
     pub(super) config_errors: RefCell<Vec<String>>,
+    /// What listeners on ubus are told; nothing where there is no bus.
+    pub(super) notices: RefCell<Option<Rc<Notices>>>,
     /// What of the sandbox is in force; none where nobody has asked for it.
     pub(super) sandbox: RefCell<Option<Sandbox>>,
     config: RefCell<Rc<Config>>,
@@ -163,6 +166,7 @@ impl Node {
             identity: RefCell::new(identity),
             services: RefCell::default(),
             config_errors: RefCell::default(),
+            notices: RefCell::default(),
             sandbox: RefCell::default(),
             owner: RefCell::new(Rc::new(OwnerRules::new(&config, own_lists.0.clone())?)),
             own_lists: RefCell::new(own_lists),
@@ -278,15 +282,31 @@ impl Node {
     /// Raises an alert. A sentence too long for a heartbeat is cut.
     pub fn alert(&self, code: &str, detail: &str) {
         let detail: String = detail.chars().take(MAX_DETAIL).collect();
-        if self.alerts.borrow_mut().raise(code, self.ledger.now().unix(), &detail) {
+        let now = self.ledger.now().unix();
+        if self.alerts.borrow_mut().raise(code, now, &detail) {
             crate::warn!("alert {code}: {detail}");
+            self.notice(|n| n.alert(code, &detail, &now.to_string()));
         }
+    }
+
+    fn notice(&self, what: impl FnOnce(&Notices)) {
+        if let Some(notices) = &*self.notices.borrow() {
+            what(notices);
+        }
+    }
+
+    /// Tells who listens the state as it is now.
+    pub(super) fn notice_state(&self) {
+        let machine = self.machine.borrow();
+        let since = machine.since().to_string();
+        self.notice(|n| n.state(machine.state().as_str(), machine.reason(), &since));
     }
 
     /// Takes an alert back.
     pub fn clear_alert(&self, code: &str) {
         if self.alerts.borrow_mut().clear(code) {
             crate::info!("alert {code} is over");
+            self.notice(|n| n.over(code));
         }
     }
 

@@ -1,5 +1,6 @@
 //! The start-up story: configuration, identity, state, listeners, tasks; then wait, and drain.
-use super::backend::{Control, reload};
+use super::backend::{Control, epoch, reload};
+use super::bus::Bus;
 use super::flash::{self, Flash};
 use super::guarded::Guarded;
 use super::ledger::{AccessLog, MAX_FLOWS, random_key};
@@ -22,7 +23,7 @@ use crate::json::Value;
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::session::descriptors::wanted;
 use crate::signed::NodeKey;
-use crate::sys::linux::local_time::{local_time, reload_time_zone};
+use crate::sys::linux::local_time::{begin_local_time, local_time, reload_time_zone};
 use crate::sys::linux::netlink::Routes;
 use crate::sys::linux::signals::{Signal, Signals};
 use crate::sys::linux::{Linux, net, reactor};
@@ -88,7 +89,7 @@ fn invalid(e: impl fmt::Display) -> Failed {
 fn start(options: &RunOptions) -> Result<(), Failed> {
     // Before anything starts a thread: threads inherit which signals are blocked.
     let signals = Signals::block().map_err(failed)?;
-    reload_time_zone();
+    begin_local_time();
     // Before anything is asked for or made: procd starts us as root, whether or not the user is there.
     Sandbox::know_user(options).map_err(invalid)?;
     // Where there is UCI, there is a router.
@@ -125,9 +126,9 @@ fn start(options: &RunOptions) -> Result<(), Failed> {
             let place = (source.clone(), platform, sandbox.to_value());
             let locked = Locked::new(vault.clone(), place, (config, errors), why, log);
             match unlocked(&locked, (&signals, &executor), run_dir.clone(), options)? {
-                Some((key, api)) => {
+                Some((key, early)) => {
                     let log = locked.take_log().ok_or_else(|| failed("the logs are in use already"))?;
-                    (key, locked.current_config(), log, Some(api))
+                    (key, locked.current_config(), log, Some(early))
                 }
                 None => return Ok(()),
             }
@@ -238,9 +239,11 @@ fn unlocked(
     (signals, executor): (&Signals, &Rc<LocalExecutor<'static>>),
     run_dir: RunDir,
     options: &RunOptions,
-) -> Result<Option<(NodeKey, Served)>, Failed> {
-    let api = listen::start(executor, run_dir, options.api, Rc::new(locked.clone()), Vec::new());
+) -> Result<Option<(NodeKey, Early)>, Failed> {
+    let backend = Rc::new(locked.clone());
+    let api = listen::start(executor, run_dir, options.api, backend.clone(), Vec::new());
     let api = api.map_err(failed)?;
+    let bus = Bus::start(executor, &options.ubus, backend);
     crate::warn!("the key is sealed: nothing is carried until `echomesh keys unlock`; API {:?}", api.address);
     let told = async {
         while wait(signals).await == Signal::Reload {
@@ -260,8 +263,11 @@ fn unlocked(
         Some(_) => crate::info!("the key is open"),
         None => crate::info!("stopped"),
     }
-    Ok(key.map(|key| (key, api)))
+    Ok(key.map(|key| (key, (api, bus))))
 }
+
+/// What serves the owner before there is a node.
+type Early = (Served, Option<Bus>);
 
 /// All that [`serve`] takes over.
 struct Running<'a> {
@@ -269,7 +275,7 @@ struct Running<'a> {
     signals: Signals,
     executor: Rc<LocalExecutor<'static>>,
     /// The API, if it is served already.
-    early: Option<Served>,
+    early: Option<Early>,
     platform: Platform,
     source: Source,
     run_dir: RunDir,
@@ -301,18 +307,24 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         Supervisor::new((executor.clone(), machine, guard.clone()), node.clone(), acceptor, vault, time)
             .map_err(failed)?;
     supervisor.listen().map_err(failed)?;
-    let control = Rc::new(Control { node: node.clone(), source: source.clone(), platform });
-    let (api, sandbox) = match early {
-        Some(api) => {
-            api.replace(control);
-            (api, sandbox)
+    let epoch = epoch().ok_or_else(|| failed("the system gives no random numbers"))?;
+    let control = Rc::new(Control { node: node.clone(), source: source.clone(), platform, epoch });
+    let (api, bus, sandbox) = match early {
+        Some((api, bus)) => {
+            api.replace(control.clone());
+            bus.iter().for_each(|bus| bus.replace(control.clone()));
+            (api, bus, sandbox)
         }
         None => {
-            let api = listen::start(&executor, run_dir, options.api, control, Vec::new()).map_err(failed)?;
+            let api = listen::start(&executor, run_dir, options.api, control.clone(), Vec::new());
+            let api = api.map_err(failed)?;
             // Nothing has been read from the network yet.
-            (api, sandbox.seal().map_err(invalid)?)
+            let sandbox = sandbox.seal().map_err(invalid)?;
+            (api, Bus::start(&executor, &options.ubus, control), sandbox)
         }
     };
+    node.notices.replace(bus.as_ref().map(Bus::notices));
+    node.notice_state();
     node.sandbox.replace(Some(sandbox));
     node.serve(supervisor.clone());
     supervisor.read_wan();
@@ -342,7 +354,7 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         drain(&node, &supervisor).await;
     });
     reactor::block_on(running).map_err(failed)?;
-    drop(api);
+    drop((api, bus));
     node.ledger.flush_log();
     crate::info!("stopped");
     Ok(())

@@ -33,6 +33,7 @@ impl Node {
                     let machine = self.machine.borrow();
                     crate::info!("state {}: {}", machine.state().as_str(), machine.reason());
                     drop(machine);
+                    self.notice_state();
                     self.tell(|s| s.state_changed());
                 }
                 NodeAction::Save => {

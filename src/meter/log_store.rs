@@ -52,6 +52,7 @@ pub struct LogStore {
     newest: Option<File>,
     buffer: Vec<u8>,
     dropped: u64,
+    taken: u64,
 }
 
 impl LogStore {
@@ -76,9 +77,11 @@ impl LogStore {
             newest: None,
             buffer: Vec::new(),
             dropped: 0,
+            taken: 0,
         };
         for number in numbers {
-            let length = whole_lines(&store.segment(number))?;
+            let (length, lines) = whole_lines(&store.segment(number))?;
+            store.taken += lines;
             store.segments.push_back((number, length));
         }
         store.drop_oldest();
@@ -91,6 +94,7 @@ impl LogStore {
             self.dropped += 1;
             return Ok(());
         }
+        self.taken += 1;
         self.buffer.extend_from_slice(line);
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
@@ -149,6 +153,11 @@ impl LogStore {
     /// Whether there is no line.
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty() && self.buffer.is_empty()
+    }
+
+    /// Lines that were there at the start, and all that came since: however many of them are still there.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Lines that could not be kept, since the start.
@@ -223,10 +232,11 @@ fn open_segment(path: &Path, length: u64) -> Result<File, LogError> {
     Ok(file)
 }
 
-/// Length of a segment up to its last line feed. The rest is overwritten by the next line.
-fn whole_lines(path: &Path) -> Result<u64, LogError> {
+/// Length of a segment up to its last line feed, and its lines. The rest is overwritten by the next line.
+fn whole_lines(path: &Path) -> Result<(u64, u64), LogError> {
     let text = fs::read(path).map_err(at(path))?;
-    Ok(text.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1) as u64)
+    let length = text.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+    Ok((length as u64, text.iter().filter(|b| **b == b'\n').count() as u64))
 }
 
 /// Leaves in a segment of `length` bytes what is to be kept; its length then, 0 if the file is gone.

@@ -256,6 +256,10 @@ class Index(unittest.TestCase):
             self.assertEqual(fields["SHA256sum"], hashlib.sha256(ipk).hexdigest())
             self.assertNotIn("Maintainer", fields)
 
+    def test_the_targets_are_those_that_are_built_for(self):
+        script = f'. "{ROOT}/cross/targets.sh" && printf "%s\\n" "${{targets[@]}}"'
+        self.assertEqual(run("bash", "-c", script).split(), list(ARCHES))
+
     def test_every_architecture_of_a_target_gets_its_own(self):
         self.assertEqual(len({a for row in ARCHES.values() for a in row}), sum(len(row) for row in ARCHES.values()))
         with Scratch() as scratch:

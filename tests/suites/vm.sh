@@ -15,9 +15,11 @@ fi
 need_apt iproute2 util-linux procps openssl curl python3-minimal kmod qemu-system-mips || die "the machines need these packages"
 ECHOMESH=$("$root/cross/build" mipsel-unknown-linux-musl) || die "the node does not build for mipsel"
 ECHOMESH_LAB=$(build_lab)/echomesh-lab || die "the lab does not build"
-ECHOMESH_TREE=$root/target/vm/tree
-rm -rf "$ECHOMESH_TREE"
-mkdir -p "$ECHOMESH_TREE/usr/sbin"
-cp "$ECHOMESH" "$ECHOMESH_TREE/usr/sbin/echomesh"
+# What the machine gets is what opkg would unpack.
+ECHOMESH_TREE=$root/target/vm/tree packages=$root/target/vm/packages
+rm -rf "$ECHOMESH_TREE" "$packages"
+mkdir -p "$ECHOMESH_TREE"
+"$root/scripts/package" mipsel-unknown-linux-musl --binary "$ECHOMESH" --arch mipsel_24kc --out "$packages" >&2 || die "the package cannot be made"
+tar -xzOf "$packages"/mipsel_24kc/*.ipk ./data.tar.gz | tar -xpzf - -C "$ECHOMESH_TREE" || die "the package cannot be unpacked"
 export ECHOMESH ECHOMESH_LAB ECHOMESH_TREE
 exec python3 "$root/tests/netns/run.py" --in "$root/tests/vm" "$@"

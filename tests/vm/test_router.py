@@ -41,3 +41,16 @@ class Mipsel(VmWorld):
         self.node.wait_state("active")
         self.settle(session)
         self.clean(session)
+
+    def test_the_package_lies_there_and_its_own_words_hold(self):
+        listed = self.machine.ok("cd / && stat -c '%a %u:%g %n' usr/sbin/echomesh etc/init.d/echomesh etc/config/echomesh")
+        self.assertEqual(
+            listed.split("\n")[:3],
+            ["755 0:0 usr/sbin/echomesh", "755 0:0 etc/init.d/echomesh", "600 0:0 etc/config/echomesh"],
+        )
+        self.machine.ok("echomesh config check /etc/config/echomesh")
+        for role in ("run", "guard"):
+            said = self.machine.sh(f"echomesh {role} --uci --user nosuch --run-dir /tmp/none 2>&1; echo ended $?; ls -d /tmp/none")
+            self.assertIn("--user nosuch: /etc/passwd has no such user", said)
+            self.assertRegex(said, "ended (2|78)")
+            self.assertNotRegex(said, "(?m)^/tmp/none$")

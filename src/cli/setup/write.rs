@@ -6,7 +6,8 @@ use super::place::{Place, SYSTEM};
 use super::questions::KeyChoice;
 use super::wizard::Wizard;
 use crate::clock::Clock;
-use crate::config::Saved;
+use crate::config::{Saved, schema};
+use crate::json::Value;
 use crate::sys::linux::sandbox::find_user;
 use crate::vault::files::{self, FileError};
 use crate::vault::pem::{self, Content};
@@ -33,7 +34,8 @@ pub fn found(vault: &Vault) -> Result<Option<String>, Failure> {
 /// not there.
 pub fn all(arguments: &Arguments, place: &Place, wizard: &Wizard, vault: &Vault) -> Done {
     let key = Key::prepare(arguments, wizard.key())?;
-    let saved = place.save(&wizard.document())?;
+    let document = wizard.document();
+    let saved = place.save(&document)?;
     let said = match saved {
         Saved::Replaced => "written",
         Saved::Unchanged => "as it was",
@@ -48,7 +50,7 @@ pub fn all(arguments: &Arguments, place: &Place, wizard: &Wizard, vault: &Vault)
         Ok(KeyState::Locked) => "at each start: echomesh keys unlock\n",
         _ => "",
     };
-    out::print(&format!("{made}{}{locked}", next(place)))
+    out::print(&format!("{made}{}{locked}", next(place, &document)))
 }
 
 /// The key, as far as it can be had before anything is written.
@@ -111,11 +113,17 @@ pub fn directory(path: &Path) -> Done {
     }
 }
 
-/// The two commands that come next.
-fn next(place: &Place) -> String {
+/// The commands that come next. A router's port stays shut until its owner opens it; the rule is the package's.
+fn next(place: &Place, document: &Value) -> String {
     let start = match place.file() {
         None => {
-            "uci set echomesh.main.enabled=1 && uci commit echomesh && service echomesh restart".to_owned()
+            let listen = schema::find(document, "relay.listen").and_then(Value::as_str).unwrap_or_default();
+            let port = listen.rsplit(':').next().unwrap_or_default();
+            format!(
+                "uci set echomesh.main.enabled=1; uci commit echomesh; reload_config\n\
+                 open: uci set firewall.echomesh.dest_port={port}; uci set firewall.echomesh.enabled=1\n      \
+                 uci commit firewall; service firewall reload"
+            )
         }
         Some(path) if path == Path::new(SYSTEM) => {
             "systemctl enable --now echomesh-guard echomesh".to_owned()

@@ -76,6 +76,7 @@ fn the_answer_to_a_stop_shows_what_came_of_it() {
         node: bench.node.clone(),
         source: crate::core::source::Source::File(store),
         platform,
+        epoch: 1 << 24,
     };
     crate::api::Backend::control(&control, crate::api::Action::Stop).unwrap();
     assert_eq!(bench.state(), "paused", "no flow had to end first");
@@ -188,6 +189,7 @@ fn three_strikes_outside_the_regions_quarantine_until_the_owner_clears_them() {
         node: bench.node.clone(),
         source: crate::core::source::Source::File(store),
         platform: crate::config::Platform::Other,
+        epoch: 1 << 24,
     };
     crate::api::Backend::control(&control, crate::api::Action::ClearQuarantine).unwrap();
     drop(control);

@@ -159,6 +159,7 @@ fn the_owner_can_close_one_session() {
         node: bench.node.clone(),
         source: crate::core::source::Source::File(store),
         platform: Platform::Other,
+        epoch: 1 << 24,
     };
     control.close_session(ID).unwrap();
     bench.tick();

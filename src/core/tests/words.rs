@@ -39,6 +39,7 @@ fn control(bench: &Bench) -> Control {
         node: bench.node.clone(),
         source: crate::core::source::Source::File(store),
         platform: Platform::Other,
+        epoch: 1 << 24,
     }
 }
 

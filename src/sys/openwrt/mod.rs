@@ -1,2 +1,3 @@
 //! OpenWrt: what only its routers have.
+pub mod ubus;
 pub mod uci;
