@@ -290,7 +290,7 @@ class Uci(unittest.TestCase):
         begun = time.monotonic()
         code, _, problem = router.put(lambda d: d["network"].update(maxMbps=20))
         self.assertEqual(code, 500)
-        self.assertIn("signal: 14", problem["detail"])
+        self.assertIn("it took too long", problem["detail"])
         self.assertLess(time.monotonic() - begun, 20)
         self.assertEqual(router.status()["guard"], "up")
         router.uci_path.write_bytes(real)
@@ -307,7 +307,7 @@ class Uci(unittest.TestCase):
             guard.send(bytes([1, kind]) + body)
             while True:
                 answer = guard.recv(100000)
-                if answer[1] not in (1, 2, 7):
+                if answer[1] in (3, 4, 5, 6):  # what is told to all comes between
                     return answer
 
         def put(text):
@@ -336,7 +336,7 @@ class Uci(unittest.TestCase):
         # What is no message ends the connection.
         guard.send(bytes([1, 0x83, 0]))
         while answer := guard.recv(100000):
-            self.assertIn(answer[1], (1, 2, 7))
+            self.assertNotIn(answer[1], (3, 4, 5, 6))
         guard.close()
         self.assertEqual(router.status()["guard"], "up")
 
