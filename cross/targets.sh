@@ -13,7 +13,7 @@ flags_of() {
     *) printf '%s\n' -Clink-self-contained=no ;;
   esac
   case $1 in
-    # Without it the crate libc hands musl 1.2 instants of 32 bits, rustix its own of 64: no timer ever goes off.
+    # Without it the crate libc hands musl 1.2 instants of 32 bits, rustix its own of 64.
     mips* | arm*) printf '%s\n' --cfg=libc_unstable_musl_v1_2 ;;
   esac
 }

@@ -3,6 +3,11 @@
 //! constant when it is compiled. `ECHOMESH_TAKE_OUT` holds names with commas between them, or `@FILE` with such a list,
 //! which is read at every rule: so a run goes through its rules without a new start for each.
 
+#[cfg(feature = "mutants")]
+mod trust;
+#[cfg(feature = "mutants")]
+pub use trust::trust;
+
 /// Whether the rule of this name is taken out.
 #[cfg(feature = "mutants")]
 pub fn out(rule: &str) -> bool {

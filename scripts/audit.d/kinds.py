@@ -18,6 +18,7 @@ CATEGORIES = {
     "slow": "slow:attack",
     "coordinator": "coordinator:attack",
     "local_api": "local_api:attack",
+    "answers": "answers:attack",
 }
 
 

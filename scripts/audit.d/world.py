@@ -78,6 +78,8 @@ class Own:
     def __init__(self, node_binary, lab_binary, **config):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="echomesh-audit-"))
         self.topology, self.lab, self.node, self._sessions = None, None, None, {}
+        # Further processes, of categories that need a node of their own.
+        self.more = []
         try:
             self._start(node_binary, lab_binary, config)
         except BaseException:
@@ -167,7 +169,7 @@ class Own:
         self._register()
 
     def close(self):
-        for process in [self.node and self.node.process, self.lab and self.lab.process]:
+        for process in [*self.more, self.node and self.node.process, self.lab and self.lab.process]:
             if process:
                 process.stop()
         if self.topology:

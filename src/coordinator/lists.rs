@@ -137,10 +137,10 @@ impl Lists {
         if let Some(fault) = version_fault(list, before).filter(|_| !mutant::out("list-version")) {
             return Some(fault);
         }
-        if self.wanted.iter().any(|l| l.name == list.name) {
+        if self.wanted.iter().any(|l| l.name == list.name) && !mutant::out("list-once") {
             return Some(Unusable::Twice(list.name.clone()));
         }
-        (self.wanted.len() >= MAX_LISTS).then_some(Unusable::TooMany)
+        (self.wanted.len() >= MAX_LISTS && !mutant::out("list-count")).then_some(Unusable::TooMany)
     }
 
     /// The next list that has to be fetched, after `tried` of those that have.

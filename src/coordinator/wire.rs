@@ -1,6 +1,7 @@
 //! The coordinator's answers and the node's messages as values. Pure; whatever comes off the wire is read strictly,
 //! members that this version does not know are ignored.
 use crate::json::{self, FieldError, Fields, MAX_INTEGER, Value, object};
+use crate::mutant;
 use crate::policy::hosts::normal;
 use crate::signed::PublicKey;
 use crate::time::Unix;
@@ -218,7 +219,7 @@ pub fn signals(body: &[u8]) -> Result<Signals, WireError> {
     let value = json::parse(body)?;
     let f = Fields::of(&value)?;
     let items = f.objects("signals")?;
-    if items.len() > MAX_SIGNALS {
+    if items.len() > MAX_SIGNALS && !mutant::out("answer-signals") {
         return Err(f.error("signals", format!("has more than {MAX_SIGNALS}")).into());
     }
     let signals = items.iter().map(|s| {
@@ -363,7 +364,8 @@ fn bundle_result(f: &Fields<'_>) -> Result<BundleResult, FieldError> {
 
 fn cursor(f: &Fields<'_>) -> Result<String, FieldError> {
     let text = f.str("cursor")?;
-    if text.len() > MAX_CURSOR || !text.is_ascii() {
+    let long = text.len() > MAX_CURSOR && !mutant::out("cursor-length");
+    if long || (!text.is_ascii() && !mutant::out("cursor-ascii")) {
         return Err(f.error("cursor", format!("must be ASCII of at most {MAX_CURSOR} bytes")));
     }
     Ok(text.to_owned())
@@ -374,7 +376,11 @@ fn bounded<'a>(f: &Fields<'a>, name: &str) -> Result<Vec<Fields<'a>>, FieldError
         return Ok(Vec::new());
     }
     let items = f.objects(name)?;
-    if items.len() > MAX_HOSTS { Err(f.error(name, format!("has more than {MAX_HOSTS}"))) } else { Ok(items) }
+    if items.len() > MAX_HOSTS && !mutant::out("answer-lists") {
+        Err(f.error(name, format!("has more than {MAX_HOSTS}")))
+    } else {
+        Ok(items)
+    }
 }
 
 /// A version: text or a number.

@@ -50,6 +50,9 @@ impl Node {
         self.lists_changed();
         if self.missing_list(0).is_some() {
             self.tell(|s| s.lists_wanted());
+        } else {
+            // A list that could not be had is wanted no longer.
+            self.clear_alert("list-unavailable");
         }
     }
 

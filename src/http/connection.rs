@@ -3,6 +3,7 @@ use super::client::{Error, Phase};
 use super::head::{BodyReader, MAX_HEAD, Malformed, Piece, ResponseHead, response_framing, response_head};
 use super::url::Origin;
 use crate::egress::Egress;
+use crate::mutant;
 use crate::sys::linux::net;
 use crate::tls::client::ClientTls;
 use async_io::{Async, Timer};
@@ -130,7 +131,7 @@ impl Connection {
                 self.buffer.drain(..length);
                 if (100..200).contains(&head.status) && head.status != 101 {
                     interim += 1;
-                    if interim > MAX_INTERIM {
+                    if interim > MAX_INTERIM && !mutant::out("answer-interim") {
                         return Err(Malformed::Head.into());
                     }
                     continue;
@@ -162,8 +163,14 @@ impl Connection {
                 Piece::More(used) => self.drop_used(used),
             }
             if self.fill(BODY_STEP).await? == 0 {
-                reader.end_of_stream()?;
-                return if self.torn { Err(Malformed::Truncated.into()) } else { Ok(false) };
+                if !mutant::out("answer-whole") {
+                    reader.end_of_stream()?;
+                }
+                return if self.torn && !mutant::out("answer-close-notify") {
+                    Err(Malformed::Truncated.into())
+                } else {
+                    Ok(false)
+                };
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Text to [`Value`], by `serde_json`'s parser with one visitor of ours.
 use super::{MAX_INTEGER, Value};
+use crate::mutant;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -49,7 +50,8 @@ impl<'de> DeserializeSeed<'de> for Nested {
 
 impl Nested {
     fn below<E: serde::de::Error>(&self) -> Result<usize, E> {
-        self.0.checked_sub(1).ok_or_else(|| E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")))
+        let deep = self.0.checked_sub(1).or_else(|| mutant::out("json-depth").then_some(0));
+        deep.ok_or_else(|| E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")))
     }
 }
 
@@ -102,7 +104,7 @@ impl<'de> Visitor<'de> for Nested {
                 }
                 !seen.insert(name.clone())
             };
-            if duplicate {
+            if duplicate && !mutant::out("json-duplicate") {
                 return Err(A::Error::custom(format_args!("member name {name:?} stands twice")));
             }
             object.push((name, members.next_value_seed(Nested(below))?));

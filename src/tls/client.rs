@@ -126,8 +126,12 @@ fn configure(roots: RootCertStore, time: Arc<CertificateTime>) -> Result<ClientC
     let builder = ClientConfig::builder_with_details(provider, time)
         .with_safe_default_protocol_versions()
         .map_err(|e| RootsError { file: String::new(), problem: e.to_string() })?;
+    #[cfg(feature = "mutants")]
+    let kept = roots.clone();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    #[cfg(feature = "mutants")]
+    crate::mutant::trust(&mut config, kept);
     // A node talks to a handful of servers; the default keeps room for 256.
     config.resumption = Resumption::in_memory_sessions(8);
     Ok(config)

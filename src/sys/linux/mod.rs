@@ -3,6 +3,8 @@
 pub mod device;
 pub mod local_time;
 pub mod machine;
+#[cfg(all(target_arch = "mips", target_env = "musl"))]
+mod mips_musl;
 pub mod net;
 pub mod netlink;
 pub mod pipe;
@@ -12,8 +14,6 @@ pub mod routes;
 pub mod sandbox;
 pub mod seqpacket;
 pub mod signals;
-#[cfg(all(target_arch = "mips", echomesh_static))]
-mod static_mips;
 
 use super::System;
 use crate::guard::network::Wanted;
