@@ -106,5 +106,6 @@ fn complete(document: &Value, platform: Platform) -> Result<Config, Errors> {
     build::build(&schema::complete(document, platform)).map_err(|fault| Errors::new(vec![fault]))
 }
 
-#[cfg(all(test, feature = "yaml"))]
+#[cfg(feature = "yaml")]
+#[cfg(test)]
 mod tests;

@@ -182,6 +182,7 @@ mod tests {
     }
 
     /// OpenSSL's word on a file, which stands for `@` in the arguments: its output, or its complaint.
+    #[allow(clippy::disallowed_methods, reason = "openssl is the oracle")]
     fn openssl(name: &str, pem: &str, args: &str) -> String {
         let path = std::env::temp_dir().join(format!("echomesh-{name}-{}.pem", std::process::id()));
         fs::write(&path, pem).unwrap();
