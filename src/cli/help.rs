@@ -1,5 +1,6 @@
 //! What commands and options there are. One table: the parser and every help text come from it.
 use super::args::Arguments;
+use super::view::figures::wrap;
 use super::{Done, Exit, Failure, out};
 use std::fmt::Write as _;
 
@@ -24,6 +25,10 @@ pub struct Command {
 pub type Opt = (&'static str, Option<&'static str>, &'static str);
 
 const MANY: usize = usize::MAX;
+/// Columns of every help text.
+const WIDTH: usize = 80;
+/// Column of the explanations of options.
+const HELP: usize = 21;
 
 /// All options. One name means one thing in every command.
 pub const OPTIONS: &[Opt] = &[
@@ -365,15 +370,25 @@ pub fn of(command: &Command) -> String {
     let capital = first.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
     let _ = writeln!(text, "{capital}{}.", first.as_str());
     if !command.text.is_empty() {
-        let _ = writeln!(text, "{}", command.text);
+        let whole = command.text.replace('\n', " ");
+        let _ = writeln!(text, "{}", wrap(&whole, 0, WIDTH));
     }
     text.push_str("\nOptions:\n");
     for (name, value, help) in OPTIONS.iter().filter(|o| command.options.contains(&o.0)) {
-        let shown = value.map_or(format!("--{name}"), |v| format!("--{name} {v}"));
-        let _ = writeln!(text, "  {shown:<18} {help}");
+        option_line(&value.map_or(format!("--{name}"), |v| format!("--{name} {v}")), help, &mut text);
     }
-    let _ = writeln!(text, "  {:<18} show this text", "--help");
+    option_line("--help", "show this text", &mut text);
     text
+}
+
+/// An option and what it does, in two columns.
+fn option_line(shown: &str, help: &str, text: &mut String) {
+    let help = wrap(help, HELP, WIDTH);
+    if shown.len() + 3 > HELP {
+        let _ = writeln!(text, "  {shown}\n{}{help}", " ".repeat(HELP));
+    } else {
+        let _ = writeln!(text, "  {shown:<width$}{help}", width = HELP - 2);
+    }
 }
 
 /// `echomesh help [COMMAND]`.
@@ -419,5 +434,8 @@ mod tests {
         let text = overview();
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
         assert!(COMMANDS.iter().all(|c| text.contains(&format!("  {} ", c.name))));
+        for text in COMMANDS.iter().map(of) {
+            assert!(text.lines().all(|l| l.chars().count() <= WIDTH), "{text}");
+        }
     }
 }

@@ -108,7 +108,7 @@ class Node(unittest.TestCase):
         return self.log.read_text()
 
     def http(self, path):
-        address = re.search(r"API Some\((.*?)\)", self.said())[1]
+        address = re.search(r"API ([0-9.:]+)", self.said())[1]
         token = (self.dir / "run" / "api.token").read_text().strip()
         request = urllib.request.Request(f"http://{address}{path}", headers={"Authorization": f"Bearer {token}"})
         with urllib.request.urlopen(request, timeout=10) as response:
