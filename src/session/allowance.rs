@@ -69,7 +69,7 @@ impl Allowance {
     /// Bytes that may pass now, beside `held` ones that were granted and have not passed. `utc_day` is put in force.
     pub fn available(&mut self, now_us: u64, utc_day: i64, held: u64) -> u64 {
         self.day.turn(utc_day, now_us);
-        let rate = self.rate.as_mut().map_or(u64::MAX, |b| b.available(now_us));
+        let rate = self.rate.as_mut().map_or(u64::MAX, |b| b.portion(now_us));
         let quota = self.day.remaining().min(self.total.remaining());
         // Of the rate they take nothing before they pass: a target that takes no bytes would keep others from theirs.
         rate.min(quota.saturating_sub(held))
@@ -175,7 +175,7 @@ impl NodeAllowance {
     pub fn available(&mut self, periods: Periods, held: u64) -> u64 {
         self.turn(periods);
         let quota = self.day.remaining().min(self.month.remaining()).min(self.ahead);
-        self.rate.available(periods.mono_us).min(quota.saturating_sub(held))
+        self.rate.portion(periods.mono_us).min(quota.saturating_sub(held))
     }
 
     /// Counts bytes that have passed in the day and the month in force.

@@ -14,6 +14,8 @@ pub const MAX_HOSTS: usize = 1024;
 pub const MAX_NEW_PER_SECOND: u32 = 10_000;
 /// Depth of a rate's bucket where `burstKB` is not given: a quarter of a second, at least so many bytes.
 pub const MIN_BURST: u64 = 64 * 1024;
+/// Fewest bytes that are let pass at a time while a rate holds flows back: with 22 of a TLS record and 66 of a packet 2 % more on the line.
+pub const PORTION: u64 = 4096;
 
 const SECOND_US: u64 = 1_000_000;
 
@@ -45,6 +47,13 @@ impl Bucket {
     pub fn available(&mut self, now_us: u64) -> u64 {
         self.refill(now_us);
         u64::try_from(self.level).unwrap_or(0)
+    }
+
+    /// Bytes that may pass now, or none where they are so few that they are better waited for: a flow that takes each byte as
+    /// it comes makes a record and a packet of it.
+    pub fn portion(&mut self, now_us: u64) -> u64 {
+        let available = self.available(now_us);
+        if available < PORTION.min(self.burst) { 0 } else { available }
     }
 
     /// Takes bytes that have passed, more than were available if need be.

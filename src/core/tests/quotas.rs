@@ -3,6 +3,7 @@ use super::bench::{carry, int, is_reset};
 use super::*;
 use crate::policy::refusal::Refusal;
 use crate::session::Direction;
+use crate::session::limits::PORTION;
 
 /// Carries until nothing more is granted, without waiting for the rate.
 fn fill(flow: &crate::session::Flow) -> usize {
@@ -109,15 +110,17 @@ fn a_quota_lowered_below_what_is_used_ends_flows_or_the_session() {
 fn a_rate_is_kept_and_a_new_one_holds_at_once() {
     let mut bench = Bench::active("", r#"{"limits":{"maxMbps":8,"burstKB":100}}"#);
     let flow = bench.tunnel(ID, "a.test");
-    assert_eq!(fill(&flow), 100_000, "the burst");
+    // What is less than a portion is left for the next time.
+    let nearly = |carried: usize, all: usize| (all - PORTION as usize..=all).contains(&carried);
+    assert!(nearly(fill(&flow), 100_000), "the burst");
     bench.pass(1);
-    assert_eq!(fill(&flow), 100_000, "no more than the bucket holds");
+    assert!(nearly(fill(&flow), 100_000), "no more than the bucket holds");
     let mut second = 0;
     for _ in 0..20 {
         bench.pass_ms(50);
         second += fill(&flow);
     }
-    assert_eq!(second, 1_000_000, "8 Mbit/s");
+    assert!(nearly(second, 1_000_000), "8 Mbit/s: {second}");
     bench.configure("network: { maxMbps: 0.8, maxGBPerDay: 1000 }");
     bench.pass_ms(500);
     fill(&flow);
@@ -126,7 +129,7 @@ fn a_rate_is_kept_and_a_new_one_holds_at_once() {
         bench.pass_ms(100);
         second += fill(&flow);
     }
-    assert!((99_000..=101_000).contains(&second), "0.8 Mbit/s of the owner's: {second}");
+    assert!((95_000..=105_000).contains(&second), "0.8 Mbit/s of the owner's: {second}");
 }
 
 #[test]

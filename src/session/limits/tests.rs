@@ -4,6 +4,19 @@ use crate::json::{Fields, parse};
 use proptest::prelude::*;
 
 #[test]
+fn few_bytes_are_waited_for_but_never_more_than_the_burst() {
+    let mut b = Bucket::new(1_000_000, 10_000);
+    b.available(0);
+    b.take(10_000);
+    assert_eq!((b.portion(4_095), b.available(4_095)), (0, 4_095));
+    assert_eq!(b.portion(4_096), 4_096);
+    let mut small = Bucket::new(1_000, 100);
+    small.available(0);
+    small.take(100);
+    assert_eq!((small.portion(99_000), small.portion(100_000)), (0, 100));
+}
+
+#[test]
 fn a_bucket_starts_full_and_fills_at_its_rate_up_to_its_burst() {
     let mut b = Bucket::new(1000, 500);
     assert_eq!(b.available(7_000_000), 500);
