@@ -9,6 +9,7 @@ mod crash;
 mod geo;
 mod guard;
 mod lists;
+mod offences;
 mod opening;
 mod oracle;
 mod privacy;
