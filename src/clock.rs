@@ -3,6 +3,10 @@ use crate::time::Now;
 use std::cell::Cell;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// 2025-01-01T00:00:00Z, milliseconds: a clock that shows less was never set. Routers without a battery begin in 1970, or
+/// at the date of their firmware's files, until NTP has an answer.
+const UNSET_BEFORE_MS: i64 = 1_735_689_600_000;
+
 /// The machine's clocks, the wall clock corrected by the coordinator's time: a router has none at boot.
 #[derive(Debug)]
 pub struct Clock {
@@ -47,6 +51,13 @@ impl Clock {
         Now { unix_ms, ..read }
     }
 
+    /// Both clocks as the owner's hours are judged: the wall clock is the router's own, which no coordinator moves. While
+    /// that is obviously unset the corrected one stands in; `None` if that is no better.
+    pub fn owners(&self) -> Option<Now> {
+        let own = self.read();
+        Some(own).filter(is_set).or_else(|| Some(self.now()).filter(is_set))
+    }
+
     /// Corrects the wall clock so that it shows `unix_ms` now and goes on from there.
     pub fn set(&self, unix_ms: i64) {
         self.correction.set(Correction::Exactly(Now { unix_ms, ..self.read() }));
@@ -89,6 +100,10 @@ impl Clock {
     }
 }
 
+fn is_set(now: &Now) -> bool {
+    now.unix_ms >= UNSET_BEFORE_MS
+}
+
 impl Default for Clock {
     fn default() -> Clock {
         Clock::new()
@@ -121,6 +136,18 @@ mod tests {
             assert_eq!(clock.now().unix_ms, 1_000_060_000);
             assert_eq!(clock.offset_ms(), 1_000_060_000 - unix_ms);
         }
+    }
+
+    #[test]
+    fn the_owners_clock_is_the_routers_unless_that_is_unset() {
+        let set = Now { mono_us: 7, unix_ms: UNSET_BEFORE_MS };
+        let clock = Clock::given(set);
+        clock.set(UNSET_BEFORE_MS + 8 * 3_600_000);
+        assert_eq!(clock.owners(), Some(set), "the coordinator has another time");
+        clock.give(Now { unix_ms: UNSET_BEFORE_MS - 1, ..set });
+        assert_eq!(clock.owners(), Some(clock.now()), "the router has none");
+        clock.set(UNSET_BEFORE_MS - 1);
+        assert_eq!(clock.owners(), None, "nobody has");
     }
 
     #[test]

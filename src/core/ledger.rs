@@ -28,6 +28,8 @@ pub const HALF_CLOSED_US: u64 = 60_000_000;
 pub const LIFETIME_US: u64 = 24 * 3600 * 1_000_000;
 /// How long the hours are believed, microseconds: what is seen of a schedule ahead has an end.
 const HOURS_KEPT_US: u64 = 24 * 3600 * 1_000_000;
+/// Seconds until the node looks whether somebody has set a clock that is unset.
+const UNSET_LOOK_S: i64 = 60;
 /// Most live flows of the node.
 pub const MAX_FLOWS: usize = 8192;
 
@@ -195,17 +197,32 @@ impl Ledger {
         periods
     }
 
-    /// The owner's hours, looked up again only when they change or the wall clock was set.
+    /// The owner's hours by the router's own clock; when they change, by the corrected clock, of which `now` is a reading.
+    /// Closed as long as nobody knows the time.
     pub fn hours(&self, now: Now) -> Hours {
+        if self.schedules.borrow().is_empty() {
+            return Hours { open: true, next_change: None };
+        }
+        let Some(own) = self.clock.owners() else {
+            return Hours { open: false, next_change: Some(Unix(now.unix().0.saturating_add(UNSET_LOOK_S))) };
+        };
+        let Hours { open, next_change } = self.hours_at(own);
+        // Rounded up: a node that looks too early would look again at once.
+        let ahead_s = -own.unix_ms.saturating_sub(now.unix_ms).div_euclid(1000);
+        Hours { open, next_change: next_change.map(|t| Unix(t.0.saturating_add(ahead_s))) }
+    }
+
+    /// Looked up again only when they change or the router's clock was set.
+    fn hours_at(&self, own: Now) -> Hours {
         if let Some((hours, asked)) = self.hours.get()
-            && now.mono_us.saturating_sub(asked.mono_us) < HOURS_KEPT_US
-            && hours.next_change.is_none_or(|t| now.unix() < t)
-            && !was_set(asked, now)
+            && own.mono_us.saturating_sub(asked.mono_us) < HOURS_KEPT_US
+            && hours.next_change.is_none_or(|t| own.unix() < t)
+            && !was_set(asked, own)
         {
             return hours;
         }
-        let fresh = hours(&self.schedules.borrow(), now.unix(), &self.local);
-        self.hours.set(Some((fresh, now)));
+        let fresh = hours(&self.schedules.borrow(), own.unix(), &self.local);
+        self.hours.set(Some((fresh, own)));
         fresh
     }
 

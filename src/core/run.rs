@@ -21,7 +21,7 @@ use crate::guard::client::{LONGEST, Link};
 use crate::meter::{Journal, LOG_CAPACITY, LogStore};
 use crate::session::descriptors::wanted;
 use crate::signed::NodeKey;
-use crate::sys::linux::local_time::{local_time, reload_time_zone};
+use crate::sys::linux::local_time::{begin_local_time, local_time, reload_time_zone};
 use crate::sys::linux::netlink::Routes;
 use crate::sys::linux::signals::{Signal, Signals};
 use crate::sys::linux::{Linux, net, reactor};
@@ -87,7 +87,7 @@ fn invalid(e: impl fmt::Display) -> Failed {
 fn start(options: &RunOptions) -> Result<(), Failed> {
     // Before anything starts a thread: threads inherit which signals are blocked.
     let signals = Signals::block().map_err(failed)?;
-    reload_time_zone();
+    begin_local_time();
     // Before anything is asked for or made: procd starts us as root, whether or not the user is there.
     Sandbox::know_user(options).map_err(invalid)?;
     // Where there is UCI, there is a router.

@@ -121,6 +121,11 @@ impl Bench {
         self.clock.now().unix().0
     }
 
+    /// What the system's clock shows.
+    pub fn system(&self) -> i64 {
+        self.reading.unix().0
+    }
+
     /// Time passes, and the node does what is due, each time that it asked to be woken.
     pub fn pass(&mut self, seconds: i64) {
         let until = self.reading.mono_us + u64::try_from(seconds).unwrap() * 1_000_000;

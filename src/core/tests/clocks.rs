@@ -111,6 +111,58 @@ fn a_clock_that_is_set_into_closed_hours_lets_nothing_in_before_the_node_has_loo
     assert!(bench::is_reset(&flow));
 }
 
+/// Open from 11:30 to 12:30 on the Monday at whose noon the tests begin.
+const AT_NOON: &str =
+    "node: { regionAllow: [PH-NCR], schedules: [{ days: [Mon], start: \"11:30\", end: \"12:30\" }] }";
+const LONG: &str = r#"{"notBefore":"2026-03-01T00:00:00Z","expiresAt":"2026-03-09T00:00:00Z"}"#;
+
+#[test]
+fn the_coordinators_time_does_not_move_the_owners_hours() {
+    for hours in [-8, 8] {
+        let mut bench = Bench::active(AT_NOON, LONG);
+        let flow = bench.tunnel(ID, "a.test");
+        bench.node.correct_clock((START + hours * 3600) * 1000);
+        bench.tick();
+        assert_eq!(bench.now(), START + hours * 3600, "sessions go by it");
+        assert_eq!(carry(&flow, Direction::Ingress, 9), 9, "{hours}");
+        let change = crate::time::Unix(bench.now() + 1800).to_string();
+        assert_eq!(
+            text(bench.status().member("schedule").unwrap(), "nextChange"),
+            change,
+            "half an hour ahead"
+        );
+        bench.pass(1801);
+        assert!(bench::is_reset(&flow), "{hours}");
+        bench.node.correct_clock(START * 1000);
+        assert_eq!(
+            bench.refusal(ID, "a.test"),
+            Some(crate::policy::refusal::Refusal::OutsideSchedule),
+            "the coordinator says noon"
+        );
+    }
+}
+
+#[test]
+fn while_the_routers_clock_is_unset_the_coordinators_stands_in_for_it() {
+    let mut bench = Bench::active(AT_NOON, LONG);
+    bench.node.correct_clock(START * 1000);
+    bench.jump(-START);
+    let flow = bench.tunnel(ID, "a.test");
+    assert_eq!(carry(&flow, Direction::Ingress, 9), 9);
+    bench.node.correct_clock((START + 3600) * 1000);
+    assert_eq!(carry(&flow, Direction::Ingress, 9), 0);
+}
+
+#[test]
+fn nothing_is_carried_in_hours_that_nobody_knows() {
+    let always = "node: { regionAllow: [PH-NCR], schedules: [{ days: [Mon, Tue, Wed, Thu, Fri, Sat, Sun], start: \"00:00\", end: \"24:00\" }] }";
+    let bench = Bench::at(0, |_| crate::policy::schedule::LocalTime { offset_s: 0 }, always);
+    assert!(!bench.node.ledger.hours(bench.clock.now()).open);
+    assert!(bench.node.tick().is_some_and(|wake| wake.as_secs() <= 60), "it looks again");
+    bench.node.correct_clock(START * 1000);
+    assert!(bench.node.ledger.hours(bench.clock.now()).open);
+}
+
 #[test]
 fn a_clock_set_back_before_a_sessions_beginning_cuts_it() {
     let mut bench = Bench::active("", r#"{"expiresAt":"2026-03-09T00:00:00Z"}"#);

@@ -123,8 +123,8 @@ impl Oracle {
         &PLANS[self.plan]
     }
 
-    /// Why a flow of the session to the host may not be, if so.
-    pub fn objection(&self, id: &str, host: &str, now: i64, offset_s: i32) -> Option<&'static str> {
+    /// `own` is what a clock on the owner's wall shows, if it was ever set. Why a flow of the session to the host may not be, if so.
+    pub fn objection(&self, id: &str, host: &str, now: i64, own: Option<i64>) -> Option<&'static str> {
         let plan = self.plan();
         let Some(session) = self.sessions.get(id) else { return Some("nobody ordered the session") };
         let profile = &PROFILES[session.profile];
@@ -133,7 +133,7 @@ impl Oracle {
             (plan.guard, "the guard is required and there is none"),
             (!self.running, "the owner does not want it"),
             (self.quarantined, "quarantine"),
-            (!open(plan, now + i64::from(offset_s)), "the hours are closed"),
+            (plan.hours.is_some() && !own.is_some_and(|wall| open(plan, wall)), "the hours are closed"),
             (session.over, "the session is over"),
             (now < session.from || now >= session.until, "not the session's time"),
             (!profile.relay, "not by relay"),

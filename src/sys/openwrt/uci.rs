@@ -4,15 +4,15 @@
 //! this process, which drops all capabilities, cannot open a socket, and writes below `/etc/config` and `/tmp/.uci` alone
 //! where the kernel has Landlock. What it executes has constant arguments; the configuration goes by standard input.
 use crate::config::MAX_TEXT;
-use crate::sys::linux::process::{fork, limit_time};
+use crate::sys::linux::process::{Bounds, End, execute, fork};
 use crate::sys::linux::sandbox::{Files, Layers, Profile, confine_files, filter_calls, leave_privileges};
 use async_io::Async;
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
+use std::ffi::CStr;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// Where OpenWrt has it.
 pub const PATH: &str = "/sbin/uci";
@@ -40,12 +40,12 @@ impl Ask {
     const ALL: [Ask; 4] = [Ask::Show, Ask::Import, Ask::Revert, Ask::Commit];
 
     /// The arguments. `batch` would take all changes at once, too, but it ends with 0 when one of them fails.
-    fn arguments(self) -> &'static [&'static str] {
+    fn arguments(self) -> &'static [&'static CStr] {
         match self {
-            Ask::Show => &["-X", "show", "echomesh"],
-            Ask::Import => &["import", "echomesh"],
-            Ask::Revert => &["revert", "echomesh"],
-            Ask::Commit => &["commit", "echomesh"],
+            Ask::Show => &[c"-X", c"show", c"echomesh"],
+            Ask::Import => &[c"import", c"echomesh"],
+            Ask::Revert => &[c"revert", c"echomesh"],
+            Ask::Commit => &[c"commit", c"echomesh"],
         }
     }
 
@@ -149,7 +149,7 @@ fn serve(mut socket: UnixStream, program: &Path) -> io::Result<()> {
         let mut text = vec![0; length];
         socket.read_exact(&mut text)?;
         let ask = Ask::ALL.into_iter().find(|a| a.code() == code).ok_or(io::ErrorKind::InvalidData)?;
-        let (status, answer) = match run(program, ask, &text) {
+        let (status, answer) = match run(program, ask, &text, LIMIT) {
             Ok(output) => (0, output),
             Err(complaint) => (1, complaint.into_bytes()),
         };
@@ -159,36 +159,22 @@ fn serve(mut socket: UnixStream, program: &Path) -> io::Result<()> {
 }
 
 /// One run.
-fn run(program: &Path, ask: Ask, text: &[u8]) -> Result<Vec<u8>, String> {
+fn run(program: &Path, ask: Ask, text: &[u8], seconds: u32) -> Result<Vec<u8>, String> {
     let arguments = ask.arguments();
-    let named = |what: String| format!("`{} {}`: {what}", program.display(), arguments.join(" "));
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one program that is executed, by the one process that does"
-    )]
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().current_dir("/");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    limit_time(&mut command, LIMIT);
-    let mut child = command.spawn().map_err(|e| named(e.to_string()))?;
-    // One that does not read to the end has an exit status that says so.
-    let _ = child.stdin.take().map(|mut input| input.write_all(text));
-    let mut output = Vec::new();
-    let most = MAX_TEXT as u64 + 1;
-    // Dropped before the end is waited for: one that prints on after that ends by SIGPIPE.
-    let read = child.stdout.take().map(|out| out.take(most).read_to_end(&mut output)).transpose();
-    let mut complaint = Vec::new();
-    let _ = child.stderr.take().map(|error| error.take(MAX_COMPLAINT).read_to_end(&mut complaint));
-    let status = child.wait().map_err(|e| named(e.to_string()))?;
-    read.map_err(|e| named(e.to_string()))?;
-    if output.len() > MAX_TEXT {
+    let named = |what: String| {
+        let words: Vec<_> = arguments.iter().map(|a| a.to_string_lossy()).collect();
+        format!("`{} {}`: {what}", program.display(), words.join(" "))
+    };
+    let bounds = Bounds { seconds, output: (MAX_TEXT as u64 + 1, MAX_COMPLAINT) };
+    let outcome = execute(program, arguments, text, bounds).map_err(|e| named(e.to_string()))?;
+    if outcome.output.len() > MAX_TEXT {
         return Err(named(format!("more than {MAX_TEXT} bytes")));
     }
-    if !status.success() {
-        let complaint = String::from_utf8_lossy(&complaint).trim().replace('\n', "; ");
-        return Err(named(format!("{complaint} ({status})")));
+    if outcome.end != End::Status(0) {
+        let complaint = String::from_utf8_lossy(&outcome.error).trim().replace('\n', "; ");
+        return Err(named(format!("{complaint} ({})", outcome.end)));
     }
-    Ok(output)
+    Ok(outcome.output)
 }
 
 #[cfg(test)]
@@ -217,18 +203,18 @@ mod tests {
     #[test]
     fn what_it_prints_is_given_and_what_it_is_given_it_reads() {
         let script = Script::new("echo", "echo \"$# $1 $2 $3\"; echo \"env: $(env | grep -c SECRET)\"; cat");
-        let output = run(&script.0, Ask::Show, b"text 'with' $(quotes)\n").unwrap();
+        let output = run(&script.0, Ask::Show, b"text 'with' $(quotes)\n", LIMIT).unwrap();
         assert_eq!(String::from_utf8(output).unwrap(), "3 -X show echomesh\nenv: 0\ntext 'with' $(quotes)\n");
-        let output = run(&script.0, Ask::Import, b"").unwrap();
+        let output = run(&script.0, Ask::Import, b"", LIMIT).unwrap();
         assert!(String::from_utf8(output).unwrap().starts_with("2 import echomesh \n"));
     }
 
     #[test]
     fn a_failure_is_told_in_its_own_words() {
         let script = Script::new("fail", "echo 'uci: Entry not found' >&2; exit 1");
-        let error = run(&script.0, Ask::Show, b"x").unwrap_err();
-        assert!(error.ends_with("-X show echomesh`: uci: Entry not found (exit status: 1)"), "{error}");
-        let missing = run(Path::new("/nonexistent/uci"), Ask::Show, b"").unwrap_err();
+        let error = run(&script.0, Ask::Show, b"x", LIMIT).unwrap_err();
+        assert!(error.ends_with("-X show echomesh`: uci: Entry not found (exit status 1)"), "{error}");
+        let missing = run(Path::new("/nonexistent/uci"), Ask::Show, b"", LIMIT).unwrap_err();
         assert!(missing.contains("No such file"), "{missing}");
     }
 
@@ -236,21 +222,26 @@ mod tests {
     fn output_is_bounded() {
         let exact = |n: usize| {
             let script = Script::new("much", &format!("head -c {n} /dev/zero"));
-            run(&script.0, Ask::Show, b"")
+            run(&script.0, Ask::Show, b"", LIMIT)
         };
         assert_eq!(exact(MAX_TEXT).unwrap().len(), MAX_TEXT);
         assert!(exact(MAX_TEXT + 1).unwrap_err().contains("more than 262144 bytes"));
         let endless = Script::new("endless", "exec yes");
-        assert!(run(&endless.0, Ask::Show, b"").unwrap_err().contains("more than"));
+        assert!(run(&endless.0, Ask::Show, b"", LIMIT).unwrap_err().contains("more than"));
     }
 
     #[test]
     fn a_program_that_hangs_is_ended() {
         let script = Script::new("hang", "exec sleep 60");
-        #[allow(clippy::disallowed_methods, reason = "a test")]
-        let mut command = Command::new(&script.0);
-        limit_time(&mut command, 1);
-        let status = command.status().unwrap();
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGALRM));
+        assert!(run(&script.0, Ask::Show, b"", 1).unwrap_err().ends_with("(it took too long)"));
+    }
+
+    #[test]
+    fn a_program_that_does_not_read_is_no_obstacle() {
+        let script = Script::new("deaf", "exit 0");
+        assert_eq!(run(&script.0, Ask::Import, &[b'x'; MAX_TEXT], LIMIT), Ok(Vec::new()));
+        let no_program = Script::new("none", "");
+        std::fs::write(&no_program.0, "no program").unwrap();
+        assert!(run(&no_program.0, Ask::Show, b"", LIMIT).unwrap_err().ends_with("(exit status 127)"));
     }
 }

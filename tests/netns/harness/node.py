@@ -22,6 +22,7 @@ class Node:
         self.config_file = self.directory / "config.json"
         self.run_dir, self.state_dir = self.directory / "run", self.directory / "state"
         self.process, self.ready_ms, self.options = None, None, []
+        self.wrapper = []  # a command that runs the node in its place
         self.user = None  # the UID that `--user` names
         self.config = merged(base_config(self.directory, lab), changes)
 
@@ -37,7 +38,7 @@ class Node:
     def start(self, wait=True):
         self.write()
         options = [*self.options, *(["--user", str(self.user)] if self.user else [])]
-        words = [self.binary, "run", "--config", self.config_file, "--run-dir", self.run_dir, "--state-dir", self.state_dir, *options]
+        words = [*self.wrapper, self.binary, "run", "--config", self.config_file, "--run-dir", self.run_dir, "--state-dir", self.state_dir, *options]
         for name in ["api.sock", "api.token"]:
             (self.run_dir / name).unlink(missing_ok=True)
         start = time.monotonic()
