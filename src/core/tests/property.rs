@@ -98,7 +98,7 @@ impl World {
                     *slot = (next, now);
                 }
                 let mut order = open_order(&id(slot.0), now);
-                let (with, limits) = (usize::from(*n) % 2, usize::from(*n / 2) % LIMITS.len());
+                let (with, limits) = (usize::from(*n) % 3, usize::from(*n / 2) % LIMITS.len());
                 let until = now + if n % 5 == 0 { 3600 } else { 400_000 };
                 order.set("policyProfile", profile(PROFILES[with].json));
                 order.set("limits", crate::json::parse(LIMITS[limits].0.as_bytes()).unwrap());
