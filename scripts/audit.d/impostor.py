@@ -66,6 +66,7 @@ class Impostor:
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
         world.lab.post("/zone", {"name": NAME, "addresses": [ADDRESS], "ttl": 3600})
         self.node = self._node(world)
+        self.next("/sessions/control")
 
     def _node(self, world):
         class Lab:

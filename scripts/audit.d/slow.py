@@ -16,6 +16,7 @@ NEEDS = {"node", "session"}
 # The contract's 10 s, and what a busy machine adds.
 SOONEST, LATEST, AT_ONCE = 8.5, 14.0, 2.0
 SLOW, MUCH = "slow.audit.test", 64 << 20
+FULL, FULL_AT = "full.audit.test", "44.10.0.91"
 HALF = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"h" * 64
 _serial = iter(range(1, 250))
 
@@ -175,6 +176,46 @@ def never_reads(world, _tries):
     return _held_back(sent, grown)
 
 
+def half_closed(world, tries):
+    """The buyer ends its half, and the target never ends its own."""
+    _own_target(world)
+    stream = world.proxy.tunnel(world.lab.open(), SLOW)
+    try:
+        stream.close_write()
+        began = time.monotonic()
+        stream.timeout(tries["seconds"] + 8)
+        try:
+            ended = stream.read() == b""
+        except (TimeoutError, socket.timeout):
+            return "held"
+        except OSError:
+            ended = True
+        took = time.monotonic() - began
+        return "closed in time" if ended and abs(took - tries["seconds"]) < 5 else f"after {took:.0f} s"
+    finally:
+        stream.close()
+
+
+def never_taken(world, _tries):
+    """The buyer sends 64 MB; the target reads nothing."""
+    with contextlib.closing(world.topology.inet.listen((FULL_AT, 443))) as listener:
+        world.lab.post("/zone", {"name": FULL, "addresses": [FULL_AT], "ttl": 60})
+        before, sent = _rss(world), 0
+        stream = world.proxy.tunnel(world.lab.open(), FULL)
+        taken, _ = listener.accept()
+        with contextlib.closing(taken):
+            try:
+                stream.timeout(3)
+                while sent < MUCH:
+                    stream.write(b"x" * 65536)
+                    sent += 65536
+            except OSError:
+                pass
+            grown = _rss(world) - before
+        stream.close()
+    return _held_back(sent, grown)
+
+
 def _held_back(sent, grown_kb):
     return "held back" if sent < MUCH and grown_kb < 8192 else f"{sent >> 20} MB taken, {grown_kb} kB kept"
 
@@ -226,5 +267,5 @@ def spam(world, tries):
 
 DOES = {
     "silent": silent, "half": half, "half-fin": half_fin, "unfinished": unfinished, "tls": tls, "tunnel": tunnel,
-    "never-reads": never_reads, "too-many": too_many, "many": many, "spam": spam,
+    "never-reads": never_reads, "never-taken": never_taken, "half-closed": half_closed, "too-many": too_many, "many": many, "spam": spam,
 }

@@ -440,7 +440,9 @@ fn overdue(flow: &FlowState, now_us: u64) -> Option<Ending> {
     match flow.phase() {
         Phase::Hello if since >= HELLO_US && !mutant::out("hello-deadline") => Some(Ending::HelloTimeout),
         Phase::Open if since >= IDLE_US => Some(Ending::Close),
-        Phase::HalfClosed if since >= HALF_CLOSED_US => Some(Ending::Close),
+        Phase::HalfClosed if since >= HALF_CLOSED_US && !mutant::out("half-closed-deadline") => {
+            Some(Ending::Close)
+        }
         _ => None,
     }
 }

@@ -91,8 +91,22 @@ impl TlsTunnel {
             match self.send_up(cx).map_err(|_| Fault::Target)? {
                 Sent::Some => {}
                 Sent::Nothing => return Ok(true),
+                Sent::Blocked if mutant::out("write-when-taken") => {
+                    self.hoard();
+                    return Ok(true);
+                }
                 Sent::Blocked => return Ok(false),
             }
+        }
+    }
+
+    /// Keeps the plaintext that the target does not take: what a node without the rule would do.
+    fn hoard(&mut self) {
+        let mut reader = self.conn.reader();
+        if let Ok(chunk) = reader.fill_buf() {
+            self.rest.extend_from_slice(chunk);
+            let taken = chunk.len();
+            reader.consume(taken);
         }
     }
 

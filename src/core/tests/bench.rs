@@ -24,7 +24,8 @@ use std::task::{Context, Poll, Waker};
 pub const START: i64 = 1_772_424_000;
 /// A session.
 pub const ID: &str = "00000000-0000-4000-8000-000000000000";
-const TOKEN: &[u8] = b"0123456789abcdefghij";
+/// Every session's.
+pub const TOKEN: &[u8] = b"0123456789abcdefghij";
 
 /// Where every buyer connects from.
 pub const BUYER: IpAddr = IpAddr::V4(Ipv4Addr::new(81, 2, 69, 142));

@@ -10,6 +10,7 @@ mod flash;
 mod geo;
 mod guard;
 mod lists;
+mod offences;
 mod opening;
 mod oracle;
 mod privacy;

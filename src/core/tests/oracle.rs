@@ -85,10 +85,11 @@ pub const PROFILES: [Profile; 5] = [
 ];
 
 /// The coordinator's limits: text, whole, of a UTC day, connections.
-pub const LIMITS: [(&str, Option<u64>, Option<u64>, usize); 3] = [
+pub const LIMITS: [(&str, Option<u64>, Option<u64>, usize); 4] = [
     ("{}", None, None, 1000),
     (r#"{"maxGB":0.00005}"#, Some(50_000), None, 1000),
     (r#"{"maxGBPerDay":0.00003,"maxConnections":1,"maxMbps":1}"#, None, Some(30_000), 1),
+    (r#"{"maxGB":5,"maxConnections":60000}"#, Some(5_000_000_000), None, 60_000),
 ];
 
 /// A session that the coordinator has ordered.
@@ -109,6 +110,8 @@ pub struct Oracle {
     pub plan: usize,
     pub running: bool,
     pub quarantined: bool,
+    /// Observations outside the owner's regions, in a row.
+    pub strikes: u32,
     pub sessions: BTreeMap<String, Ordered>,
     /// By the date.
     pub by_days: BTreeMap<String, u64>,
@@ -178,6 +181,15 @@ impl Oracle {
             // The count goes on until the month's new first day.
             let used = self.by_month.get(&before).copied().unwrap_or(0);
             self.by_month = BTreeMap::from([(self.month(wall), used)]);
+        }
+    }
+
+    /// The coordinator has seen the node; by default the third time outside is one too many.
+    pub fn seen(&mut self, inside: bool) {
+        self.strikes = if inside { 0 } else { self.strikes + 1 };
+        if self.strikes >= 3 {
+            self.quarantined = true;
+            self.close_all();
         }
     }
 

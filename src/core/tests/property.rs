@@ -6,9 +6,10 @@ use crate::coordinator::node::Node as _;
 use crate::core::lifecycle::NodeEvent;
 use crate::json::Value;
 use crate::policy::schedule::zones::{ZONES, Zone};
-use crate::session::{Direction, Flow};
+use crate::session::{Direction, Flow, Phase};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::task::{Context, Waker};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -18,12 +19,17 @@ enum Step {
     Configure(u8),
     Control(u8),
     Connect(u32, u8),
+    Crowd(u32),
+    Silent(u32),
+    WrongOrder(u32, u8),
+    WrongPolicy(u8),
+    WrongRequest(u32, u8),
     Carry(usize, u32),
     End(usize),
     Pass(i64),
     Jump(i64, bool),
     Correct(i64),
-    Observe(bool),
+    Observe(u8),
     Post,
     Crash,
 }
@@ -35,15 +41,20 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => (0..4u32, any::<u8>()).prop_map(|(s, n)| Step::Open(s, n)),
         1 => (0..4u32).prop_map(Step::Close),
         2 => (prop::option::of(0..4u32), any::<u8>()).prop_map(|(s, n)| Step::Policy(s, n)),
-        1 => any::<u8>().prop_map(Step::Configure),
+        2 => any::<u8>().prop_map(Step::Configure),
         1 => any::<u8>().prop_map(Step::Control),
         6 => (0..4u32, any::<u8>()).prop_map(|(s, h)| Step::Connect(s, h)),
+        2 => (0..4u32).prop_map(Step::Crowd),
+        1 => (0..4u32).prop_map(Step::Silent),
+        2 => (0..4u32, any::<u8>()).prop_map(|(s, n)| Step::WrongOrder(s, n)),
+        1 => any::<u8>().prop_map(Step::WrongPolicy),
+        3 => (0..4u32, any::<u8>()).prop_map(|(s, n)| Step::WrongRequest(s, n)),
         8 => (any::<usize>(), 1..400_000u32).prop_map(|(f, n)| Step::Carry(f, n)),
         3 => any::<usize>().prop_map(Step::End),
         3 => (1..700i64).prop_map(Step::Pass),
         2 => (any_jump(), any::<bool>()).prop_map(|(s, look)| Step::Jump(s, look)),
         1 => (-4000..4000i64).prop_map(Step::Correct),
-        1 => any::<bool>().prop_map(Step::Observe),
+        2 => any::<u8>().prop_map(Step::Observe),
         2 => Just(Step::Post),
         1 => Just(Step::Crash),
     ]
@@ -87,7 +98,7 @@ impl World {
                     *slot = (next, now);
                 }
                 let mut order = open_order(&id(slot.0), now);
-                let (with, limits) = (usize::from(*n) % 2, usize::from(*n) % 3);
+                let (with, limits) = (usize::from(*n) % 3, usize::from(*n / 2) % LIMITS.len());
                 let until = now + if n % 5 == 0 { 3600 } else { 400_000 };
                 order.set("policyProfile", profile(PROFILES[with].json));
                 order.set("limits", crate::json::parse(LIMITS[limits].0.as_bytes()).unwrap());
@@ -117,7 +128,7 @@ impl World {
                 self.bench.close(&id, "budget");
             }
             Step::Policy(s, n) => {
-                let (with, limits) = (usize::from(*n) % 5, usize::from(*n) % 3);
+                let (with, limits) = (usize::from(*n) % 5, usize::from(*n) % LIMITS.len());
                 let (session, ago) = (s.map(|s| self.id(s)), i64::from(*n % 4) * 100);
                 let named = |id: &String| session.as_ref().is_none_or(|s| s == id);
                 for (_, known) in
@@ -135,6 +146,18 @@ impl World {
             }
             Step::Control(n) => self.control(*n),
             Step::Connect(s, h) => self.connect(*s, *h),
+            Step::Crowd(s) => (0..4).for_each(|_| self.connect(*s, 1)),
+            Step::Silent(s) => self.silent(*s),
+            Step::WrongOrder(s, n) => {
+                let next = self.slots.iter().map(|(n, _)| n + 1).max().unwrap();
+                self.slots[*s as usize] = (next, now);
+                offences::open(&mut self.bench, &id(next), *n);
+            }
+            Step::WrongPolicy(n) => offences::policy(&mut self.bench, *n),
+            Step::WrongRequest(s, n) => {
+                let admitted = offences::request(&self.bench, &self.id(*s), *n).is_ok();
+                assert!(!admitted, "request {} was admitted", n % 5);
+            }
             Step::Carry(f, n) if !self.flows.is_empty() => self.carry(f % self.flows.len(), *n),
             Step::End(f) if !self.flows.is_empty() => drop(self.flows.swap_remove(f % self.flows.len())),
             Step::Pass(s) => self.bench.pass(*s),
@@ -152,8 +175,10 @@ impl World {
                 self.bench.node.correct_clock((self.began + passed + s) * 1000);
             }
             Step::Post => drop(self.bench.take_one()),
-            Step::Observe(inside) => {
-                let region = if *inside { "PH-NCR" } else { "DE-BE" };
+            Step::Observe(n) => {
+                let inside = n % 8 == 0;
+                self.oracle.seen(inside);
+                let region = if inside { "PH-NCR" } else { "DE-BE" };
                 let observed = crate::coordinator::wire::Observed {
                     address: String::new(),
                     region: region.into(),
@@ -168,6 +193,7 @@ impl World {
             Step::Crash => {
                 self.flows.clear();
                 self.oracle.close_all();
+                self.oracle.strikes = 0;
                 self.bench = self.bench.crash();
             }
             Step::Carry(..) | Step::End(_) => {}
@@ -212,7 +238,7 @@ impl World {
                 self.oracle.quarantined = true;
                 self.oracle.close_all();
             }
-            3 => self.oracle.quarantined = false,
+            3 => (self.oracle.quarantined, self.oracle.strikes) = (false, 0),
             _ => self.oracle.running = true,
         }
         self.bench.node.on(event);
@@ -226,6 +252,16 @@ impl World {
             flow.passed_hello();
             self.flows.push((id, flow));
         }
+    }
+
+    /// A tunnel in which no hello comes.
+    fn silent(&mut self, s: u32) {
+        let Ok(flow) = self.bench.connect(&self.id(s), "b.test") else { return };
+        flow.connected(20_000);
+        flow.enter(Phase::Hello);
+        self.bench.pass(11);
+        let ending = flow.poll_ending(&mut Context::from_waker(Waker::noop()));
+        assert!(ending.is_ready(), "a tunnel without a hello lives on");
     }
 
     fn carry(&mut self, flow: usize, bytes: u32) {
@@ -252,6 +288,7 @@ impl World {
             assert!(live <= self.oracle.connections(id), "{live} connections");
         }
         for (id, session) in self.bench.node.sessions.borrow().iter() {
+            assert!(self.oracle.sessions.contains_key(id), "a session that nobody may order");
             let live = self.flows.iter().filter(|(of, _)| of == id).count();
             assert_eq!(session.connections() as usize, live, "the count of connections");
             if session.machine.borrow().carries() {
