@@ -69,6 +69,18 @@ fn the_file_s_quotes_are_libuci_s() {
 }
 
 #[test]
+fn names_are_what_libuci_takes_for_one() {
+    let refused = |text: &str| parse(text).unwrap_err().text;
+    for name in ["ui.tel", "a b", "a-b", "é", "a\nb", "a=b"] {
+        let allowed = "is no name; allowed: letters, digits and _";
+        assert!(refused(&format!("config ui '{name}'\n")).ends_with(allowed), "{name}");
+        assert!(refused(&format!("config ui\n\toption '{name}' x\n")).ends_with(allowed), "{name}");
+    }
+    assert_eq!(parse("config ui 'a_B9'\n\toption a_B9 x\n").unwrap()[0].name.as_deref(), Some("a_B9"));
+    assert_eq!(parse("echomesh.@ui[0]=ui\nechomesh.@ui[0].a='x'\n").unwrap()[0].name, None);
+}
+
+#[test]
 fn what_is_bounded_is_taken_up_to_the_bound() {
     let sections = |n: usize| parse(&"config schedule\n".repeat(n)).map_err(|p| (p.line, p.text));
     assert!(sections(MAX_SECTIONS).is_ok());

@@ -31,6 +31,11 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Problem> {
     }
 }
 
+/// What libuci takes for the name of a section or an option (util.c, `uci_validate_name`).
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
 /// Names that `uci` shows for sections without one: `cfg` and six hexadecimal digits, without `-X` `@TYPE[INDEX]`.
 fn is_generated(name: &str) -> bool {
     let digits = name.strip_prefix("cfg").unwrap_or_default();
@@ -95,6 +100,9 @@ fn open(sections: &mut Vec<Section>, kind: String, name: Option<String>, line: u
     if sections.len() >= MAX_SECTIONS {
         return Err(format!("more than {MAX_SECTIONS} sections"));
     }
+    if let Some(wrong) = name.as_deref().filter(|n| !n.is_empty() && !is_name(n) && !is_generated(n)) {
+        return Err(format!("\"{}\" is no name; allowed: letters, digits and _", cut(wrong)));
+    }
     if name.is_some() && sections.iter().any(|s| s.name == name) {
         return Err(format!("the section \"{}\" stands twice", cut(&name.unwrap_or_default())));
     }
@@ -109,6 +117,9 @@ fn add(
     values: Vec<String>,
     list: bool,
 ) -> Result<(), String> {
+    if !is_name(&name) {
+        return Err(format!("\"{}\" is no name; allowed: letters, digits and _", cut(&name)));
+    }
     let section = sections.last_mut().ok_or("an option stands before the first section")?;
     let full = section.options.len() >= MAX_OPTIONS;
     match section.options.iter_mut().find(|o| o.name == name) {
