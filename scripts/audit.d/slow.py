@@ -161,16 +161,11 @@ def _own_target(world):
 def never_reads(world, _tries):
     """The target sends 64 MB; the buyer reads nothing."""
     target = _own_target(world)
-    count, before, sent = len(target.connections), _rss(world), 0
+    count, before = len(target.connections), _rss(world)
     stream = world.proxy.tunnel(world.lab.open(), SLOW)
     sock = target.next(count).sock.dup()
-    try:
-        sock.settimeout(3)
-        while sent < MUCH:
-            sock.sendall(b"x" * 65536)
-            sent += 65536
-    except OSError:
-        pass
+    sock.settimeout(3)
+    sent = _pour(sock.sendall)
     grown = _rss(world) - before
     stream.close()
     return _held_back(sent, grown)
@@ -200,20 +195,27 @@ def never_taken(world, _tries):
     """The buyer sends 64 MB; the target reads nothing."""
     with contextlib.closing(world.topology.inet.listen((FULL_AT, 443))) as listener:
         world.lab.post("/zone", {"name": FULL, "addresses": [FULL_AT], "ttl": 60})
-        before, sent = _rss(world), 0
+        before = _rss(world)
         stream = world.proxy.tunnel(world.lab.open(), FULL)
         taken, _ = listener.accept()
         with contextlib.closing(taken):
-            try:
-                stream.timeout(3)
-                while sent < MUCH:
-                    stream.write(b"x" * 65536)
-                    sent += 65536
-            except OSError:
-                pass
+            stream.timeout(3)
+            sent = _pour(stream.write)
             grown = _rss(world) - before
         stream.close()
     return _held_back(sent, grown)
+
+
+def _pour(send):
+    """Sends until it is much, or nobody takes more; gives how much was taken."""
+    sent = 0
+    try:
+        while sent < MUCH:
+            send(b"x" * 65536)
+            sent += 65536
+    except OSError:
+        pass
+    return sent
 
 
 def _held_back(sent, grown_kb):

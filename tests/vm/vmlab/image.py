@@ -89,7 +89,7 @@ def cpio(entries):
     return bytes(out)
 
 
-def tree(root, owners=None):
+def tree(root):
     """The entries of a directory, for [`cpio`]."""
     for path in sorted(pathlib.Path(root).rglob("*")):
         mode = path.lstat().st_mode

@@ -19,7 +19,6 @@ class Kind:
     console: str
     # Modules of the kernel, without those they need.
     modules: tuple[str, ...]
-    target: str
 
 
 _NETFILTER = ("nf_tables", "nft_ct", "nft_nat", "nft_chain_nat", "nft_masq", "nft_reject_inet", "nft_queue", "nfnetlink_queue",
@@ -31,9 +30,9 @@ KINDS = {
     for kind in [
         # A router of 2015: one core of 32 bits, little-endian. Bookworm is the last Debian that has it.
         Kind("mipsel", "mipsel", "bookworm", "linux-image-4kc-malta", "qemu-system-mipsel", "qemu-system-mips",
-             ("-M", "malta", "-cpu", "24Kc"), "e1000", "ttyS0", ("crc32c_generic", "e1000", *_NETFILTER), "mipsel-unknown-linux-musl"),
+             ("-M", "malta", "-cpu", "24Kc"), "e1000", "ttyS0", ("crc32c_generic", "e1000", *_NETFILTER)),
         Kind("x86_64", "amd64", "bookworm", "linux-image-cloud-amd64", "qemu-system-x86_64", "qemu-system-x86",
              ("-M", "q35", "-accel", "tcg", "-cpu", "qemu64,-cx16"), "virtio-net-pci", "ttyS0",
-             ("virtio_pci", "virtio_net", "crc32c_generic", *_NETFILTER), "x86_64-unknown-linux-musl"),
+             ("virtio_pci", "virtio_net", "crc32c_generic", *_NETFILTER)),
     ]
 }  # fmt: skip

@@ -88,7 +88,7 @@ class VmNode(Node):
         return Http(lambda: self.machine.namespace.connect((INSIDE, API)), headers)
 
     def stop(self, seconds=10):
-        self.machine.sh(f"for p in run guard; do kill $(cat /tmp/$p.pid); done; sleep 1")
+        self.machine.sh("for p in run guard; do kill $(cat /tmp/$p.pid); done; sleep 1")
         return 0
 
     def log(self):
