@@ -7,6 +7,7 @@
 pub mod client;
 pub mod clients;
 pub mod config;
+pub mod lease_wire;
 pub mod messages;
 pub mod netlink;
 pub mod network;
