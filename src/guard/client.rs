@@ -1,4 +1,5 @@
 //! The guard as `run` finds it: a connection that is made anew whenever it ends.
+use super::lease_wire::LeaseRequest;
 use super::protocol::{MAX_MESSAGE, Report, Request};
 use super::view::SILENCE_MS;
 use crate::sys::linux::seqpacket::Seqpacket;
@@ -74,6 +75,19 @@ impl Link {
         let connection = self.connection.borrow().clone();
         if let Some(Err(e)) = connection.map(|c| c.send(&Request::ConfigChanged.encode())) {
             crate::warn!("the guard cannot be told of the new configuration: {e}");
+        }
+    }
+
+    /// Sends a message of leases now or not at all; false if it could not be sent.
+    pub fn send(&self, request: LeaseRequest) -> bool {
+        let connection = self.connection.borrow().clone();
+        connection.is_some_and(|c| c.send(&Request::Lease(request).encode()).is_ok())
+    }
+
+    /// Ends the connection, as if the guard had gone; it is made anew.
+    pub fn give_up(&self) {
+        if let Some(connection) = self.connection.borrow_mut().take() {
+            connection.shutdown();
         }
     }
 
