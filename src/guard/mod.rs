@@ -11,6 +11,8 @@ pub mod lease_wire;
 pub mod messages;
 pub mod netlink;
 pub mod network;
+pub mod outbox;
+pub mod pace;
 pub mod protocol;
 pub mod view;
 

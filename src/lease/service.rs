@@ -5,6 +5,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::guard::client::Link;
 use crate::guard::lease_wire::{Ability, Grant, LeaseReport, LeaseRequest};
+use crate::guard::protocol::Request;
 use crate::mutant;
 use crate::policy::refusal::Refusal;
 use crate::session::{LeaseTerms, Target, Tenant};
@@ -34,7 +35,7 @@ pub trait Guard {
 
 impl Guard for Link {
     fn send(&self, request: LeaseRequest) -> bool {
-        Link::send(self, request)
+        Link::send(self, &Request::Lease(request))
     }
 
     fn give_up(&self) {

@@ -79,6 +79,14 @@ impl Seqpacket {
         let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
     }
 
+    /// Waits until a message can be sent.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.0.writable().await
+    }
+
     /// Sends a message now or not at all.
     ///
     /// # Errors
