@@ -357,7 +357,7 @@ mod tests {
         let body = "{\"detail\":\"Only port 443 is carried.\",\"status\":403,\"title\":\"Forbidden\",\"type\":\"port-denied\"}";
         let want = format!(
             "HTTP/1.1 403 Forbidden\r\nProxy-Status: echomesh; error=http_request_denied; details=\"port-denied\"\r\n\
-    Content-Type: application/problem+json\r\nContent-Length: {}\r\n\r\n{body}",
+             Connection: close\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         assert_eq!(String::from_utf8(refusal(Refusal::PortDenied.into(), None)).unwrap(), want);
