@@ -88,11 +88,8 @@ impl Node {
         let mut records = Vec::new();
         self.review_quotas(now, &mut records);
         self.review_breakers(now);
-<<<<<<< HEAD
-        self.leases.review();
-=======
         self.review_events(now);
->>>>>>> main
+        self.leases.review();
         for session in self.all_sessions() {
             self.step(&session, now, &mut records);
         }
