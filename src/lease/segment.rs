@@ -104,6 +104,8 @@ pub struct Segment<'a> {
     pub flags: Flags,
     /// Options.
     pub options: Options,
+    /// Whether it came in an IPv6 packet.
+    pub v6: bool,
     /// Bytes of the headers of IP and TCP.
     pub header: usize,
     /// Bytes of payload on the line.
@@ -144,6 +146,7 @@ impl<'a> Segment<'a> {
             ack: u32::from_be_bytes([a0, a1, a2, a3]),
             flags: Flags(flags),
             options: read_options(options)?,
+            v6: ip == IPV6,
             header: ip + header,
             length: length - u32::try_from(ip + header).unwrap_or(0),
             payload: tcp.get(header..).unwrap_or_default(),
