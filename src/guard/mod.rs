@@ -8,6 +8,7 @@ pub mod client;
 pub mod clients;
 pub mod config;
 pub mod conntrack;
+pub mod keeper;
 pub mod lease_flows;
 pub mod lease_wire;
 pub mod messages;
