@@ -16,6 +16,7 @@ pub mod http;
 pub mod json;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod lease;
 pub mod log;
 pub mod meter;
 pub mod mutant;

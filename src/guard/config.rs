@@ -178,7 +178,11 @@ impl Exchange {
             let message = self.buffer.get(..length).filter(|m| !m.is_empty());
             let message = message.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
             match Report::decode(message).map_err(|_| ConfigError::Malformed)? {
-                Report::State(_) | Report::Networks(_) | Report::Outward(_) | Report::Wan(_) => {}
+                Report::State(_)
+                | Report::Networks(_)
+                | Report::Outward(_)
+                | Report::Wan(_)
+                | Report::Lease(_) => {}
                 answer @ (Report::Piece { .. }
                 | Report::Taken(_)
                 | Report::Written(_)

@@ -8,6 +8,7 @@ pub mod caps;
 pub mod client;
 pub mod clients;
 pub mod config;
+pub mod lease_wire;
 pub mod messages;
 pub mod netlink;
 pub mod network;

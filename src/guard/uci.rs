@@ -135,7 +135,7 @@ impl Exchange {
                 Ok(text) => Todo::Replace(read, text),
                 Err(_) => refused("the configuration is not UTF-8"),
             },
-            Request::ConfigChanged => refused("this is no request of the configuration"),
+            Request::ConfigChanged | Request::Lease(_) => refused("this is no request of the configuration"),
         }
     }
 

@@ -87,6 +87,8 @@ impl View {
                 let before = self.baseline.replace(state.refused)?;
                 self.judge(&before, &state, now_ms)
             }
+            // What the leases' own side hears.
+            Report::Lease(_) => None,
             // Answers to questions that are asked on connections of their own.
             Report::Piece { .. } | Report::Taken(_) | Report::Written(_) | Report::Refused(..) => None,
         }
