@@ -61,9 +61,9 @@ impl Caps {
         let device = self.device.clone()?;
         let unread = |e: io::Error| format!("traffic control cannot be read: {e}");
         match self.traffic.read(device).map_err(unread)?.root {
-            Root::Other(kind) => {
-                Err(format!("the WAN has a queueing discipline that somebody configured ({kind}), as SQM does"))
-            }
+            Root::Other(kind) => Err(format!(
+                "the WAN has a queueing discipline that somebody configured ({kind}), as SQM does"
+            )),
             Root::Ours => Ok(()),
             Root::Kernel => match self.traffic.has_htb(device).map_err(unread)? {
                 true => Ok(()),

@@ -54,6 +54,8 @@ pub enum Full {
     Class,
     /// Ends of two families.
     Ends,
+    /// A flow that has filters.
+    Known,
 }
 
 /// What was put in force, as far as every step was done.
@@ -108,7 +110,8 @@ impl Shaping {
         let of_all_changed = fresh || self.total_kbps != total_kbps;
         if of_all_changed {
             self.total_kbps = total_kbps;
-            steps.push(Step::Class(ALL, 0, rate(total_kbps, 1, 1)));
+            let total = on_the_wire(total_kbps);
+            steps.push(Step::Class(ALL, 0, rate(total, total)));
         }
         let gone: Vec<u16> = self.classes.keys().filter(|c| !wanted.contains_key(c)).copied().collect();
         for class in gone {
@@ -138,8 +141,9 @@ impl Shaping {
         if !self.has(class) {
             return Err(Full::Class);
         }
-        // One number, one flow: what had it before is over.
-        let mut steps = self.end(ct);
+        if self.flows.contains_key(&ct) {
+            return Err(Full::Known);
+        }
         let [to_buyer, to_target] = ends;
         let places = if self.flows.len() < MAX_FLOWS {
             [(to_buyer, Side::Destination), (to_target, Side::Source)].map(|(e, side)| self.place(&e, side))
@@ -150,15 +154,11 @@ impl Shaping {
             [Ok(first), Ok(second)] => {
                 self.flows.insert(ct, (class, [first, second]));
                 let minor = SESSIONS + class;
-                steps.extend([
-                    Step::Filter(first, to_buyer, minor),
-                    Step::Filter(second, to_target, minor),
-                ]);
-                Ok(steps)
+                Ok(vec![Step::Filter(first, to_buyer, minor), Step::Filter(second, to_target, minor)])
             }
             [first, second] => {
                 [first, second].into_iter().flatten().for_each(|place| self.free(place));
-                first.and(second).map(|_| steps)
+                first.and(second).map(|_| Vec::new())
             }
         }
     }
@@ -177,8 +177,7 @@ impl Shaping {
         }
         let sessions = self.classes.keys().map(|class| SESSIONS + class);
         let classes: BTreeSet<u16> = sessions.chain([ALL, OTHERS]).collect();
-        let filters: BTreeSet<u32> =
-            self.flows.values().flat_map(|flow| flow.1).map(Place::handle).collect();
+        let filters: BTreeSet<u32> = self.flows.values().flat_map(|flow| flow.1).map(Place::handle).collect();
         found.root == Root::Ours
             && found.classes == classes
             && found.filters == filters
@@ -234,19 +233,18 @@ fn least(a: u32, b: u32) -> u32 {
 
 /// What a session has in any case is little enough that all together keep below the cap of all; the rest is lent.
 fn session_rate(kbps: u32, total_kbps: u32) -> Rate {
-    let kbps = least(kbps, total_kbps);
-    let share = if total_kbps == 0 { kbps } else { kbps.min(total_kbps / u32::from(MAX_SESSIONS)) };
-    rate(kbps, share, kbps)
+    let ceil = on_the_wire(least(kbps, total_kbps));
+    let share = if total_kbps == 0 { ceil } else { on_the_wire(total_kbps) / u64::from(MAX_SESSIONS) };
+    rate(share.min(ceil), ceil)
 }
 
-/// `share` of `of` kbit/s is granted in any case.
-fn rate(kbps: u32, share: u32, of: u32) -> Rate {
-    let ceil = match kbps {
-        0 => UNLIMITED,
-        _ => u64::from(kbps).saturating_mul(125).saturating_mul(WIRE.0) / WIRE.1,
-    };
-    let rate = ceil.saturating_mul(share.into()).checked_div(of.into()).unwrap_or(ceil).max(1);
-    Rate { rate, ceil, burst: (ceil / BURST_PART).max(MIN_BURST), priority: 1 }
+fn rate(rate: u64, ceil: u64) -> Rate {
+    Rate { rate: rate.max(1), ceil, burst: (ceil / BURST_PART).max(MIN_BURST), priority: 1 }
+}
+
+/// Bytes a second of a cap of payload in kbit/s.
+fn on_the_wire(kbps: u32) -> u64 {
+    if kbps == 0 { UNLIMITED } else { u64::from(kbps) * 125 * WIRE.0 / WIRE.1 }
 }
 
 /// A tenth of a second's packets wait.
@@ -266,3 +264,6 @@ pub fn plain(queue: Queue) -> Queue {
         Queue::Plain(_) => queue,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,10 @@
 //! Messages of the kernel's traffic control (linux/pkt_sched.h, linux/pkt_cls.h): an HTB queueing discipline, its classes
 //! and queues, `u32` filters, and what the kernel says is there.
-use super::netlink::{ACK, CREATE, DUMP, Message, REQUEST, Writer, attribute, text, u32_at};
-use std::collections::BTreeSet;
+mod found;
+
+pub use found::{Ask, Found, Root, ask, is_foreign, ours};
+
+use super::netlink::{ACK, CREATE, REQUEST, Writer};
 use std::net::{IpAddr, SocketAddr};
 
 /// The number of our root queueing discipline, by which it is known again after a restart; `ec40:` in `tc`'s words.
@@ -10,21 +13,17 @@ pub const HANDLE: u32 = 0xec40_0000;
 pub const OTHERS: u16 = 0xfffe;
 /// Chains of a hash table.
 pub const BUCKETS: u8 = 255;
-/// Objects of one device that are read at most; more are not ours.
-const MAX_READ: usize = 20_000;
 
 /// `RTM_*`.
 const NEW_QDISC: u16 = 36;
 const DELETE_QDISC: u16 = 37;
-const GET_QDISC: u16 = 38;
 const NEW_CLASS: u16 = 40;
 const DELETE_CLASS: u16 = 41;
-const GET_CLASS: u16 = 42;
 const NEW_FILTER: u16 = 44;
 const DELETE_FILTER: u16 = 45;
-const GET_FILTER: u16 = 46;
-/// `NLM_F_EXCL`.
+/// `NLM_F_EXCL`, `NLM_F_REPLACE`.
 const EXCLUSIVE: u16 = 0x200;
+const REPLACE: u16 = 0x100;
 /// `TC_H_ROOT`.
 const ROOT: u32 = u32::MAX;
 /// `TCA_KIND`, `TCA_OPTIONS`.
@@ -50,8 +49,6 @@ const U32_DIVISOR: u16 = 4;
 const U32_SELECTOR: u16 = 5;
 /// `TC_U32_TERMINAL`: the search ends at what matches.
 const TERMINAL: u8 = 1;
-/// `TC_U32_ROOT`.
-const U32_ROOT: u32 = 0xfff0_0000;
 
 /// What is in force for a class: bytes a second, and bytes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +208,7 @@ pub fn write(w: &mut Writer, seq: u32, device: u32, step: &Step) {
         }
         Step::Queue(minor, queue) => {
             let head = head(device, 0, class(minor), 0);
-            w.message((NEW_QDISC, flags | CREATE, seq), &head, |w| put_queue(w, queue));
+            w.message((NEW_QDISC, flags | CREATE | REPLACE, seq), &head, |w| put_queue(w, queue));
         }
         Step::Table(family, side) => {
             let head = head(device, table(family, side), HANDLE, family.info());
@@ -247,29 +244,6 @@ pub fn write_trial(w: &mut Writer, seq: u32, device: u32) {
     w.message((NEW_QDISC, flags, seq), &head(device, HANDLE, ROOT, 0), |w| w.put_text(KIND, "htb"));
 }
 
-/// What the kernel is asked about a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// Queueing disciplines (of all devices).
-    Qdiscs,
-    /// Classes.
-    Classes,
-    /// Filters of our queueing discipline.
-    Filters,
-}
-
-/// The question.
-pub fn ask(what: Ask, seq: u32, device: u32) -> Vec<u8> {
-    let (kind, parent) = match what {
-        Ask::Qdiscs => (GET_QDISC, 0),
-        Ask::Classes => (GET_CLASS, 0),
-        Ask::Filters => (GET_FILTER, HANDLE),
-    };
-    let mut w = Writer::default();
-    w.message((kind, REQUEST | DUMP, seq), &head(device, 0, parent, 0), |_| {});
-    w.finish()
-}
-
 /// `struct tcmsg`.
 fn head(device: u32, handle: u32, parent: u32, info: u32) -> [u8; 20] {
     let mut head = [0; 20];
@@ -299,12 +273,12 @@ fn put_rate(w: &mut Writer, rate: Rate) {
     // Bursts, quantum, level (the kernel's own), priority. A quantum of a few packets shares evenly at any rate.
     let rest = [ticks(rate.rate), ticks(rate.ceil), 15_140, 0, u32::from(rate.priority)];
     parms.extend(rest.map(u32::to_ne_bytes).concat());
-    w.put(HTB_CLASS, &parms);
     for (kind, number) in [(HTB_RATE, rate.rate), (HTB_CEIL, rate.ceil)] {
         if number > u64::from(u32::MAX) {
             w.put(kind, &number.to_ne_bytes());
         }
     }
+    w.put(HTB_CLASS, &parms);
 }
 
 fn put_queue(w: &mut Writer, queue: Queue) {
@@ -340,7 +314,6 @@ fn link(w: &mut Writer, (flags, seq): (u16, u32), device: u32, family: Family, s
         w.put_text(KIND, "u32");
         w.nest(OPTIONS, |w| {
             w.put(U32_LINK, &table(family, side).to_ne_bytes());
-            w.put(U32_HASH, &U32_ROOT.to_ne_bytes());
             w.put(U32_SELECTOR, &selector(0, family.header(), mask, keys));
         });
     });
@@ -384,97 +357,5 @@ impl Ends {
     }
 }
 
-/// A device's root queueing discipline.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Root {
-    /// The kernel's own: it has no number, as those that somebody configured have.
-    #[default]
-    Kernel,
-    /// Ours.
-    Ours,
-    /// Somebody's, of this kind.
-    Other(String),
-}
-
-/// What the kernel says is on a device.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    device: u32,
-    /// The root.
-    pub root: Root,
-    /// Our classes.
-    pub classes: BTreeSet<u16>,
-    /// Handles of filters that lead to a class.
-    pub filters: BTreeSet<u32>,
-    /// Handles of those that lead to a table.
-    pub links: BTreeSet<u32>,
-}
-
-impl Found {
-    /// Nothing yet of a device.
-    pub fn of(device: u32) -> Found {
-        Found { device, ..Found::default() }
-    }
-
-    /// Takes a message in.
-    pub fn take(&mut self, message: &Message<'_>) {
-        _ = self.read(message);
-    }
-
-    fn read(&mut self, message: &Message<'_>) -> Option<()> {
-        let [device, handle, parent] = [4, 8, 12].map(|at| u32_at(message.body, at));
-        let (device, handle, parent) = (device?, handle?, parent?);
-        let list = message.body.get(20..)?;
-        if device != self.device {
-            return None;
-        }
-        match message.kind {
-            NEW_QDISC if parent == ROOT => self.root = root(handle, list),
-            NEW_CLASS if handle & 0xffff_0000 == HANDLE && self.classes.len() < MAX_READ => {
-                self.classes.insert((handle & 0xffff) as u16);
-            }
-            NEW_FILTER if parent == HANDLE && text(list, KIND) == Some("u32") => {
-                let options = attribute(list, OPTIONS)?;
-                let leads = |kind| attribute(options, kind).is_some();
-                let place = match (leads(U32_CLASS), leads(U32_LINK)) {
-                    (true, false) => &mut self.filters,
-                    (_, true) => &mut self.links,
-                    _ => return None,
-                };
-                if place.len() < MAX_READ {
-                    place.insert(handle);
-                }
-            }
-            _ => {}
-        }
-        Some(())
-    }
-}
-
-fn root(handle: u32, list: &[u8]) -> Root {
-    let kind = text(list, KIND).unwrap_or_default();
-    let default = attribute(list, OPTIONS)
-        .and_then(|o| attribute(o, HTB_INIT))
-        .and_then(|init| u32_at(init, 8));
-    match handle {
-        0 => Root::Kernel,
-        HANDLE if kind == "htb" && default == Some(OTHERS.into()) => Root::Ours,
-        _ => Root::Other(kind.chars().take(32).collect()),
-    }
-}
-
-/// The device, if a message is of a root queueing discipline of ours.
-pub fn ours(message: &Message<'_>) -> Option<u32> {
-    let [device, handle, parent] = [4, 8, 12].map(|at| u32_at(message.body, at));
-    let is_ours = message.kind == NEW_QDISC
-        && parent == Some(ROOT)
-        && root(handle?, message.body.get(20..)?) == Root::Ours;
-    device.filter(|_| is_ours)
-}
-
-/// Whether a report is of a device's traffic control, and of another program than the one whose socket has this number.
-pub fn is_foreign(message: &Message<'_>, device: u32, own: u32) -> bool {
-    (NEW_QDISC..=DELETE_FILTER).contains(&message.kind)
-        && u32_at(message.body, 4) == Some(device)
-        && message.port != own
-}
+#[cfg(test)]
+mod tests;

@@ -99,7 +99,9 @@ impl Netlink {
     pub(super) fn reported(&mut self, mut take: impl FnMut(&nl::Message<'_>)) -> bool {
         loop {
             match rustix::net::recv(&self.fd, &mut self.piece[..], RecvFlags::DONTWAIT) {
-                Ok((read, _)) => nl::messages(self.piece.get(..read).unwrap_or_default()).for_each(|m| take(&m)),
+                Ok((read, _)) => {
+                    nl::messages(self.piece.get(..read).unwrap_or_default()).for_each(|m| take(&m))
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::NOBUFS) => return false,
                 Err(_) => return true,
@@ -121,7 +123,11 @@ impl Netlink {
     }
 
     /// Sends a question and takes the pieces of its answer; `Ok(false)` if it was changed under way.
-    pub(super) fn dump(&mut self, question: &[u8], mut take: impl FnMut(&nl::Message<'_>)) -> io::Result<bool> {
+    pub(super) fn dump(
+        &mut self,
+        question: &[u8],
+        mut take: impl FnMut(&nl::Message<'_>),
+    ) -> io::Result<bool> {
         rustix::net::send(&self.fd, question, SendFlags::empty())?;
         let mut whole = true;
         loop {
