@@ -84,6 +84,7 @@ impl Node {
         let mut records = Vec::new();
         self.review_quotas(now, &mut records);
         self.review_breakers(now);
+        self.review_events(now);
         for session in self.all_sessions() {
             self.step(&session, now, &mut records);
         }
@@ -138,6 +139,14 @@ impl Node {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// What happened long ago is told no more.
+    fn review_events(&self, now: Now) {
+        let bygone = self.alerts.borrow().bygone(now.unix());
+        if let Some(code) = bygone {
+            self.clear_alert(&code);
         }
     }
 

@@ -73,6 +73,14 @@ impl Seqpacket {
         if length > into.len() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(length) }
     }
 
+    /// Waits until a message can be sent.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.0.writable().await
+    }
+
     /// Sends a message now or not at all.
     ///
     /// # Errors
