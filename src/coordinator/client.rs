@@ -51,6 +51,8 @@ pub struct Client {
     random: SystemRandom,
     /// 1 after a post of several bundles was refused as a whole, to find the one that is at fault.
     pub(super) batch: Cell<usize>,
+    /// How often the line has changed.
+    line: Cell<u32>,
     malformed: Complaint,
     refused: Complaint,
 }
@@ -108,6 +110,7 @@ impl Client {
             changed: Bell::default(),
             random,
             batch,
+            line: Cell::default(),
             malformed: Complaint::default(),
             refused: Complaint::default(),
         }
@@ -159,6 +162,7 @@ impl Client {
     /// The line is another one now: what waits for its next try goes out at once, and the coordinator hears from the new
     /// address soon.
     pub fn line_changed(&self) {
+        self.line.set(self.line.get().wrapping_add(1));
         self.link.borrow_mut().line_changed();
         self.changed.ring();
     }
@@ -262,7 +266,12 @@ impl Client {
     ) -> Outcome<T> {
         let mut stale_connection = false;
         loop {
+            let line = self.line.get();
             let response = self.send(ask).await;
+            if response.is_err() && self.line.get() != line {
+                // It went with the old line, and says nothing of the new one.
+                continue;
+            }
             if matches!(response, Err(Error::Closed)) && !stale_connection {
                 stale_connection = true;
                 continue;

@@ -20,7 +20,7 @@ use crate::relay::admission::{Counts, Limits};
 use crate::relay::{RelayShared, serve_plain, serve_tls};
 use crate::session::descriptors::share;
 use crate::sys::System;
-use crate::sys::linux::net;
+use crate::sys::linux::{net, pages};
 use crate::time::Now;
 use crate::tls::client::{CertificateTime, ClientTls, Roots};
 use crate::tls::server::Acceptor;
@@ -34,6 +34,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long after the registration what the start needed is given back.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// The running services of a node.
 pub struct Supervisor {
@@ -248,6 +251,12 @@ impl Services for Supervisor {
         if let Err(e) = self.vault.registered() {
             crate::warn!("{e}");
         }
+        // Now the start is over, but for what its first heartbeat does.
+        let rest = async {
+            async_io::Timer::after(SETTLED).await;
+            pages::give_back();
+        };
+        self.executor.spawn(rest).detach();
     }
 
     fn lists_wanted(&self) {
@@ -270,6 +279,12 @@ impl Services for Supervisor {
     fn state_changed(&self) {
         if let Some(client) = self.client() {
             client.heartbeat_soon();
+        }
+    }
+
+    fn ways_changed(&self) {
+        if let Some(client) = self.client() {
+            client.register_again();
         }
     }
 

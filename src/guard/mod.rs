@@ -7,14 +7,19 @@
 pub mod client;
 pub mod clients;
 pub mod config;
+pub mod conntrack;
 pub mod lease_wire;
 pub mod messages;
 pub mod netlink;
 pub mod network;
+pub mod nfqueue;
+pub mod outbox;
+pub mod pace;
 pub mod protocol;
 pub mod view;
 
 pub mod ranges;
+pub mod reset;
 pub mod rules;
 pub mod ruleset;
 pub mod scope;

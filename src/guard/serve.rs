@@ -2,6 +2,7 @@
 use super::client::SOCKET;
 use super::clients::Clients;
 use super::network::{MAX_NETWORKS, Network, Wanted};
+use super::pace::Pace;
 use super::protocol::{KEEP_ALIVE_MS, MAX_MESSAGE, Refusal, Report, Request, State};
 use super::ruleset::{COUNTERS, Rendered, render};
 use super::scope::Scope;
@@ -24,8 +25,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// Pause between two transactions at least, milliseconds: whoever changes the table in a loop shall not occupy the router.
-const MIN_PAUSE_MS: u64 = 100;
+/// Pause after a transaction that failed, milliseconds.
+const RETRY_MS: u64 = 1_000;
 /// How long reports of links and routes are gathered, milliseconds: a redialled line comes in a dozen of them.
 const GATHER_MS: u64 = 20;
 /// How often the table is read back although nobody reported a change, and the name servers' files are read.
@@ -95,7 +96,7 @@ struct Guard {
     /// Refused packets since the start, and of the table that stands.
     refused: [u64; COUNTERS.len()],
     seen: [u64; COUNTERS.len()],
-    asserted_ms: u64,
+    pace: Pace,
     /// When each of these is due.
     assert_due: Option<u64>,
     network_due: Option<u64>,
@@ -158,7 +159,7 @@ impl Guard {
             in_force: false,
             refused: [0; COUNTERS.len()],
             seen: [0; COUNTERS.len()],
-            asserted_ms: 0,
+            pace: Pace::default(),
             assert_due: None,
             network_due: None,
             config_due: None,
@@ -395,13 +396,11 @@ impl Guard {
     /// Puts the table in force, unless that was done just now: then a little later.
     fn assert(&mut self) {
         let now = self.now();
-        let earliest = self.asserted_ms.saturating_add(MIN_PAUSE_MS);
-        if now < earliest && self.asserted_ms > 0 {
+        if let Err(earliest) = self.pace.take(now) {
             self.in_force = false;
             self.assert_due = Some(earliest);
             return self.report();
         }
-        self.asserted_ms = now;
         self.count();
         match self.tables.replace(&self.rendered.table) {
             Ok(()) => {
@@ -411,13 +410,13 @@ impl Guard {
                 self.verify();
                 if !self.in_force {
                     crate::error!("the kernel's table is not the one that was rendered");
-                    self.assert_due = Some(now.saturating_add(MIN_PAUSE_MS * 10));
+                    self.assert_due = Some(now.saturating_add(RETRY_MS));
                 }
             }
             Err(e) => {
                 crate::error!("the table cannot be put in force: {e}");
                 self.in_force = false;
-                self.assert_due = Some(now.saturating_add(MIN_PAUSE_MS * 10));
+                self.assert_due = Some(now.saturating_add(RETRY_MS));
             }
         }
         self.report();
