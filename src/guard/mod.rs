@@ -4,6 +4,7 @@
 //! configuration and the kernel's reports of addresses and routes, renders a firewall table from them, puts it in force
 //! in one transaction, reads it back, and tells `run` whether it stands.
 
+pub mod caps;
 pub mod client;
 pub mod clients;
 pub mod config;
@@ -24,7 +25,9 @@ pub mod rules;
 pub mod ruleset;
 pub mod scope;
 pub mod serve;
+pub mod shaping;
 
 pub mod table;
+pub mod tc;
 pub mod uci;
 pub mod work;
