@@ -4,10 +4,13 @@
 //! configuration and the kernel's reports of addresses and routes, renders a firewall table from them, puts it in force
 //! in one transaction, reads it back, and tells `run` whether it stands.
 
+pub mod caps;
 pub mod client;
 pub mod clients;
 pub mod config;
 pub mod conntrack;
+pub mod keeper;
+pub mod lease_flows;
 pub mod lease_wire;
 pub mod messages;
 pub mod netlink;
@@ -24,7 +27,9 @@ pub mod rules;
 pub mod ruleset;
 pub mod scope;
 pub mod serve;
+pub mod shaping;
 
 pub mod table;
+pub mod tc;
 pub mod uci;
 pub mod work;

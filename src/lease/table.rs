@@ -3,7 +3,7 @@
 //! A lease's port stays taken until the guard has said that nothing of the lease is left in the kernel, and then rests:
 //! a straggler of the old lease must not meet a new one. Tables are small (at most [`MAX_LEASES`]), so they are searched
 //! from one end to the other.
-use crate::guard::lease_wire::LeaseNo;
+pub use crate::guard::lease_wire::LeaseNo;
 use crate::mutant::out;
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -304,7 +304,10 @@ fn time_runs_out_at_every_stage() {
     assert_eq!((b.last(), &b.killed[..], b.gate.next_deadline_us()), (Some(Note::Gone), &[1][..], None));
 }
 
-fn pieces() -> impl Strategy<Value = (usize, Option<(usize, u8)>, Vec<(u16, u16)>, u32)> {
+/// Which hello, a byte of it to change, places and sizes of pieces, the first sequence number.
+type Cut = (usize, Option<(usize, u8)>, Vec<(u16, u16)>, u32);
+
+fn pieces() -> impl Strategy<Value = Cut> {
     let flip = prop::option::of((0usize..2000, 1u8..));
     (0usize..5, flip, prop::collection::vec((any::<u16>(), 1u16..700), 1..40), any::<u32>())
 }
