@@ -7,7 +7,13 @@
 pub mod client;
 pub mod clients;
 pub mod config;
+pub mod draft;
+pub mod expr;
+pub mod found;
+pub mod lease_rules;
+pub mod lease_set;
 pub mod lease_wire;
+pub mod leases;
 pub mod messages;
 pub mod netlink;
 pub mod network;
