@@ -1,4 +1,5 @@
 //! The guard as `run` finds it: a connection that is made anew whenever it ends.
+use super::outbox::Outbox;
 use super::protocol::{MAX_MESSAGE, Report, Request};
 use super::view::SILENCE_MS;
 use crate::sys::linux::seqpacket::Seqpacket;
@@ -60,7 +61,7 @@ impl fmt::Display for Lost {
 #[derive(Debug)]
 pub struct Link {
     path: PathBuf,
-    connection: RefCell<Option<Rc<Seqpacket>>>,
+    connection: RefCell<Option<Rc<Outbox>>>,
 }
 
 impl Link {
@@ -71,9 +72,27 @@ impl Link {
 
     /// Tells the guard that the configuration's file has changed.
     pub fn config_changed(&self) {
+        if self.is_connected() && !self.send(&Request::ConfigChanged) {
+            crate::warn!("the guard cannot be told of the new configuration: it reads nothing");
+        }
+    }
+
+    /// Whether a guard is there.
+    pub fn is_connected(&self) -> bool {
+        self.connection.borrow().is_some()
+    }
+
+    /// Tells the guard, now or as soon as it has room; false if there is none, or if it has read nothing for so long that the
+    /// connection ends: [`Listener::lose`] follows.
+    pub fn send(&self, request: &Request) -> bool {
         let connection = self.connection.borrow().clone();
-        if let Some(Err(e)) = connection.map(|c| c.send(&Request::ConfigChanged.encode())) {
-            crate::warn!("the guard cannot be told of the new configuration: {e}");
+        connection.is_some_and(|c| c.send(request.encode()).is_ok())
+    }
+
+    /// Ends the connection, as if the guard had gone; it is made anew.
+    pub fn give_up(&self) {
+        if let Some(connection) = self.connection.borrow_mut().take() {
+            connection.socket().shutdown();
         }
     }
 
@@ -83,10 +102,13 @@ impl Link {
         let mut buffer = vec![0; MAX_MESSAGE];
         let mut pause = RETRY;
         loop {
-            let ended = match Seqpacket::connect(&self.path).map(Rc::new) {
-                Ok(connection) => {
+            let ended = match Seqpacket::connect(&self.path) {
+                Ok(socket) => {
+                    let connection = Rc::new(Outbox::new(socket));
                     *self.connection.borrow_mut() = Some(connection.clone());
-                    Some(hear(&connection, listener, &mut buffer).await)
+                    let heard = hear(connection.socket(), listener, &mut buffer);
+                    let poured = async { Lost::Gone(connection.pour().await) };
+                    Some(future::or(heard, poured).await)
                 }
                 Err(_) => None,
             };

@@ -1,7 +1,9 @@
 //! The connections of `run`.
+use super::outbox::Outbox;
 use super::protocol::{MAX_REQUEST, Report, Request};
 use super::uci::Exchange;
 use crate::sys::linux::seqpacket::Seqpacket;
+use futures_lite::future;
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
@@ -14,7 +16,7 @@ const MAX_CLIENTS: usize = 4;
 pub struct Client {
     /// Its number.
     pub id: u64,
-    socket: Seqpacket,
+    way: Outbox,
     /// What it asks of the configuration.
     pub exchange: Exchange,
 }
@@ -33,7 +35,7 @@ impl Clients {
             self.list.remove(0);
         }
         self.last += 1;
-        self.list.push(Client { id: self.last, socket, exchange: Exchange::default() });
+        self.list.push(Client { id: self.last, way: Outbox::new(socket), exchange: Exchange::default() });
     }
 
     /// One that is still there.
@@ -48,19 +50,31 @@ impl Clients {
 
     /// Sends to all. Who does not read loses the connection, and carries nothing then.
     pub fn tell(&mut self, message: &[u8]) {
-        self.list.retain(|c| c.socket.send(message).is_ok());
+        let gone: Vec<u64> =
+            self.list.iter().filter(|c| c.way.send(message.to_vec()).is_err()).map(|c| c.id).collect();
+        gone.into_iter().for_each(|id| self.remove(id));
+    }
+
+    /// Sends to one now or not at all; whether it was sent.
+    pub fn offer(&self, id: u64, report: &Report) -> bool {
+        self.list.iter().any(|c| c.id == id && c.way.offer(&report.encode()))
+    }
+
+    /// Whether one has read all that it was sent.
+    pub fn is_clear(&self, id: u64) -> bool {
+        self.list.iter().any(|c| c.id == id && c.way.is_clear())
     }
 
     /// Answers one.
     pub fn answer(&mut self, id: u64, report: &Report) {
-        if self.find(id).is_some_and(|c| c.socket.send(&report.encode()).is_err()) {
+        if self.find(id).is_some_and(|c| c.way.send(report.encode()).is_err()) {
             self.remove(id);
         }
     }
 
-    /// The next request of any of them; an error ends its connection.
+    /// The next request of any of them, while they are sent what waits for them; an error ends its connection.
     pub async fn heard(&self) -> (u64, io::Result<Request>) {
-        let mut waiting: Vec<_> = self.list.iter().map(|c| (c.id, Box::pin(request(&c.socket)))).collect();
+        let mut waiting: Vec<_> = self.list.iter().map(|c| (c.id, Box::pin(request(&c.way)))).collect();
         poll_fn(move |cx| {
             for (id, request) in &mut waiting {
                 if let Poll::Ready(said) = request.as_mut().poll(cx) {
@@ -73,8 +87,9 @@ impl Clients {
     }
 }
 
-async fn request(socket: &Seqpacket) -> io::Result<Request> {
+async fn request(way: &Outbox) -> io::Result<Request> {
     let mut buffer = vec![0; MAX_REQUEST];
-    let length = socket.receive(&mut buffer).await?;
+    let heard = async { way.socket().receive(&mut buffer).await };
+    let length = future::or(heard, async { Err(way.pour().await) }).await?;
     Request::decode(buffer.get(..length).unwrap_or_default()).map_err(|_| io::ErrorKind::InvalidData.into())
 }

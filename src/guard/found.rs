@@ -237,7 +237,7 @@ mod tests {
             let mut found = Found::of(NAME);
             for kind in 0..24u8 {
                 let body = [&[INET, 0, 0, 0][..], &[13, 0, 1, 0], NAME.as_bytes(), &[0, 0, 0, 0], &data].concat();
-                found.take(&Message { kind: number(kind), flags: 0, seq: 0, body: &body });
+                found.take(&Message { kind: number(kind), flags: 0, seq: 0, port: 0, body: &body });
             }
         }
     }

@@ -4,9 +4,11 @@
 //! configuration and the kernel's reports of addresses and routes, renders a firewall table from them, puts it in force
 //! in one transaction, reads it back, and tells `run` whether it stands.
 
+pub mod caps;
 pub mod client;
 pub mod clients;
 pub mod config;
+pub mod conntrack;
 pub mod draft;
 pub mod expr;
 pub mod found;
@@ -17,16 +19,21 @@ pub mod leases;
 pub mod messages;
 pub mod netlink;
 pub mod network;
+pub mod nfqueue;
+pub mod outbox;
 pub mod pace;
 pub mod protocol;
 pub mod view;
 
 pub mod ranges;
+pub mod reset;
 pub mod rules;
 pub mod ruleset;
 pub mod scope;
 pub mod serve;
+pub mod shaping;
 
 pub mod table;
+pub mod tc;
 pub mod uci;
 pub mod work;

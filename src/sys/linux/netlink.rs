@@ -13,10 +13,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// `NETLINK_ROUTE` is 0, which is no protocol for rustix.
-const ROUTE: Option<Protocol> = None;
+pub(super) const ROUTE: Option<Protocol> = None;
 const NETFILTER: Option<Protocol> = Some(rustix::net::netlink::NETFILTER);
 /// Bytes read at a time; the kernel's dumps come in pieces of at most 32 KiB.
-const PIECE: usize = 64 * 1024;
+pub(super) const PIECE: usize = 64 * 1024;
 /// The same where it does not matter what is read.
 const GLANCE: usize = 256;
 /// Bytes of a batch and its answers that the kernel holds for us.
@@ -24,7 +24,7 @@ const BUFFER: usize = 4 << 20;
 /// How long the kernel has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a dump is asked for again that was changed under way.
-const DUMPS: u32 = 5;
+pub(super) const DUMPS: u32 = 5;
 /// Groups of `RTMGRP_*`: links, IPv4 addresses and routes, IPv6 addresses and routes.
 const ROUTE_GROUPS: u32 = 1 | 0x10 | 0x40 | 0x100 | 0x400;
 /// `NFNLGRP_NFTABLES` as a bit.
@@ -46,7 +46,7 @@ impl AsFd for Netlink {
 
 impl Netlink {
     /// `buffer`: bytes of ours that the kernel holds, of one that takes whole tables.
-    fn open(
+    pub(super) fn open(
         protocol: Option<Protocol>,
         groups: u32,
         piece: usize,
@@ -67,6 +67,49 @@ impl Netlink {
         Ok(Netlink { fd, seq: 1, piece: vec![0; piece] })
     }
 
+    /// The number of the next request.
+    pub(super) fn next(&mut self) -> u32 {
+        self.seq = self.seq.wrapping_add(1);
+        self.seq
+    }
+
+    /// The socket's number, which reports of what it asked for bear.
+    pub(super) fn port(&self) -> io::Result<u32> {
+        let address = SocketAddrNetlink::try_from(rustix::net::getsockname(&self.fd)?)?;
+        Ok(address.pid())
+    }
+
+    /// Sends requests and waits until each is acknowledged.
+    pub(super) fn request(&mut self, batch: &[u8]) -> io::Result<()> {
+        rustix::net::send(&self.fd, batch, SendFlags::empty())?;
+        let mut asked: Vec<u32> = nl::messages(batch).map(|m| m.seq).collect();
+        let mut failed = None;
+        while !asked.is_empty() {
+            let (read, _) = rustix::net::recv(&self.fd, &mut self.piece[..], RecvFlags::empty())?;
+            for message in nl::messages(self.piece.get(..read).unwrap_or_default()) {
+                if message.kind == ERROR && asked.contains(&message.seq) {
+                    asked.retain(|seq| *seq != message.seq);
+                    failed = failed.or_else(|| failure(&message));
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// What was reported and has not been read: each message to `take`; `false` if some was lost.
+    pub(super) fn reported(&mut self, mut take: impl FnMut(&nl::Message<'_>)) -> bool {
+        loop {
+            match rustix::net::recv(&self.fd, &mut self.piece[..], RecvFlags::DONTWAIT) {
+                Ok((read, _)) => {
+                    nl::messages(self.piece.get(..read).unwrap_or_default()).for_each(|m| take(&m))
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::NOBUFS) => return false,
+                Err(_) => return true,
+            }
+        }
+    }
+
     /// Throws away what was reported; whether there was anything.
     pub fn drain(&mut self) -> bool {
         let mut any = false;
@@ -81,7 +124,11 @@ impl Netlink {
     }
 
     /// Sends a question and takes the pieces of its answer; `Ok(false)` if it was changed under way.
-    fn dump(&mut self, question: &[u8], mut take: impl FnMut(&nl::Message<'_>)) -> io::Result<bool> {
+    pub(super) fn dump(
+        &mut self,
+        question: &[u8],
+        mut take: impl FnMut(&nl::Message<'_>),
+    ) -> io::Result<bool> {
         rustix::net::send(&self.fd, question, SendFlags::empty())?;
         let mut whole = true;
         loop {
@@ -102,7 +149,7 @@ impl Netlink {
 }
 
 /// The error of an `NLMSG_ERROR`; 0 is an acknowledgement.
-fn failure(message: &nl::Message<'_>) -> Option<io::Error> {
+pub(super) fn failure(message: &nl::Message<'_>) -> Option<io::Error> {
     let number = nl::u32_at(message.body, 0)?.cast_signed();
     (number != 0).then(|| io::Error::from_raw_os_error(number.saturating_neg()))
 }

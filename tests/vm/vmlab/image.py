@@ -1,10 +1,13 @@
 """Images: kernel and initramfs of a kind of machine, out of Debian's packages, kept under target/vm."""
+import lzma
 import os
 import pathlib
 import re
 import shutil
 import stat
 import subprocess
+
+from .kinds import PROGRAMS, TOOLS
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 CACHE = ROOT / "target" / "vm"
@@ -42,7 +45,9 @@ class Apt:
         for name in ["lists/partial", "archives/partial", "debs"]:
             (directory / name).mkdir(parents=True, exist_ok=True)
         (directory / "status").write_text("", encoding="ascii")
-        (directory / "sources").write_text(f"deb [signed-by={KEYRING}] {archive()} {suite} main\n", encoding="ascii")
+        suites = dict.fromkeys(["bookworm", suite])
+        (directory / "sources").write_text("".join(f"deb [signed-by={KEYRING}] {archive()} {s} main\n" for s in suites), encoding="ascii")
+        self.suite = suite
         lines = [f'APT::Architecture "{architecture}";', f'APT::Architectures {{"{architecture}";}};', 'APT::Sandbox::User "root";']
         for what, where in [("Etc::sourcelist", "sources"), ("State::lists", "lists"), ("State::status", "status"), ("Cache", ".")]:
             lines.append(f'Dir::{what} "{directory / where}";')
@@ -54,16 +59,16 @@ class Apt:
         run("apt-get", "-qq", "update", env=self.environment)
 
     def kernel(self, package):
-        """The package of a kernel that a metapackage stands for now."""
-        found = re.search(r"Depends: (linux-image-\d\S+)", run("apt-cache", "depends", package, env=self.environment))
+        """The package of a kernel that a metapackage of the suite stands for now."""
+        shown = run("apt-cache", "show", f"{package}/{self.suite}", env=self.environment)
+        found = re.search(r"^Depends: (linux-image-\d\S+)", shown, re.M)
         return found[1] if found else package
 
-    def unpack(self, package, into):
+    def unpack(self, names, into):
         debs = self.directory / "debs"
-        for old in debs.glob("*.deb"):
-            old.unlink()
-        run("apt-get", "-qq", "download", package, env=self.environment, cwd=debs)
-        run("dpkg", "-x", next(debs.glob("*.deb")), into)
+        run("apt-get", "-qq", "download", *names, env=self.environment, cwd=debs)
+        for package in debs.glob("*.deb"):
+            run("dpkg", "-x", package, into)
 
 
 def archive():
@@ -101,37 +106,89 @@ def directories(*paths):
     return [(path, 0o40755, b"") for path in paths]
 
 
+def _made(place, wanted, make):
+    """What `make` leaves in this directory, once; made anew if what is wanted has changed."""
+    stamp = place / "made-of"
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        make()
+        stamp.write_text(wanted, encoding="utf-8")
+
+
 def build(kind):
     """Kernel and base archive of a kind; what is there stays."""
     place = CACHE / kind.name
     kernel, base = place / "kernel", place / "base.cpio"
-    stamp = place / "made-of"
-    wanted = repr(kind) + _INIT
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return kernel, base
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    packages = Apt(place / "apt", kind.architecture, kind.suite)
-    packages.update()
-    unpacked = place / "unpacked"
-    for package in [packages.kernel(kind.kernel), "busybox-static"]:
-        packages.unpack(package, unpacked)
-    shutil.copy(next((unpacked / "boot").glob("vmlinu[xz]-*")), kernel)
-    base.write_bytes(cpio(_base(kind, unpacked)))
-    shutil.rmtree(unpacked)
-    stamp.write_text(wanted, encoding="utf-8")
+
+    def make():
+        packages = Apt(place / "apt", kind.architecture, kind.suite)
+        packages.update()
+        unpacked = place / "unpacked"
+        packages.unpack([packages.kernel(kind.kernel), "busybox-static"], unpacked)
+        shutil.copy(next((unpacked / "boot").glob("vmlinu[xz]-*")), kernel)
+        base.write_bytes(cpio(_base(kind, unpacked)))
+        shutil.rmtree(unpacked)
+        shutil.rmtree(place / "apt")
+
+    _made(place, repr(kind) + _INIT, make)
     return kernel, base
+
+
+def tools(kind):
+    """An archive of [`PROGRAMS`] and their libraries: nft, ip, tc, conntrack, ethtool as Debian has them."""
+    place = CACHE / f"tools-{kind.architecture}"
+    archive_file = place / "tools.cpio"
+
+    def make():
+        packages = Apt(place / "apt", kind.architecture, "bookworm")
+        packages.update()
+        unpacked = place / "unpacked"
+        packages.unpack(TOOLS, unpacked)
+        archive_file.write_bytes(cpio(_tools(kind, unpacked)))
+        shutil.rmtree(unpacked)
+        shutil.rmtree(place / "apt")
+
+    _made(place, repr((TOOLS, PROGRAMS, kind.triplet)), make)
+    return archive_file
+
+
+def _tools(kind, unpacked):
+    found = [p for p in unpacked.rglob("*") if not p.is_dir() and p.parent.name in ("sbin", "bin") and p.name in PROGRAMS]
+    yield from directories("usr", "usr/sbin", "lib", f"lib/{kind.triplet}", "lib64")
+    for path in found:
+        if not path.is_symlink():
+            yield f"usr/sbin/{path.name}", 0o100755, path.read_bytes()
+    for directory in [unpacked / "lib" / kind.triplet, unpacked / "usr/lib" / kind.triplet]:
+        for path in directory.glob("*.so*"):
+            if path.exists():
+                yield f"lib/{kind.triplet}/{path.name}", 0o100755, path.read_bytes()
+    # The program interpreter has its own place (System V ABI: PT_INTERP).
+    for interpreter in [*unpacked.glob("lib64/ld*.so*"), *unpacked.glob("lib/ld*.so*")]:
+        name = str(interpreter.relative_to(unpacked))
+        yield name, 0o120777, f"/lib/{kind.triplet}/{pathlib.Path(os.readlink(interpreter)).name}".encode()
+
+
+def libraries(binary):
+    """A program's shared libraries and interpreter as this machine has them, for a machine of the same kind."""
+    listed = subprocess.run(["ldd", binary], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    for name, path in sorted(set(re.findall(r"^\s+(?:(\S+) => )?(/\S+)", listed, re.M))):
+        yield f"lib/x86_64-linux-gnu/{name or pathlib.Path(path).name}", 0o100755, pathlib.Path(path).read_bytes()
 
 
 def _base(kind, unpacked):
     modules = next(p for p in [unpacked / "lib/modules", unpacked / "usr/lib/modules"] if p.exists())
     version = next(modules.iterdir()).name
+    if modules.parent.name == "lib" and modules.parent.parent.name == "usr":
+        (unpacked / "lib").mkdir(exist_ok=True)
+        (unpacked / "lib/modules").symlink_to(modules)
     run("/sbin/depmod", "-b", unpacked, version)
     order, files = [], {}
     for path in _with_needs(modules / version, kind.modules):
-        name = pathlib.Path(path).name
+        name = re.sub(r"\.xz$", "", pathlib.Path(path).name)
         order.append(name)
-        files[name] = (modules / version / path).read_bytes()
+        data = (modules / version / path).read_bytes()
+        files[name] = lzma.decompress(data) if path.endswith(".xz") else data
     yield from directories("bin", "sbin", "dev", "etc", "proc", "sys", "tmp", "var", "modules")
     yield "dev/console", 0o20600, b""
     yield "bin/busybox", 0o100755, (unpacked / "bin/busybox").read_bytes()

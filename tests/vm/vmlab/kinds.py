@@ -19,20 +19,37 @@ class Kind:
     console: str
     # Modules of the kernel, without those they need.
     modules: tuple[str, ...]
+    # Where Debian keeps this architecture's libraries: for the programs of [`TOOLS`].
+    triplet: str
 
+
+# Debian's packages of the programs that look into the kernel, and of the libraries these need; all of bookworm.
+TOOLS = ("nftables", "iproute2", "conntrack", "ethtool", "libc6", "libnftables1", "libnftnl11", "libmnl0", "libxtables12", "libjansson4",
+         "libedit2", "libgmp10", "libbsd0", "libtinfo6", "libmd0", "libbpf1", "libelf1", "zlib1g", "libcap2", "libdb5.3", "libselinux1",
+         "libpcre2-8-0", "libtirpc3", "libnetfilter-conntrack3", "libnfnetlink0")  # fmt: skip
+PROGRAMS = ("nft", "ip", "tc", "conntrack", "ethtool")
 
 _NETFILTER = ("nf_tables", "nft_ct", "nft_nat", "nft_chain_nat", "nft_masq", "nft_reject_inet", "nft_queue", "nfnetlink_queue",
               "nft_flow_offload", "nf_flow_table_inet", "nf_conntrack_netlink", "nft_limit", "nft_objref", "nft_fib_inet",
-              "veth", "bridge", "sch_htb", "cls_u32", "cls_flower", "sch_fq_codel")  # fmt: skip
+              "nft_redir", "nft_log", "nft_quota", "nft_connlimit", "nf_conntrack_ftp", "nft_numgen", "nft_hash", "nft_socket",
+              "veth", "bridge", "8021q", "dummy", "tun", "sch_htb", "sch_ingress", "cls_u32", "cls_flower", "cls_matchall", "cls_fw", "act_police",
+              "sch_fq_codel", "sch_cake", "sch_netem", "sch_prio", "sch_tbf")  # fmt: skip
+
+
+def _pc(name, suite):
+    return Kind(name, "amd64", suite, "linux-image-cloud-amd64", "qemu-system-x86_64", "qemu-system-x86",
+                ("-M", "q35", "-cpu", "qemu64,-cx16"), "virtio-net-pci", "ttyS0",
+                ("virtio_pci", "virtio_net", "crc32c_generic", *_NETFILTER), "x86_64-linux-gnu")  # fmt: skip
+
 
 KINDS = {
     kind.name: kind
     for kind in [
         # A router of 2015: one core of 32 bits, little-endian. Bookworm is the last Debian that has it.
         Kind("mipsel", "mipsel", "bookworm", "linux-image-4kc-malta", "qemu-system-mipsel", "qemu-system-mips",
-             ("-M", "malta", "-cpu", "24Kc"), "e1000", "ttyS0", ("crc32c_generic", "e1000", *_NETFILTER)),
-        Kind("x86_64", "amd64", "bookworm", "linux-image-cloud-amd64", "qemu-system-x86_64", "qemu-system-x86",
-             ("-M", "q35", "-accel", "tcg", "-cpu", "qemu64,-cx16"), "virtio-net-pci", "ttyS0",
-             ("virtio_pci", "virtio_net", "crc32c_generic", *_NETFILTER)),
+             ("-M", "malta", "-cpu", "24Kc"), "e1000", "ttyS0", ("crc32c_generic", "e1000", *_NETFILTER), "mipsel-linux-gnu"),
+        # The kernels of OpenWrt 23.05/24.10's neighbourhood: 6.1, and 6.12.
+        _pc("x86_64", "bookworm"),
+        _pc("x86_64-6.12", "bookworm-backports"),
     ]
 }  # fmt: skip

@@ -1,5 +1,4 @@
 """One running machine: QEMU in a network namespace, and a shell inside over a wire of its own."""
-import gzip
 import pathlib
 import socket
 import subprocess
@@ -12,10 +11,15 @@ HERE, INSIDE, SHELL = "192.168.9.1", "192.168.9.2", 2323
 _AGENT = "#!/bin/sh\nexec sh 2>&1\n"
 
 
+# Busybox's shell takes its own programs first, whatever PATH says.
+_RC = 'for name in ip tc; do [ ! -x /usr/sbin/$name ] || eval "$name() { /usr/sbin/$name \\"\\$@\\"; }"; done\n'
+
+
 class Machine:
     """A machine whose links are TAP devices of a namespace: `wires` names them in the order of eth0, eth1, ..."""
 
-    def __init__(self, kind, namespace, wires, log, memory_mb=64, files=(), start=""):
+    def __init__(self, kind, namespace, wires, log, memory_mb=64, files=(), start="", tools=False):
+        self.tools = tools
         self.kind, self.namespace, self.log, self.memory_mb = kind, namespace, pathlib.Path(log), memory_mb
         self.wires, self.files, self.start_script, self.child = list(wires), list(files), start, None
 
@@ -30,14 +34,16 @@ class Machine:
         prepare()
         number = len(self.wires)
         script = f"ip addr add {INSIDE}/30 dev eth{number}; ip link set eth{number} up; nc -ll -p {SHELL} -e /agent &\n" + self.start_script
-        extra = [("agent", 0o100755, _AGENT.encode()), ("start", 0o100644, script.encode()), *self.files]
-        initrd = self.log.with_suffix(".cpio.gz")
-        initrd.write_bytes(gzip.compress(base.read_bytes() + image.cpio(extra), 1))
-        words = [self.kind.qemu, *self.kind.machine, "-m", str(self.memory_mb), "-nographic", "-no-reboot", "-monitor", "none"]
+        extra = [*image.directories("etc"), ("etc/rc", 0o100644, _RC.encode()), ("agent", 0o100755, _AGENT.encode()), ("start", 0o100644, script.encode()), *self.files]
+        initrd = self.log.with_suffix(".cpio")
+        # Later archives lie over earlier ones. Unpacked as it is: reading is quicker than inflating on an emulated processor.
+        tools = image.tools(self.kind).read_bytes() if self.tools else b""
+        initrd.write_bytes(base.read_bytes() + tools + image.cpio(extra))
+        words = [self.kind.qemu, *self.kind.machine, "-accel", "tcg", "-m", str(self.memory_mb), "-nographic", "-no-reboot", "-monitor", "none"]
         words += ["-kernel", str(kernel), "-initrd", str(initrd), "-append", f"console={self.kind.console} quiet panic=-1"]
         for index, wire in enumerate([*self.wires, "shell0"]):
             words += ["-netdev", f"tap,id=n{index},ifname={wire},script=no,downscript=no"]
-            words += ["-device", f"{self.kind.network},netdev=n{index},mac=52:54:00:00:00:{index + 1:02x}"]
+            words += ["-device", f"{self.kind.network},netdev=n{index},romfile=,mac=52:54:00:00:00:{index + 1:02x}"]
         with open(self.log, "wb") as out:
             self.child = subprocess.Popen(namespace.command(*words), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         self._wait(seconds)
@@ -60,7 +66,7 @@ class Machine:
     def sh(self, script, seconds=60):
         """Runs a script inside; gives all it prints."""
         with self.namespace.connect((INSIDE, SHELL), timeout=seconds) as s:
-            s.sendall(script.encode() + b"\n")
+            s.sendall(b". /etc/rc\n" + script.encode() + b"\n")
             s.shutdown(socket.SHUT_WR)
             parts = []
             while part := s.recv(65536):

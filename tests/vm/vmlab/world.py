@@ -16,17 +16,28 @@ from .machine import INSIDE, Machine
 UID = 5310
 API = 7879
 WORDS = "--config /etc/echomesh/config.json --run-dir /var/run/echomesh --user echomesh"
-# Everything that the router's own system does for the daemon: links, routes, users, a zone.
-_NETWORK = f"""
+# Everything that the router's own system does for the daemon: links, routes, users.
+NETWORK = f"""
 ip addr add {NODE_WAN}/24 dev eth0; ip -6 addr add {NODE_WAN6}/64 dev eth0 nodad; ip link set eth0 up
 ip addr add {NODE_LAN}/24 dev eth1; ip link set eth1 up
 ip route add default via 44.2.2.1; ip -6 route add default via 2a10:2::1
+echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
 echo root:x:0:0:root:/root:/bin/sh >/etc/passwd; echo echomesh:x:{UID}:{UID}:echomesh:/var/lib/echomesh:/bin/false >>/etc/passwd
 echo root:x:0: >/etc/group; echo echomesh:x:{UID}: >>/etc/group
-nc -ll -p {API} -e /api &
 """
+_API_DOOR = f"nc -ll -p {API} -e /api &\n"
 # The node's API listens on loopback alone; this hands its bytes to the wire of the shell.
 _API = "#!/bin/sh\nexec nc 127.0.0.1 7878\n"
+
+
+# The machine's wires: the TAP device, the namespace's link that it is joined to, and by which bridge.
+BRIDGES = {"tap-wan": ("wan0", "br-wan"), "tap-lan": ("lan0", "br-lan")}
+
+
+def plug(topology):
+    """Joins the TAP devices of a machine that is about to start."""
+    for tap, (_, bridge) in BRIDGES.items():
+        topology.node.ip("link", "set", tap, "master", bridge)
 
 
 class VmTopology(Topology):
@@ -35,7 +46,7 @@ class VmTopology(Topology):
     def _wire(self):
         super()._wire()
         node = self.node
-        for link, tap, bridge in [("wan0", "tap-wan", "br-wan"), ("lan0", "tap-lan", "br-lan")]:
+        for tap, (link, bridge) in BRIDGES.items():
             node.ip("addr", "flush", "dev", link)
             node.ip("link", "add", bridge, "type", "bridge")
             node.ip("link", "set", bridge, "up")
@@ -105,6 +116,7 @@ class VmWorld(World):
 
     kind = KINDS["mipsel"]
     memory_mb = 64
+    tools = False
     node_type = VmNode
     topology_type = VmTopology
 
@@ -115,17 +127,16 @@ class VmWorld(World):
         directory.mkdir()
         node.ca = cls.lab.ca_file
         node.config = inside(node.config)
-        node.machine = Machine(cls.kind, cls.topology.node, ["tap-wan", "tap-lan"], directory / "console.log", cls.memory_mb,
-                               files=[("api", 0o100755, _API.encode()), *package_files()], start=_NETWORK)  # fmt: skip
+        node.machine = Machine(cls.kind, cls.topology.node, BRIDGES, directory / "console.log", cls.memory_mb,
+                               files=[("api", 0o100755, _API.encode()), *cls.files()], start=NETWORK + _API_DOOR, tools=cls.tools)  # fmt: skip
         cls.addClassCleanup(node.machine.stop)
-        node.machine.start(prepare=cls._plug)
+        node.machine.start(prepare=lambda: plug(cls.topology))
         cls.machine = node.machine
         return node
 
     @classmethod
-    def _plug(cls):
-        for tap, bridge in [("tap-wan", "br-wan"), ("tap-lan", "br-lan")]:
-            cls.topology.node.ip("link", "set", tap, "master", bridge)
+    def files(cls):
+        return package_files()
 
 
 def inside(config):
