@@ -12,6 +12,8 @@ pub mod conntrack;
 pub mod draft;
 pub mod expr;
 pub mod found;
+pub mod keeper;
+pub mod lease_flows;
 pub mod lease_rules;
 pub mod lease_set;
 pub mod lease_wire;

@@ -12,6 +12,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+pub mod conntrack;
+pub mod queue;
+
 /// `NETLINK_ROUTE` is 0, which is no protocol for rustix.
 pub(super) const ROUTE: Option<Protocol> = None;
 const NETFILTER: Option<Protocol> = Some(rustix::net::netlink::NETFILTER);
