@@ -1,6 +1,7 @@
 //! The table that holds the service user: put in force, read back, and put in force again when it is not what it should be.
 use super::pace::Pace;
 use super::ruleset::{COUNTERS, Rendered};
+use super::table::NAME;
 use crate::sys::linux::netlink::{Netlink, Tables};
 use std::io;
 
@@ -70,7 +71,7 @@ impl Keeper {
 
     /// Reads the table back.
     pub fn verify(&mut self) {
-        let found = self.tables.read();
+        let found = self.tables.read(NAME);
         if let Ok(found) = &found {
             self.note(found.counts().iter());
         }
@@ -108,7 +109,7 @@ impl Keeper {
 
     /// Reads the counters.
     pub fn count(&mut self) {
-        if let Ok(found) = self.tables.counters() {
+        if let Ok(found) = self.tables.counters(NAME) {
             self.note(found.counts().iter());
         }
     }

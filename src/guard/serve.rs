@@ -2,6 +2,7 @@
 use super::client::SOCKET;
 use super::clients::Clients;
 use super::keeper::Keeper;
+use super::lease_rules;
 use super::network::{MAX_NETWORKS, Network, Wanted};
 use super::protocol::{KEEP_ALIVE_MS, MAX_MESSAGE, Refusal, Report, Request, State};
 use super::ruleset::render;
@@ -30,7 +31,7 @@ const GATHER_MS: u64 = 20;
 /// How often the table is read back although nobody reported a change, and the name servers' files are read.
 const REVIEW_MS: u64 = 5_000;
 
-/// The text of the table as it would be put in force now.
+/// The text of the tables as they would be put in force now; that of leases stands only while there are some.
 ///
 /// # Errors
 /// A sentence: the configuration, or the kernel's.
@@ -38,7 +39,12 @@ pub fn print(source: Source, uid: u32) -> Result<String, String> {
     let (scope, _) = source.open()?;
     let read = Routes::open().and_then(|mut r| r.read(&wanted(&scope)));
     let network = read.map_err(|e| format!("routes cannot be read: {e}"))?;
-    Ok(render(uid, &scope, &network).text)
+    let mut text = render(uid, &scope, &network).text;
+    if let Some(leases) = &scope.leases {
+        text.push('\n');
+        text.push_str(&lease_rules::render(leases, &network, None).text);
+    }
+    Ok(text)
 }
 
 /// Runs the guard until a signal ends it. The table stays, so that nothing is let out that should not.
