@@ -7,11 +7,10 @@ use super::clients::Clients;
 use super::conntrack::Entry;
 use super::draft::Rendered;
 use super::lease_flows::{Flows, Word};
-use super::lease_rules::{Marks, render};
+use super::lease_kernel::{Kernel, Woken};
+use super::lease_rules::render;
 use super::lease_set;
-use super::lease_wire::{
-    Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload,
-};
+use super::lease_wire::{Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload};
 use super::leases::{Action, Book, Site};
 use super::network::Network;
 use super::protocol::Report;
@@ -19,14 +18,11 @@ use super::ranges::{Ranges, denied};
 use super::scope::Scope;
 use super::table::LEASES;
 use crate::sys::linux::netlink::Tables;
-use crate::sys::linux::netlink::conntrack::{self, Conntrack, Ends};
-use crate::sys::linux::netlink::queue::Queue;
+use crate::sys::linux::netlink::conntrack;
 use futures_lite::future;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 
-/// How often connections are looked for that were deleted.
-const ROUNDS: u32 = 8;
 /// Pause before what failed is tried again, milliseconds.
 const RETRY_MS: u64 = 1_000;
 /// Packets taken from the queue before anything else gets its turn.
@@ -67,62 +63,6 @@ pub struct Desk {
     /// All leases are to end, and have not yet; when that is tried again.
     owed_ms: Option<u64>,
     late_ms: u64,
-}
-
-/// The sockets.
-#[derive(Debug)]
-struct Kernel {
-    queue: Queue,
-    conntrack: Conntrack,
-    /// While leases live: the kernel does not report the end of every other connection for nothing.
-    ends: Option<Ends>,
-    marks: Marks,
-}
-
-impl Kernel {
-    fn open(scope: &Scope) -> Result<Kernel, String> {
-        let Some(leases) = &scope.leases else {
-            return Err("lease.markMask has fewer than 4 bits".to_owned());
-        };
-        let named = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
-        conntrack::have_counted().map_err(named("connections are not counted (nf_conntrack_acct)"))?;
-        let mut conntrack = Conntrack::open().map_err(named("no netlink socket"))?;
-        let no_list = "connections cannot be listed (kmod-nf-conntrack-netlink)";
-        conntrack.list(leases.marks.lease).map_err(named(no_list))?;
-        let queue = Queue::open().map_err(named("packets cannot be queued (kmod-nfnetlink-queue)"))?;
-        Ok(Kernel { queue, conntrack, ends: None, marks: leases.marks })
-    }
-
-    fn say(&self, words: impl IntoIterator<Item = Word>) {
-        for Word { packet, fate, mark, bytes } in words {
-            if let Err(e) = self.queue.judge(packet, fate, mark, bytes.as_deref()) {
-                crate::warn!("a packet of a lease waits on: {e}");
-            }
-        }
-    }
-
-    /// Deletes the connections of leases that are meant, until the kernel has none of them; what it has of others.
-    fn kill(&mut self, which: impl Fn(&Entry) -> bool) -> io::Result<Vec<Entry>> {
-        for _ in 0..ROUNDS {
-            let (doomed, others): (Vec<Entry>, Vec<Entry>) =
-                self.conntrack.list(self.marks.lease)?.into_iter().partition(&which);
-            if doomed.is_empty() {
-                return Ok(others);
-            }
-            let doomed: Vec<_> = doomed.iter().map(|e| (e.counted.ct, e.original)).collect();
-            self.conntrack.delete(&doomed)?;
-        }
-        Err(io::Error::other("connections of leases cannot be deleted"))
-    }
-}
-
-/// What woke the guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
-    /// Packets wait.
-    Packets,
-    /// Connections have ended.
-    Ends,
 }
 
 impl Desk {
@@ -177,19 +117,10 @@ impl Desk {
 
     /// Waits for the kernel.
     pub async fn next(&self) -> Woken {
-        let Ok(kernel) = &self.kernel else { return future::pending().await };
-        let packets = async {
-            kernel.queue.readable().await;
-            Woken::Packets
-        };
-        let ends = async {
-            match &kernel.ends {
-                Some(ends) => ends.readable().await,
-                None => future::pending().await,
-            }
-            Woken::Ends
-        };
-        future::or(packets, ends).await
+        match &self.kernel {
+            Ok(kernel) => kernel.next().await,
+            Err(_) => future::pending().await,
+        }
     }
 
     /// The kernel has something to say.
@@ -225,13 +156,7 @@ impl Desk {
 
     fn take_ends(&mut self, around: &mut Around<'_>) {
         let Desk { kernel: Ok(kernel), flows, .. } = self else { return };
-        let (Some(ends), lease) = (&mut kernel.ends, kernel.marks.lease) else { return };
-        let mut closed = Vec::new();
-        while ends.take(|entry| {
-            if entry.mark & lease != 0 {
-                closed.push(flows.closed(&entry));
-            }
-        }) {}
+        let closed = kernel.ended().iter().map(|entry| flows.closed(entry)).collect();
         self.say_closed(closed, around);
     }
 
@@ -342,7 +267,7 @@ impl Desk {
     }
 
     /// All leases end.
-    fn end_all(&mut self, around: &mut Around<'_>) {
+    pub fn end_all(&mut self, around: &mut Around<'_>) {
         let actions = self.book.end_all();
         self.carry_out(actions, around);
     }
@@ -395,9 +320,7 @@ impl Desk {
         let (Ok(kernel), Some(leases)) = (&mut self.kernel, &around.scope.leases) else {
             return Err(io::ErrorKind::Unsupported.into());
         };
-        if kernel.ends.is_none() {
-            kernel.ends = Some(Ends::open()?);
-        }
+        kernel.watch()?;
         let rendered = render(leases, around.network, None);
         around.tables.replace(&rendered.table)?;
         if around.tables.read(LEASES)?.table() != Some(&rendered.table) {
@@ -409,16 +332,18 @@ impl Desk {
 
     fn clear(&mut self, around: &mut Around<'_>) -> io::Result<()> {
         self.rendered = None;
-        if let (Ok(_), Some(leases)) = (&self.kernel, &around.scope.leases) {
-            if self.flows.is_empty() && !around.tables.read(LEASES)?.is_there() {
-                // Nothing can come in; what has is looked for all the same.
-                self.kill(|_| true, around)?;
-            } else {
-                around.tables.replace(&render(leases, around.network, None).table)?;
-                self.kill(|_| true, around)?;
+        let found = around.tables.read(LEASES)?;
+        if let (true, Some(leases)) =
+            (found.table().is_some() || !found.sets().is_empty(), &around.scope.leases)
+        {
+            // Whatever comes while connections are ended finds no lease, and what is undecided a queue.
+            if let Err(e) = around.tables.replace(&render(leases, around.network, None).table) {
+                crate::error!("the table of leases cannot be emptied first: {e}");
             }
         }
+        self.kill(|_| true, around)?;
         around.tables.remove(LEASES)?;
+        self.kill(|_| true, around)?;
         if let Ok(kernel) = &mut self.kernel {
             kernel.ends = None;
         }
@@ -455,8 +380,7 @@ impl Desk {
     /// Leases that are over, packets that nobody judged, a connection that is gone or silent, what could not be done before.
     pub fn do_what_is_due(&mut self, around: &mut Around<'_>) {
         if let Some((client, heard_ms)) = self.holder {
-            let is_silent =
-                !self.flows.is_empty() && around.now_ms.saturating_sub(heard_ms) > SILENCE_MS;
+            let is_silent = !self.flows.is_empty() && around.now_ms.saturating_sub(heard_ms) > SILENCE_MS;
             if is_silent {
                 crate::error!("leases end: run says nothing");
                 around.clients.remove(client);
