@@ -31,6 +31,9 @@ impl Standing for Buyer {
     fn session_open(&self) -> bool {
         true
     }
+    fn way_open(&self) -> bool {
+        true
+    }
     fn port_allowed(&self, port: u16) -> bool {
         self.rules.port_allowed(port)
     }

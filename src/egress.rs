@@ -64,6 +64,13 @@ impl Egress {
         self.addresses.borrow().judge_all(addresses)
     }
 
+    /// Whether this machine has the address on the device that leads outward, or the lab allows it.
+    pub fn is_outward(&self, own: IpAddr) -> bool {
+        let wan = self.wan.borrow();
+        let known = wan.as_ref().and_then(|w| w.toward(own)).is_some_and(|u| u.addresses.contains(&own));
+        known || self.is_allowed(own)
+    }
+
     /// Replaces the address guard, after a change of the configuration.
     pub fn reconfigure(&self, addresses: AddressGuard) {
         *self.addresses.borrow_mut() = addresses;

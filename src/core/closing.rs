@@ -24,7 +24,10 @@ impl Node {
         match action {
             Action::Post(transition) => records.push(self.posted(session, transition, event)),
             Action::StartCarrying => crate::info!("session {id} is active"),
-            Action::StopCarrying => self.ledger.reset_flows(|_, of| of == id),
+            Action::StopCarrying => {
+                self.leases.review();
+                self.ledger.reset_flows(|_, of| of == id);
+            }
             Action::SealBundles => {
                 let sealed = session.meter.borrow_mut().close(self.ledger.now());
                 records.extend(sealed.iter().map(|s| self.bundle_record(session, s)));

@@ -1,16 +1,18 @@
 //! Admission: who the buyer is, and whether the request may go out.
+use super::leases::Holder;
 use super::node::Node;
 use super::session::{At, Session};
+use crate::lease::service::Leases;
 use crate::mutant;
-use crate::policy::decision::admit;
+use crate::policy::decision::{admit, judge_standing};
 use crate::policy::refusal::Refusal;
-use crate::session::{Credentials, Denied, Flow, Gate, Target};
+use crate::session::{Credentials, Denied, Flow, Gate, Target, Tenant, Way};
 use crate::time::Now;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// Seconds a buyer waits when the node's table of flows is full.
-const FULL_WAIT_S: u32 = 1;
+/// The node's table of flows is full.
+pub const FULL: Denied = Denied { refusal: Refusal::RateLimited, retry_after_s: Some(1) };
 
 impl Gate for Node {
     fn now(&self) -> Now {
@@ -30,16 +32,44 @@ impl Gate for Node {
         };
         let now = self.ledger.now();
         let from = from.filter(|_| self.config().privacy.log_buyer_address);
-        let flow = admit(target, &At(&session, now)).and_then(|()| {
-            let target = target?;
-            let full = Denied { refusal: Refusal::RateLimited, retry_after_s: Some(FULL_WAIT_S) };
-            session.open_flow(target, from, now).ok_or(full)
-        });
+        let flow = admit(target, &At::relay(&session, now))
+            .and_then(|()| session.open_flow(target?, (from, Way::Relay), now).ok_or(FULL));
         if let Err(denied) = &flow {
             let (host, port) = target.map_or(("", 0), |t| (t.host.as_str(), t.port));
-            session.refused(host, port, from, denied.refusal);
+            session.refused(host, port, (from, Way::Relay), denied.refusal);
         }
         flow
+    }
+
+    fn admit_lease(
+        &self,
+        from: Option<IpAddr>,
+        credentials: Option<&Credentials>,
+        target: Option<Result<&Target, Refusal>>,
+        reachable: bool,
+    ) -> Result<Rc<dyn Tenant>, Denied> {
+        let Some(session) = self.authenticate(credentials) else {
+            let refusal = self.stranger(credentials);
+            self.ledger.refused(refusal);
+            return Err(refusal.into());
+        };
+        let from = from.filter(|_| self.config().privacy.log_buyer_address);
+        let at = At::kernel(&session, self.ledger.now(), reachable);
+        let judged = match target {
+            Some(target) => admit(target, &at),
+            None => judge_standing(&at).map_err(Denied::from),
+        };
+        if let Err(denied) = judged {
+            let named = target.and_then(Result::ok);
+            let (host, port) = named.map_or(("", 0), |t| (t.host.as_str(), t.port));
+            session.refused(host, port, (from, Way::Kernel), denied.refusal);
+            return Err(denied);
+        }
+        Ok(Rc::new(Holder { session, from }))
+    }
+
+    fn leases(&self) -> Option<Rc<Leases>> {
+        Some(self.leases.clone())
     }
 
     fn flood(&self, begins: bool) {

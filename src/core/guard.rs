@@ -10,6 +10,10 @@ use crate::policy::addresses::Prefix;
 
 impl Listener for Node {
     fn hear(&self, report: Report) {
+        let report = match report {
+            Report::Lease(report) => return self.hear_of_leases(report),
+            report => report,
+        };
         let now = self.ledger.now().mono_ms();
         if let Report::Outward(list) = &report {
             self.wan_reported(list);
@@ -34,6 +38,7 @@ impl Listener for Node {
 
     fn lose(&self, why: Option<&Lost>) {
         self.guard.borrow_mut().lose();
+        self.lose_leases();
         // What nobody watches any more is evidence of nothing.
         self.wan_reported(&[]);
         if let Some(why) = why {

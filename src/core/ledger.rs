@@ -10,7 +10,7 @@ use crate::session::allowance::{NodeAllowance, NodeCaps, Periods, month_end, mon
 use crate::session::breakers::Burst;
 use crate::session::pacer::Pacer;
 use crate::session::targets::Targets;
-use crate::session::{Ending, FlowState, Phase, Target};
+use crate::session::{Ending, FlowState, Phase, Target, Way};
 use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -339,7 +339,7 @@ impl Ledger {
         &self,
         session: &Rc<str>,
         to: &Target,
-        from: Option<IpAddr>,
+        (from, way): (Option<IpAddr>, Way),
         now: Now,
     ) -> Option<Rc<FlowState>> {
         let mut flows = self.flows.borrow_mut();
@@ -348,7 +348,7 @@ impl Ledger {
         }
         let id = self.next_flow.get();
         self.next_flow.set(id + 1);
-        let flow = FlowState::new(id, &to.host, to.port, now.mono_us).coming_from(from);
+        let flow = FlowState::new(id, &to.host, to.port, now.mono_us).coming_from(from, way);
         let flow = Rc::new(flow);
         if flows.is_empty() {
             self.ring();

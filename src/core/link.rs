@@ -25,13 +25,15 @@ impl client::Node for Node {
         if let Some(csr) = &identity.csr {
             tls.set("csr", csr.as_str());
         }
-        let relay = object([("kind", "relay".into()), ("port", port.into())]);
+        let way = |kind: &str| object([("kind", kind.into()), ("port", port.into())]);
+        let lease = self.leases.is_possible().then(|| way("lease"));
+        let ways = std::iter::once(way("relay")).chain(lease);
         let mut body = object([
             ("nodeId", self.key.node_id().into()),
             ("version", env!("CARGO_PKG_VERSION").into()),
             ("platform", format!("linux-{}", std::env::consts::ARCH).into()),
             ("regions", array(config.node.region_allow.iter().map(String::as_str))),
-            ("transports", Value::Array(vec![relay])),
+            ("transports", Value::Array(ways.collect())),
             ("caps", self.caps()),
             ("tls", tls),
         ]);

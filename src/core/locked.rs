@@ -329,7 +329,13 @@ impl Inner {
             ("since", self.since.to_string().into()),
             ("uptimeMs", now.mono_ms().into()),
             ("guard", guard(config.security.guard).into()),
-            ("offload", status::offload(config.network.offload.name())),
+            (
+                "offload",
+                status::no_offload(
+                    config.network.offload.name(),
+                    "The key is locked, and nothing is carried.",
+                ),
+            ),
             ("sandbox", self.sandbox.clone()),
             ("coordinator", coordinator),
             ("sessions", 0.into()),

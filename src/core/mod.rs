@@ -10,6 +10,7 @@ pub mod gate;
 pub mod guard;
 pub mod guarded;
 mod kept;
+pub mod leases;
 pub mod ledger;
 pub mod lifecycle;
 pub mod link;

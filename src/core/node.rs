@@ -19,6 +19,7 @@ use crate::coordinator::link::LinkStatus;
 use crate::coordinator::lists::Lists;
 use crate::guard::view::View;
 use crate::json::Value;
+use crate::lease::service::Leases;
 use crate::meter::Journal;
 use crate::policy::hosts::BadName;
 use crate::session::FlowState;
@@ -43,6 +44,8 @@ pub struct Node {
     pub key: Rc<NodeKey>,
     /// The guard, as its reports show it.
     pub(super) guard: RefCell<View>,
+    /// Leases of the kernel path.
+    pub leases: Rc<Leases>,
     /// The line to the Internet.
     pub(super) line: RefCell<Line>,
     /// Alerts in force.
@@ -149,6 +152,7 @@ impl Node {
         let node = Node {
             key,
             guard: RefCell::new(View::new(rustix::process::geteuid().as_raw())),
+            leases: Leases::new(ledger.clock.clone(), config.lease.ports),
             line: RefCell::default(),
             alerts: RefCell::default(),
             sessions: RefCell::default(),
@@ -162,7 +166,7 @@ impl Node {
             behind: Cell::new(false),
             tried_us: Cell::new(0),
             worked: Cell::default(),
-            shared: Shared { ledger: ledger.clone(), refusal: Rc::default() },
+            shared: Shared { ledger: ledger.clone(), refusal: Rc::default(), kernel: Rc::default() },
             identity: RefCell::new(identity),
             services: RefCell::default(),
             config_errors: RefCell::default(),
@@ -247,13 +251,14 @@ impl Node {
         let most = limits.max_connections;
         session.allowance.borrow_mut().apply(limits, now.mono_us);
         session.apply_breakers(&self.config().breakers);
-        let at = At(session, now);
+        let at = At::relay(session, now);
         let name = session.order.session_id.as_str();
         let refused = |flow: &FlowState| stricter && flow.passed_hello() || !at.still_allowed(flow);
         self.ledger.reset_flows(|flow, id| id == name && refused(flow));
         if let Some(most) = most {
             self.ledger.reset_newest(name, usize::try_from(most).unwrap_or(usize::MAX));
         }
+        self.leases.review();
     }
 
     pub(super) fn set_owner_rules(&self, rules: OwnerRules) {

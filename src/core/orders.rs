@@ -83,7 +83,7 @@ impl Node {
                 observed_region: region.observed(),
                 category_opt_out: &config.policy.category_opt_out,
                 extra_ports: &config.lab.ports,
-                transports: &["relay"],
+                transports: if self.leases.is_possible() { &["relay", "lease"] } else { &["relay"] },
                 paused: state("paused"),
                 outside_schedule: state("outside-schedule"),
                 quarantined: state("quarantined"),

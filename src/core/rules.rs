@@ -55,6 +55,7 @@ pub struct Rules {
     alpn: Rc<[String]>,
     ech_deny: bool,
     relay: bool,
+    lease: bool,
 }
 
 impl Rules {
@@ -68,6 +69,7 @@ impl Rules {
             alpn: profile.alpn.clone().into(),
             ech_deny: profile.ech_deny,
             relay: profile.transports.iter().any(|t| t == "relay"),
+            lease: profile.transports.iter().any(|t| t == "lease"),
         })
     }
 
@@ -130,6 +132,11 @@ impl Rules {
         self.relay
     }
 
+    /// Whether the session may have leases.
+    pub fn by_lease(&self) -> bool {
+        self.lease
+    }
+
     /// Whether these rules refuse some ClientHello that the others allow.
     pub fn stricter_on_hellos(&self, others: &Rules) -> bool {
         let dropped = |protocol: &String| !self.alpn.contains(protocol);
@@ -159,6 +166,7 @@ mod tests {
             alpn: Rc::new([]),
             ech_deny: false,
             relay: true,
+            lease: false,
         }
     }
 

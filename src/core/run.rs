@@ -302,6 +302,7 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         sandbox,
     } = running;
     let guard = Rc::new(Link::new(run_dir.path()));
+    node.leases.guarded_by(guard.clone());
     let machine = Rc::new(Guarded { system: Linux, node: node.clone() });
     let supervisor =
         Supervisor::new((executor.clone(), machine, guard.clone()), node.clone(), acceptor, vault, time)

@@ -17,6 +17,8 @@ pub trait Services {
     fn state_changed(&self);
     /// The configuration has changed.
     fn config_changed(&self, old: &crate::config::Config, new: &crate::config::Config);
+    /// The ways to this node are others now; the coordinator should know.
+    fn ways_changed(&self) {}
     /// What became of connections that nobody authenticated.
     fn strangers(&self) -> crate::relay::admission::Counts {
         crate::relay::admission::Counts::default()

@@ -10,7 +10,7 @@ use crate::policy::decision::{Standing, judge_host};
 use crate::policy::refusal::Refusal;
 use crate::session::allowance::{Allowance, NodeSpent, Spent};
 use crate::session::breakers::{Burst, Failures};
-use crate::session::{Account, Direction, Flow, FlowState, HelloRules, Outcome, Target};
+use crate::session::{Account, Direction, Flow, FlowState, HelloRules, Outcome, Target, Way};
 use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -61,6 +61,8 @@ pub struct Shared {
     pub ledger: Rc<Ledger>,
     /// Why the node as a whole carries nothing now; kept up to date by the core.
     pub refusal: Rc<Cell<Option<Refusal>>>,
+    /// Whether the guard can give leases now.
+    pub kernel: Rc<Cell<bool>>,
 }
 
 impl Session {
@@ -116,23 +118,43 @@ impl Session {
     }
 
     /// Opens a flow and takes its place; `None` when the node's table of flows is full.
-    pub fn open_flow(self: &Rc<Session>, to: &Target, from: Option<IpAddr>, now: Now) -> Option<Flow> {
+    pub fn open_flow(self: &Rc<Session>, to: &Target, from: (Option<IpAddr>, Way), now: Now) -> Option<Flow> {
         let state = self.shared.ledger.open_flow(&self.name, to, from, now)?;
         self.connections.set(self.connections.get() + 1);
         Some(Flow::new(state, self.clone()))
     }
 
-    /// Counts and logs a request that was refused before it became a flow.
-    pub fn refused(&self, host: &str, port: u16, from: Option<IpAddr>, refusal: Refusal) {
+    /// Counts and logs a request that was refused, or failed, before it became a flow.
+    pub fn refused(&self, host: &str, port: u16, (from, way): (Option<IpAddr>, Way), refusal: Refusal) {
         let now = self.shared.ledger.now();
-        self.shared.ledger.refused(refusal);
-        self.meter.borrow_mut().rejected(now);
-        let status = refusal.status().unwrap_or(200);
-        let line = self.line(host, port, status, Some(refusal.slug()));
+        let (status, slug) = self.settle(Outcome::Refused(refusal), now);
+        let line = self.line((host, port), way, status, slug);
         self.log(now, AccessLine { buyer_address: from, ..line });
     }
 
-    fn line(&self, host: &str, port: u16, status: u16, slug: Option<&'static str>) -> AccessLine {
+    /// Its id, as flows and leases know it.
+    pub fn name(&self) -> &Rc<str> {
+        &self.name
+    }
+
+    /// What all sessions have in common.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Whether there is a way by which it can be carried now.
+    pub fn has_way(&self) -> bool {
+        let rules = self.rules.borrow();
+        rules.by_relay() || (rules.by_lease() && self.shared.kernel.get())
+    }
+
+    fn line(
+        &self,
+        (host, port): (&str, u16),
+        way: Way,
+        status: u16,
+        slug: Option<&'static str>,
+    ) -> AccessLine {
         AccessLine {
             session_id: self.order.session_id.clone(),
             buyer: self.order.buyer.clone(),
@@ -144,7 +166,7 @@ impl Session {
             ingress: 0,
             egress: 0,
             duration_ms: 0,
-            path: Path::Relay,
+            path: path(way),
         }
     }
 
@@ -187,6 +209,13 @@ fn is_failure(outcome: Outcome) -> bool {
             refusal.status().is_none() || matches!(refusal, Refusal::ConnectFailed | Refusal::ConnectTimeout)
         }
         Outcome::Done | Outcome::Aborted | Outcome::Killed => false,
+    }
+}
+
+fn path(way: Way) -> Path {
+    match way {
+        Way::Relay => Path::Relay,
+        Way::Kernel => Path::Kernel,
     }
 }
 
@@ -244,7 +273,7 @@ impl Account for Session {
             Direction::Ingress => (bytes, 0),
             Direction::Egress => (0, bytes),
         };
-        self.meter.borrow_mut().add(now, ingress, egress);
+        self.meter.borrow_mut().add_on(now, path(flow.way), ingress, egress);
         let node_spent = self.shared.ledger.count(now, ingress, egress);
         let mut own = self.allowance.borrow_mut();
         own.turn(now.mono_us, utc_day(now));
@@ -292,7 +321,7 @@ impl Account for Session {
         let (status, slug) = self.settle(flow.outcome(), now);
         let (ingress, egress) = flow.bytes();
         let duration_ms = now.mono_us.saturating_sub(flow.started_us) / 1000;
-        let line = self.line(&flow.host, flow.port, status, slug);
+        let line = self.line((&flow.host, flow.port), flow.way, status, slug);
         let buyer_address = flow.buyer_address;
         self.log(now, AccessLine { ingress, egress, duration_ms, buyer_address, ..line });
     }
@@ -300,74 +329,101 @@ impl Account for Session {
 
 /// A session at one instant, for the decision.
 #[derive(Clone, Copy)]
-pub struct At<'a>(pub &'a Session, pub Now);
+pub struct At<'a> {
+    session: &'a Session,
+    now: Now,
+    way: Way,
+    /// Whether this way can serve the connection that the request came by.
+    reachable: bool,
+}
 
-impl At<'_> {
+impl<'a> At<'a> {
+    /// For a CONNECT.
+    pub fn relay(session: &'a Session, now: Now) -> At<'a> {
+        At { session, now, way: Way::Relay, reachable: true }
+    }
+
+    /// For a lease, or a connection through one.
+    pub fn kernel(session: &'a Session, now: Now, reachable: bool) -> At<'a> {
+        At { session, now, way: Way::Kernel, reachable }
+    }
+
     /// Whether a live flow would still be admitted under the rules in force.
     pub fn still_allowed(&self, flow: &FlowState) -> bool {
-        let rules = self.0.rules.borrow();
-        rules.by_relay()
-            && self.port_allowed(flow.port)
-            && judge_host(&flow.host, self).is_ok()
-            && !self.category_denied(&flow.host)
+        let at = At { way: flow.way, ..*self };
+        let rules = self.session.rules.borrow();
+        (rules.by_relay() || flow.way == Way::Kernel)
+            && at.way_open()
+            && at.host_allowed(&flow.host, flow.port)
             && (!flow.has_alias(|name| rules.judge_alias(name).is_err()) || mutant::out("live-alias"))
+    }
+
+    /// Whether port, lists and categories let a host be reached.
+    pub fn host_allowed(&self, host: &str, port: u16) -> bool {
+        self.port_allowed(port) && judge_host(host, self).is_ok() && !self.category_denied(host)
     }
 }
 
 impl Standing for At<'_> {
     fn node(&self) -> Option<Refusal> {
-        let ledger = &self.0.shared.ledger;
-        let known = self.0.shared.refusal.get();
+        let ledger = &self.session.shared.ledger;
+        let known = self.session.shared.refusal.get();
         // The core looks when it wakes; the clock may have been set since.
-        let closed = known.is_none() && !ledger.hours(self.1).open && !mutant::out("schedule-at-admission");
+        let closed = known.is_none() && !ledger.hours(self.now).open && !mutant::out("schedule-at-admission");
         if closed {
             ledger.ring();
         }
         known.or(closed.then_some(Refusal::OutsideSchedule))
     }
     fn session_open(&self) -> bool {
-        self.0.carries(self.1) && self.0.rules.borrow().by_relay()
+        let by_way = self.way == Way::Kernel || self.session.rules.borrow().by_relay();
+        self.session.carries(self.now) && by_way
+    }
+    fn way_open(&self) -> bool {
+        let kernel = || self.session.rules.borrow().by_lease() && self.session.shared.kernel.get();
+        self.reachable && (self.way == Way::Relay || kernel())
     }
     fn port_allowed(&self, port: u16) -> bool {
-        self.0.rules.borrow().port_allowed(port)
+        self.session.rules.borrow().port_allowed(port)
     }
     fn blocked(&self, host: &str) -> bool {
-        self.0.rules.borrow().blocked(host)
+        self.session.rules.borrow().blocked(host)
     }
     fn allowed(&self, host: &str) -> bool {
-        self.0.rules.borrow().allowed(host)
+        self.session.rules.borrow().allowed(host)
     }
     fn category_denied(&self, host: &str) -> bool {
-        let rules = self.0.rules.borrow();
-        rules.opted_out(&self.0.order.category) || rules.sensitive(host)
+        let rules = self.session.rules.borrow();
+        rules.opted_out(&self.session.order.category) || rules.sensitive(host)
     }
     fn take_place(&self, host: &str) -> Result<(), u32> {
-        let (ledger, now_us) = (&self.0.shared.ledger, self.1.mono_us);
-        if let Some(wait) = self.0.rest_s(now_us) {
+        let (ledger, now_us) = (&self.session.shared.ledger, self.now.mono_us);
+        if let Some(wait) = self.session.rest_s(now_us) {
             return Err(wait);
         }
         if !ledger.targets.borrow_mut().ready(host, now_us) {
             return Err(TARGET_WAIT_S);
         }
-        let connections = self.0.connections.get();
-        self.0.allowance.borrow_mut().take_place(host, connections, now_us)?;
+        let connections = self.session.connections.get();
+        self.session.allowance.borrow_mut().take_place(host, connections, now_us)?;
         ledger.targets.borrow_mut().admit(host, now_us);
-        let tripped = self.0.breakers.borrow_mut().0.opened(now_us);
+        let tripped = self.session.breakers.borrow_mut().0.opened(now_us);
         if ledger.burst.borrow_mut().opened(now_us) || tripped {
             ledger.ring();
         }
         Ok(())
     }
     fn quota_wait(&self) -> Option<u32> {
-        let ledger = &self.0.shared.ledger;
-        let seconds = |until: i64| u32::try_from(until - self.1.unix().0).unwrap_or(1).max(1);
-        let spent = ledger.allowance.borrow_mut().spent(ledger.periods(self.1));
+        let ledger = &self.session.shared.ledger;
+        let seconds = |until: i64| u32::try_from(until - self.now.unix().0).unwrap_or(1).max(1);
+        let spent = ledger.allowance.borrow_mut().spent(ledger.periods(self.now));
         match spent {
-            Some(NodeSpent::Month) => Some(seconds(ledger.next_month(self.1).0)),
-            Some(NodeSpent::Day) => Some(seconds(ledger.next_day(self.1).0)),
+            Some(NodeSpent::Month) => Some(seconds(ledger.next_month(self.now).0)),
+            Some(NodeSpent::Day) => Some(seconds(ledger.next_day(self.now).0)),
             None => {
-                let day = utc_day(self.1);
-                let own = self.0.allowance.borrow_mut().spent(self.1.mono_us, day) == Some(Spent::Day);
+                let day = utc_day(self.now);
+                let own =
+                    self.session.allowance.borrow_mut().spent(self.now.mono_us, day) == Some(Spent::Day);
                 own.then(|| seconds((day + 1) * DAY))
             }
         }

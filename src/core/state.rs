@@ -27,7 +27,11 @@ impl Node {
         let mut records = Vec::new();
         for action in actions {
             match action {
-                NodeAction::ResetFlows => self.ledger.reset_flows(|_, _| true),
+                NodeAction::ResetFlows => {
+                    // The leases first: their flows end with them, in one word to the guard.
+                    self.leases.review();
+                    self.ledger.reset_flows(|_, _| true);
+                }
                 NodeAction::CloseSessions(reason) => self.close_all(reason, &mut records),
                 NodeAction::StateChanged => {
                     let machine = self.machine.borrow();
@@ -85,6 +89,7 @@ impl Node {
         self.review_quotas(now, &mut records);
         self.review_breakers(now);
         self.review_events(now);
+        self.leases.review();
         for session in self.all_sessions() {
             self.step(&session, now, &mut records);
         }
@@ -124,6 +129,7 @@ impl Node {
                 "quota-reached",
                 "The day's or the month's quota is used up; nothing is carried until it starts anew.",
             );
+            self.leases.review();
             self.ledger.reset_flows(|_, _| true);
         } else {
             self.clear_alert("quota-reached");
@@ -226,7 +232,7 @@ impl Node {
         } else if state == State::Handshake
             && now.unix() >= session.order.not_before
             && self.shared.refusal.get().is_none()
-            && session.rules.borrow().by_relay()
+            && session.has_way()
         {
             self.fire(session, Event::Begin, records);
         }
@@ -263,8 +269,10 @@ impl Node {
         let sweep = (self.ledger.live_flows() > 0).then_some(1000);
         let watch = (self.session_count() > 0).then_some(WATCH_MS);
         let retry = self.behind.get().then_some(RETRY_US as i64 / 1000);
+        let leases = self.leases.tick(now).and_then(|ms| i64::try_from(ms).ok());
         let keep = self.keep_in(now).map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX).max(1));
-        let ms = by_clock.into_iter().chain(sweep).chain(watch).chain(retry).chain(keep).min()?;
+        let ms =
+            by_clock.into_iter().chain(sweep).chain(watch).chain(retry).chain(leases).chain(keep).min()?;
         Some(Duration::from_millis(u64::try_from(ms).unwrap_or(1)))
     }
 }

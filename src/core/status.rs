@@ -25,7 +25,7 @@ impl Node {
             ("since", machine.since().to_string().into()),
             ("uptimeMs", now.mono_ms().into()),
             ("guard", self.guard_status().as_str().into()),
-            ("offload", offload(config.network.offload.name())),
+            ("offload", self.offload_value()),
             ("sandbox", self.sandbox_value()),
             ("coordinator", self.coordinator_value()),
             ("sessions", self.session_count().into()),
@@ -156,10 +156,7 @@ fn session_value(session: &Session) -> Value {
     ])
 }
 
-pub(super) fn offload(mode: &str) -> Value {
-    object([
-        ("mode", mode.into()),
-        ("active", "relay".into()),
-        ("reason", "This version carries everything in the relay.".into()),
-    ])
+/// `offload` where leases are not possible.
+pub(super) fn no_offload(mode: &str, reason: &str) -> Value {
+    object([("mode", mode.into()), ("active", "relay".into()), ("reason", reason.into())])
 }

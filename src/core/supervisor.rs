@@ -282,6 +282,12 @@ impl Services for Supervisor {
         }
     }
 
+    fn ways_changed(&self) {
+        if let Some(client) = self.client() {
+            client.register_again();
+        }
+    }
+
     fn strangers(&self) -> Counts {
         self.relay.counts()
     }

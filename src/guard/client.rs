@@ -89,6 +89,13 @@ impl Link {
         connection.is_some_and(|c| c.send(request.encode()).is_ok())
     }
 
+    /// Ends the connection, as if the guard had gone; it is made anew.
+    pub fn give_up(&self) {
+        if let Some(connection) = self.connection.borrow_mut().take() {
+            connection.socket().shutdown();
+        }
+    }
+
     /// Listens to the guard, for ever, with pauses up to `longest` while there is none: a node that nobody guards must
     /// not wake its router for it.
     pub async fn attend(&self, listener: &dyn Listener, longest: Duration) {

@@ -9,6 +9,8 @@ pub trait Standing {
     fn node(&self) -> Option<Refusal>;
     /// Whether the session carries now: begun, not expired, closed or used up.
     fn session_open(&self) -> bool;
+    /// Whether there is the way that the buyer asks for: the relay always is there, the kernel path may not be.
+    fn way_open(&self) -> bool;
     /// Whether a port is carried.
     fn port_allowed(&self, port: u16) -> bool;
     /// Whether a block list of the owner or the session has the host.
@@ -27,12 +29,7 @@ pub trait Standing {
 /// Judges a request of an authenticated buyer, before its name is resolved, in the contract's order. `target` may
 /// hold what the request line alone refuses: `not-https`, or a port that is none.
 pub fn admit(target: Result<&Target, Refusal>, standing: &dyn Standing) -> Result<(), Denied> {
-    if let Some(refusal) = standing.node() {
-        return Err(refusal.into());
-    }
-    if !standing.session_open() && !mutant::out("session-open") {
-        return Err(Refusal::SessionClosed.into());
-    }
+    judge_standing(standing)?;
     let target = target?;
     if !standing.port_allowed(target.port) && !mutant::out("port-443") {
         return Err(Refusal::PortDenied.into());
@@ -51,6 +48,20 @@ pub fn admit(target: Result<&Target, Refusal>, standing: &dyn Standing) -> Resul
         Some(wait) => Err(Denied { refusal: Refusal::QuotaReached, retry_after_s: Some(wait) }),
         None => Ok(()),
     }
+}
+
+/// The first of those checks, which need no target.
+pub fn judge_standing(standing: &dyn Standing) -> Result<(), Refusal> {
+    if let Some(refusal) = standing.node() {
+        return Err(refusal);
+    }
+    if !standing.session_open() && !mutant::out("session-open") {
+        return Err(Refusal::SessionClosed);
+    }
+    if !standing.way_open() && !mutant::out("lease-way-open") {
+        return Err(Refusal::LeaseUnavailable);
+    }
+    Ok(())
 }
 
 /// Judges a name by the lists: of the request, or one that it is an alias of.
@@ -74,6 +85,7 @@ mod tests {
     struct Shut {
         node: Option<Refusal>,
         closed: bool,
+        no_way: bool,
         port: bool,
         blocked: bool,
         not_allowed: bool,
@@ -89,6 +101,9 @@ mod tests {
         }
         fn session_open(&self) -> bool {
             !self.closed
+        }
+        fn way_open(&self) -> bool {
+            !self.no_way
         }
         fn port_allowed(&self, port: u16) -> bool {
             !self.port && port == 443
@@ -130,6 +145,7 @@ mod tests {
         expect(|s| s.not_allowed = true, Refusal::DomainNotAllowed);
         expect(|s| s.blocked = true, Refusal::DomainBlocked);
         expect(|s| s.port = true, Refusal::PortDenied);
+        expect(|s| s.no_way = true, Refusal::LeaseUnavailable);
         expect(|s| s.closed = true, Refusal::SessionClosed);
         expect(|s| s.node = Some(Refusal::Paused), Refusal::Paused);
     }

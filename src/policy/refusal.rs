@@ -12,6 +12,7 @@ pub enum Refusal {
     Paused,
     OutsideSchedule,
     SessionClosed,
+    LeaseUnavailable,
     NotHttps,
     PortDenied,
     AddressDenied,
@@ -34,7 +35,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the contract's order.
-    pub const ALL: [Refusal; 25] = [
+    pub const ALL: [Refusal; 26] = [
         Refusal::AuthRequired,
         Refusal::GuardDown,
         Refusal::Locked,
@@ -42,6 +43,7 @@ impl Refusal {
         Refusal::Paused,
         Refusal::OutsideSchedule,
         Refusal::SessionClosed,
+        Refusal::LeaseUnavailable,
         Refusal::NotHttps,
         Refusal::PortDenied,
         Refusal::AddressDenied,
@@ -72,6 +74,7 @@ impl Refusal {
             Refusal::Paused => "paused",
             Refusal::OutsideSchedule => "outside-schedule",
             Refusal::SessionClosed => "session-closed",
+            Refusal::LeaseUnavailable => "lease-unavailable",
             Refusal::NotHttps => "not-https",
             Refusal::PortDenied => "port-denied",
             Refusal::AddressDenied => "address-denied",
@@ -101,7 +104,8 @@ impl Refusal {
             | Refusal::Locked
             | Refusal::Quarantined
             | Refusal::Paused
-            | Refusal::OutsideSchedule => Some(503),
+            | Refusal::OutsideSchedule
+            | Refusal::LeaseUnavailable => Some(503),
             Refusal::SessionClosed
             | Refusal::NotHttps
             | Refusal::PortDenied
@@ -160,6 +164,9 @@ impl Refusal {
             Refusal::OutsideSchedule => "The owner's schedule is closed now; try again when it opens.",
             Refusal::SessionClosed => {
                 "The session is not open: not yet begun, expired, closed, or its budget is used up."
+            }
+            Refusal::LeaseUnavailable => {
+                "The kernel path cannot carry this now, or not from where this connection comes; use CONNECT."
             }
             Refusal::NotHttps => {
                 "Only CONNECT to an HTTPS origin is carried; plain HTTP and other methods are not."

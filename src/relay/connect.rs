@@ -1,5 +1,6 @@
 //! The head of a buyer's request (RFC 9112, RFC 9110 section 9.3.6) and every answer to it.
 use super::authority::target;
+use super::lease_ask::{self, LeaseAsk};
 use crate::mutant;
 use crate::policy::refusal::Refusal;
 use crate::session::{Credentials, Denied, Target};
@@ -13,14 +14,16 @@ pub const MAX_HEADERS: usize = 64;
 const ROOM: usize = if cfg!(feature = "mutants") { 4 * MAX_HEADERS } else { MAX_HEADERS };
 /// The answer to a CONNECT that is carried. No header field: it would be sent for every connection.
 pub const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+/// The field of an answer that is the connection's last.
+pub(super) const CLOSE: &str = "Connection: close\r\n";
 
 /// What the request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// A connection, or why the request line alone refuses it.
     Connect(Result<Target, Refusal>),
-    /// Something at `/leases`, which only a node with a kernel path has.
-    Lease,
+    /// Something at `/leases`, and so many bytes of content that follow the head.
+    Lease(LeaseAsk, usize),
 }
 
 /// A whole head.
@@ -29,8 +32,10 @@ pub struct Request {
     pub ask: Ask,
     /// Who asks; `None` without exactly one well-formed Basic field.
     pub credentials: Option<Credentials>,
-    /// Bytes of the head. Those that follow it belong to the tunnel.
+    /// Bytes of the head. Those that follow it belong to the tunnel, or are content.
     pub head: usize,
+    /// Whether the buyer sends nothing more after it.
+    pub last: bool,
 }
 
 /// A head that is none: the connection is closed after the answer.
@@ -40,6 +45,8 @@ pub enum BadHead {
     Malformed,
     /// Over [`MAX_HEAD`] or [`MAX_HEADERS`] (431).
     TooLarge,
+    /// Content of a request for a lease that is over [`lease_ask::MAX_CONTENT`] (413).
+    Content,
 }
 
 /// When to look for a head in bytes that keep arriving. A stranger may send them one at a time, and to look through all
@@ -90,7 +97,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Request>, BadHead> {
         }
         Err(_) if mutant::out("head-is-http") => {
             let ask = Ask::Connect(Err(Refusal::NotHttps));
-            return Ok(Some(Request { ask, credentials: None, head: bytes.len() }));
+            return Ok(Some(Request { ask, credentials: None, head: bytes.len(), last: true }));
         }
         Err(_) => return Err(BadHead::Malformed),
     };
@@ -101,16 +108,19 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Request>, BadHead> {
     if declares_content(request.headers) && method == "CONNECT" {
         return Err(BadHead::Malformed);
     }
-    let lease = path == "/leases" || path.starts_with("/leases/");
+    let lease = LeaseAsk::of(method, path).filter(|_| !mutant::out("lease-unavailable"));
     let (ask, field) = match method {
         "CONNECT" => (Ask::Connect(target(path)), "proxy-authorization"),
         _ if mutant::out("method-connect") => (Ask::Connect(target(path)), "proxy-authorization"),
-        "POST" | "DELETE" if lease && !mutant::out("lease-unavailable") => (Ask::Lease, "authorization"),
-        _ => (Ask::Connect(Err(Refusal::NotHttps)), "proxy-authorization"),
+        _ => match lease {
+            Some(lease) => (Ask::Lease(lease, lease_ask::content_length(request.headers)?), "authorization"),
+            None => (Ask::Connect(Err(Refusal::NotHttps)), "proxy-authorization"),
+        },
     };
     let field = if mutant::out("auth-field") { "authorization" } else { field };
     let credentials = credentials(request.headers, field);
-    Ok(Some(Request { ask, credentials, head }))
+    let last = lease_ask::is_last(request.headers, request.version);
+    Ok(Some(Request { ask, credentials, head, last }))
 }
 
 /// A CONNECT has no content (RFC 9110 section 9.3.6): what follows its head belongs to the tunnel. A peer that thinks
@@ -140,18 +150,31 @@ fn credentials(fields: &[httparse::Header<'_>], name: &str) -> Option<Credential
     })
 }
 
-/// The whole answer to a refused request; `error` is the `Proxy-Status` error type if it is not the refusal's usual one.
+/// The whole answer to a refused request, which ends the connection; `error` is the `Proxy-Status` error type if it is
+/// not the refusal's usual one.
 pub fn refusal(denied: Denied, error: Option<&str>) -> Vec<u8> {
-    let Denied { refusal, retry_after_s } = denied;
-    let status = refusal.status().unwrap_or(403);
+    let mut fields = challenge(denied, "Proxy-Authenticate");
+    fields.push_str(CLOSE);
+    refusal_with(denied, error, &fields)
+}
+
+/// The fields that a refusal has beside those of every answer; `scheme` names the field of the challenge.
+pub(super) fn challenge(denied: Denied, scheme: &str) -> String {
     let mut fields = String::new();
-    if refusal == Refusal::AuthRequired {
-        fields.push_str("Proxy-Authenticate: Basic realm=\"echomesh\"\r\n");
+    if denied.refusal == Refusal::AuthRequired {
+        fields.push_str(&format!("{scheme}: Basic realm=\"echomesh\"\r\n"));
     }
-    if let Some(seconds) = retry_after_s {
+    if let Some(seconds) = denied.retry_after_s {
         fields.push_str(&format!("Retry-After: {seconds}\r\n"));
     }
-    answer(status, refusal.slug(), error.unwrap_or(refusal.proxy_error()), refusal.detail(), &fields)
+    fields
+}
+
+/// A refusal with just these fields.
+pub(super) fn refusal_with(denied: Denied, error: Option<&str>, fields: &str) -> Vec<u8> {
+    let refusal = denied.refusal;
+    let status = refusal.status().unwrap_or(403);
+    answer(status, refusal.slug(), error.unwrap_or(refusal.proxy_error()), refusal.detail(), fields)
 }
 
 /// The answer to a head that is none.
@@ -159,17 +182,12 @@ pub fn bad_head(bad: BadHead) -> Vec<u8> {
     let (status, detail) = match bad {
         BadHead::Malformed => (400, "The request is not HTTP/1.1."),
         BadHead::TooLarge => (431, "The request's head is over 8 KiB or 64 fields."),
+        BadHead::Content => (413, "The request's content is over 4 KiB."),
     };
-    answer(status, "bad-request", "http_request_error", detail, "")
+    answer(status, "bad-request", "http_request_error", detail, CLOSE)
 }
 
-/// The answer to a request for a lease where there is no kernel path.
-pub fn lease_unavailable() -> Vec<u8> {
-    let detail = "This node has no kernel path; use CONNECT.";
-    answer(503, "lease-unavailable", "http_request_denied", detail, "")
-}
-
-fn answer(status: u16, slug: &str, error: &str, detail: &str, fields: &str) -> Vec<u8> {
+pub(super) fn answer(status: u16, slug: &str, error: &str, detail: &str, fields: &str) -> Vec<u8> {
     let body = json::object([
         ("type", slug.into()),
         ("title", reason(status).into()),
@@ -179,17 +197,19 @@ fn answer(status: u16, slug: &str, error: &str, detail: &str, fields: &str) -> V
     let body = body.canonical();
     format!(
         "HTTP/1.1 {status} {}\r\nProxy-Status: echomesh; error={error}; details=\"{slug}\"\r\n{fields}\
-         Content-Type: application/problem+json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+         Content-Type: application/problem+json\r\nContent-Length: {}\r\n\r\n{body}",
         reason(status),
         body.len()
     )
     .into_bytes()
 }
 
-fn reason(status: u16) -> &'static str {
+pub(super) fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        404 => "Not Found",
         407 => "Proxy Authentication Required",
+        413 => "Content Too Large",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
@@ -275,9 +295,9 @@ mod tests {
         let r = request(
             "POST /leases HTTP/1.1\r\nAuthorization: Basic YTpi\r\nProxy-Authorization: Basic eDp5\r\n\r\n",
         );
-        assert_eq!(r.ask, Ask::Lease);
+        assert_eq!(r.ask, Ask::Lease(LeaseAsk::Open, 0));
         assert_eq!(r.credentials.unwrap().session_id, "a");
-        assert_eq!(ask("DELETE /leases/7"), Ask::Lease);
+        assert_eq!(ask("DELETE /leases/7"), Ask::Lease(LeaseAsk::End("7".into()), 0));
         assert_eq!(ask("POST /leasesx"), Ask::Connect(Err(Refusal::NotHttps)));
     }
 
@@ -337,7 +357,7 @@ mod tests {
         let body = "{\"detail\":\"Only port 443 is carried.\",\"status\":403,\"title\":\"Forbidden\",\"type\":\"port-denied\"}";
         let want = format!(
             "HTTP/1.1 403 Forbidden\r\nProxy-Status: echomesh; error=http_request_denied; details=\"port-denied\"\r\n\
-             Content-Type: application/problem+json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+             Connection: close\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         assert_eq!(String::from_utf8(refusal(Refusal::PortDenied.into(), None)).unwrap(), want);

@@ -1,5 +1,6 @@
 //! From a name to a connection to a checked address of it.
 use super::shared::RelayShared;
+use crate::dns::Answer;
 use crate::mutant;
 use crate::policy::refusal::Refusal;
 use crate::session::{Flow, Target};
@@ -33,22 +34,9 @@ impl From<Refusal> for Failure {
 
 /// Resolves, judges every address, then tries them in order.
 pub(super) async fn dial(shared: &Rc<RelayShared>, flow: &Flow, target: &Target) -> Result<Io, Failure> {
-    if target.literal.is_some() && !mutant::out("literal-not-dialled") {
-        return Err(Refusal::AddressDenied.into());
-    }
-    let resolver = shared.resolver.borrow().clone();
-    let answer =
-        resolver.resolve(&target.host, shared.gate.now()).await.map_err(|_| Refusal::ResolveFailed)?;
-    if !mutant::out("alias-judged") {
-        flow.judge_aliases(&answer.aliases)?;
-    }
-    let judged = if mutant::out("untried-judged") {
-        worth_trying(&answer.addresses)
-    } else {
-        answer.addresses.clone()
-    };
-    shared.egress.judge_all(&judged)?;
+    let answer = resolve(shared, |aliases| flow.judge_aliases(aliases), target).await?;
     let answer = if mutant::out("checked-address-dialled") {
+        let resolver = shared.resolver.borrow().clone();
         let later = Now { mono_us: u64::MAX / 2, ..shared.gate.now() };
         resolver.resolve(&target.host, later).await.map_err(|_| Refusal::ResolveFailed)?
     } else {
@@ -63,8 +51,32 @@ pub(super) async fn dial(shared: &Rc<RelayShared>, flow: &Flow, target: &Target)
     future::or(try_all(shared, flow, &worth_trying(&answer.addresses), target.port), late).await
 }
 
+/// The addresses of a host, all of them and its aliases judged.
+pub(super) async fn resolve(
+    shared: &RelayShared,
+    judge_aliases: impl Fn(&[String]) -> Result<(), Refusal>,
+    target: &Target,
+) -> Result<Rc<Answer>, Refusal> {
+    if target.literal.is_some() && !mutant::out("literal-not-dialled") {
+        return Err(Refusal::AddressDenied);
+    }
+    let resolver = shared.resolver.borrow().clone();
+    let answer =
+        resolver.resolve(&target.host, shared.gate.now()).await.map_err(|_| Refusal::ResolveFailed)?;
+    if !mutant::out("alias-judged") {
+        judge_aliases(&answer.aliases)?;
+    }
+    let judged = if mutant::out("untried-judged") {
+        worth_trying(&answer.addresses)
+    } else {
+        answer.addresses.clone()
+    };
+    shared.egress.judge_all(&judged)?;
+    Ok(answer)
+}
+
 /// The first few of each family, in their order; all of them were judged.
-fn worth_trying(addresses: &[IpAddr]) -> Vec<IpAddr> {
+pub(super) fn worth_trying(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let few = |v6| addresses.iter().filter(move |a| a.is_ipv6() == v6).take(MAX_TRIED);
     few(false).chain(few(true)).copied().collect()
 }

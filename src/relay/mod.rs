@@ -5,6 +5,8 @@ mod buyer;
 pub mod connect;
 mod dial;
 mod door;
+pub mod lease_ask;
+mod lease_http;
 mod listener;
 mod pools;
 mod pump;

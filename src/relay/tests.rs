@@ -4,6 +4,7 @@ mod support;
 
 use super::admission::GRACE_MS;
 use super::connect;
+use super::lease_ask;
 use super::pump::PlainTunnel;
 use super::tls_pump::TlsTunnel;
 use crate::policy::refusal::Refusal;
@@ -80,7 +81,8 @@ fn a_head_that_is_none_is_told_so() {
     buyer
         .write_all(b"POST /leases HTTP/1.1\r\nAuthorization: Basic YTpi\r\nContent-Length: 0\r\n\r\n")
         .unwrap();
-    assert_eq!(rest(&mut buyer), connect::lease_unavailable());
+    let unavailable = lease_ask::refusal(Refusal::LeaseUnavailable.into(), None, true);
+    assert_eq!(rest(&mut buyer), unavailable);
 }
 
 #[test]

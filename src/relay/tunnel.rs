@@ -3,6 +3,7 @@ use super::buyer::Buyer;
 use super::connect::{self, Ask, Lookout, MAX_HEAD, Request};
 use super::dial::dial;
 use super::door::Seat;
+use super::lease_http;
 use super::pump::PlainTunnel;
 use super::shared::RelayShared;
 use super::tls_pump::TlsTunnel;
@@ -22,7 +23,33 @@ use std::rc::Rc;
 /// Serves one connection whose outer handshake, if any, is done.
 pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, seat: Seat) {
     let mut bytes = Vec::new();
-    let head = read_head(&mut buyer, &shared, &mut bytes);
+    let head = first_head(&mut buyer, &shared, &seat, &mut bytes).await;
+    let Ok(head) = head else { return };
+    match head {
+        Err(bad) => refuse(buyer, &shared, &connect::bad_head(bad), seat.over()).await,
+        Ok(request) if matches!(request.ask, Ask::Lease(..)) => {
+            // What a lease needs is kept as long as it lives; a tunnel's task should not be as large.
+            Box::pin(lease_http::serve(buyer, shared, seat, (request, bytes))).await;
+        }
+        Ok(request) => match admit(&shared, &request, &seat) {
+            Ok((flow, target)) => {
+                drop(seat);
+                bytes.drain(..request.head);
+                carry(buyer, shared, flow, target, bytes).await;
+            }
+            // A stranger's time is what it has had from its start.
+            Err(answer) => refuse(buyer, &shared, &answer, seat.over()).await,
+        },
+    }
+}
+
+async fn first_head(
+    buyer: &mut Buyer,
+    shared: &RelayShared,
+    seat: &Seat,
+    bytes: &mut Vec<u8>,
+) -> io::Result<Head> {
+    let head = read_head(buyer, shared, bytes);
     let late = async {
         if mutant::out("head-deadline") {
             std::future::pending::<()>().await;
@@ -30,26 +57,25 @@ pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, seat: Seat)
         seat.over().await;
         Err(io::ErrorKind::TimedOut.into())
     };
-    let Ok(head) = future::or(head, late).await else { return };
-    let answer = match head {
-        Err(bad) => connect::bad_head(bad),
-        Ok(request) => match admit(&shared, &request, &seat) {
-            Ok((flow, target)) => {
-                drop(seat);
-                bytes.drain(..request.head);
-                return carry(buyer, shared, flow, target, bytes).await;
-            }
-            Err(answer) => answer,
-        },
-    };
-    // A stranger's time is what it has had from its start.
-    refuse(buyer, &shared, &answer, seat.over()).await;
+    future::or(head, late).await
 }
 
-type Head = Result<Request, connect::BadHead>;
+pub(super) type Head = Result<Request, connect::BadHead>;
 
-async fn read_head(buyer: &mut Buyer, shared: &RelayShared, bytes: &mut Vec<u8>) -> io::Result<Head> {
+/// Reads until there is a head; what has been read already comes first.
+pub(super) async fn read_head(
+    buyer: &mut Buyer,
+    shared: &RelayShared,
+    bytes: &mut Vec<u8>,
+) -> io::Result<Head> {
     let mut lookout = Lookout::default();
+    if lookout.is_due(bytes) && !bytes.is_empty() {
+        match connect::parse(bytes) {
+            Ok(None) => {}
+            Ok(Some(request)) => return Ok(Ok(request)),
+            Err(bad) => return Ok(Err(bad)),
+        }
+    }
     loop {
         let most = (MAX_HEAD + MAX_HELLO).saturating_sub(bytes.len());
         if buyer.read(bytes, most, &shared.scratch).await? == 0 {
@@ -70,16 +96,13 @@ async fn read_head(buyer: &mut Buyer, shared: &RelayShared, bytes: &mut Vec<u8>)
 fn admit(shared: &RelayShared, request: &Request, seat: &Seat) -> Result<(Flow, Target), Vec<u8>> {
     let target = match &request.ask {
         Ask::Connect(target) => target.as_ref().map_err(|refusal| *refusal),
-        Ask::Lease => Err(Refusal::NotHttps),
+        Ask::Lease(..) => Err(Refusal::NotHttps),
     };
     let judged = shared.gate.admit(seat.from, request.credentials.as_ref(), target);
     if judged.as_ref().map_or_else(|denied| denied.refusal != Refusal::AuthRequired, |_| true) {
         seat.authenticated();
     }
-    let lease = matches!(request.ask, Ask::Lease);
     match (judged, target) {
-        // A lease is refused like a CONNECT up to the point where it differs.
-        (Err(denied), _) if lease && denied.refusal >= Refusal::NotHttps => Err(connect::lease_unavailable()),
         (Err(denied), _) => Err(connect::refusal(denied, None)),
         (Ok(flow), Ok(target)) => Ok((flow, target.clone())),
         (Ok(_), Err(refusal)) => Err(connect::refusal(refusal.into(), None)),
@@ -87,7 +110,12 @@ fn admit(shared: &RelayShared, request: &Request, seat: &Seat) -> Result<(Flow, 
 }
 
 /// Answers and closes before it is too late.
-async fn refuse(mut buyer: Buyer, shared: &RelayShared, answer: &[u8], late: impl Future<Output = ()>) {
+pub(super) async fn refuse(
+    mut buyer: Buyer,
+    shared: &RelayShared,
+    answer: &[u8],
+    late: impl Future<Output = ()>,
+) {
     let work = async {
         if buyer.write(answer).await.is_ok() {
             // It is over either way.

@@ -39,6 +39,15 @@ pub enum Outcome {
     Killed,
 }
 
+/// Which way a flow's bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Through this process.
+    Relay,
+    /// Through the kernel: this process sees its first packets and its last.
+    Kernel,
+}
+
 /// The part of a flow that its session sees.
 #[derive(Debug)]
 pub struct FlowState {
@@ -50,6 +59,8 @@ pub struct FlowState {
     pub port: u16,
     /// Where the buyer's connection came from, if the owner has that logged.
     pub buyer_address: Option<IpAddr>,
+    /// Which way it goes.
+    pub way: Way,
     /// Monotonic microseconds of the admission.
     pub started_us: u64,
     phase: Cell<Phase>,
@@ -75,6 +86,7 @@ impl FlowState {
             host: host.to_owned(),
             port,
             buyer_address: None,
+            way: Way::Relay,
             started_us: now_us,
             phase: Cell::new(Phase::Dialling),
             phase_since_us: Cell::new(now_us),
@@ -91,9 +103,9 @@ impl FlowState {
         }
     }
 
-    /// The same, with the address to log.
-    pub fn coming_from(self, buyer_address: Option<IpAddr>) -> FlowState {
-        FlowState { buyer_address, ..self }
+    /// The same, with the address to log and the way it goes.
+    pub fn coming_from(self, buyer_address: Option<IpAddr>, way: Way) -> FlowState {
+        FlowState { buyer_address, way, ..self }
     }
 
     /// Where it stands.

@@ -1,7 +1,10 @@
 //! What a data path asks of the node: may this pass, and who pays for it.
+use super::Tenant;
+use crate::lease::service::Leases;
 use crate::policy::refusal::Refusal;
 use crate::time::Now;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 /// Host and port of a CONNECT request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +86,26 @@ pub trait Gate {
         credentials: Option<&Credentials>,
         target: Result<&Target, Refusal>,
     ) -> Result<super::Flow, Denied>;
+
+    /// The same checks of a request for a lease; a target of `None` is that of a request about a lease that there is.
+    /// `reachable` is whether the kernel path can serve the connection that it came by.
+    ///
+    /// # Errors
+    /// As of [`Gate::admit`].
+    fn admit_lease(
+        &self,
+        _from: Option<IpAddr>,
+        _credentials: Option<&Credentials>,
+        _target: Option<Result<&Target, Refusal>>,
+        _reachable: bool,
+    ) -> Result<Rc<dyn Tenant>, Denied> {
+        Err(Refusal::LeaseUnavailable.into())
+    }
+
+    /// The kernel path, where there can be one.
+    fn leases(&self) -> Option<Rc<Leases>> {
+        None
+    }
 
     /// A bound on connections that nobody has authenticated was met, or has not been for a while.
     fn flood(&self, _begins: bool) {}

@@ -8,6 +8,8 @@ pub mod limits;
 pub mod pacer;
 pub mod quota;
 pub mod targets;
+mod tenant;
 
 pub use flow::*;
 pub use gate::*;
+pub use tenant::*;

@@ -9,6 +9,7 @@ mod crash;
 mod flash;
 mod geo;
 mod guard;
+mod leases;
 mod lists;
 mod offences;
 mod opening;

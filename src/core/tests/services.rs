@@ -42,6 +42,9 @@ impl Services for FakeServices {
     fn config_changed(&self, _: &Config, _: &Config) {
         self.note("config");
     }
+    fn ways_changed(&self) {
+        self.note("ways");
+    }
     fn wan(&self, _: Option<&crate::policy::wan::Wan>) {
         self.note("wan");
     }

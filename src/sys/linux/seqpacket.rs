@@ -73,6 +73,12 @@ impl Seqpacket {
         if length > into.len() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(length) }
     }
 
+    /// Ends the connection both ways; who waits for a message gets the end.
+    pub fn shutdown(&self) {
+        // It can only be over already.
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+    }
+
     /// Waits until a message can be sent.
     ///
     /// # Errors

@@ -1,0 +1,113 @@
+//! Sessions as the kernel path sees them, and what the node makes of the guard's word on leases.
+use super::gate::FULL;
+use super::node::Node;
+use super::session::{At, Session};
+use super::status::no_offload;
+use crate::guard::lease_wire::{LeaseReport, Offload};
+use crate::json::{Value, object};
+use crate::policy::decision::Standing as _;
+use crate::policy::decision::{admit, judge_standing};
+use crate::policy::refusal::Refusal;
+use crate::session::limits::MAX_NEW_PER_SECOND;
+use crate::session::{Denied, Flow, LeaseTerms, Target, Tenant, Way};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+/// A cap from which on there is none: no line of a router that needs one is as fast, 10^6 bit/s.
+const UNCAPPED_MBPS: f64 = 10_000.0;
+
+/// A session whose buyer has asked for a lease.
+pub struct Holder {
+    /// The session.
+    pub session: Rc<Session>,
+    /// Where the buyer's connection came from, if the owner has that logged.
+    pub from: Option<IpAddr>,
+}
+
+impl Tenant for Holder {
+    fn session(&self) -> &Rc<str> {
+        self.session.name()
+    }
+
+    fn terms(&self) -> LeaseTerms {
+        let allowance = self.session.allowance.borrow();
+        let limits = allowance.limits();
+        let per_second = limits.max_new_per_second.unwrap_or(MAX_NEW_PER_SECOND).min(MAX_NEW_PER_SECOND);
+        let capped = limits.max_mbps.filter(|mbps| *mbps < UNCAPPED_MBPS);
+        LeaseTerms {
+            new_per_second: u16::try_from(per_second).unwrap_or(u16::MAX),
+            // A cap below one kbit/s is not none.
+            cap_kbps: capped.map_or(0, |mbps| ((mbps * 1000.0) as u32).max(1)),
+            until: self.session.order.expires_at,
+        }
+    }
+
+    fn judge_aliases(&self, names: &[String]) -> Result<(), Refusal> {
+        let rules = self.session.rules.borrow();
+        names.iter().try_for_each(|name| rules.judge_alias(name))
+    }
+
+    fn admit(&self, target: &Target) -> Result<Flow, Denied> {
+        let now = self.session.shared().ledger.now();
+        let from = (self.from, Way::Kernel);
+        let flow = admit(Ok(target), &At::kernel(&self.session, now, true))
+            .and_then(|()| self.session.open_flow(target, from, now).ok_or(FULL));
+        if let Err(denied) = &flow {
+            self.refused(target, denied.refusal);
+        }
+        flow
+    }
+
+    fn still_allowed(&self, target: &Target, aliases: &[String]) -> bool {
+        let at = At::kernel(&self.session, self.session.shared().ledger.now(), true);
+        judge_standing(&at).is_ok()
+            && at.host_allowed(&target.host, target.port)
+            && self.judge_aliases(aliases).is_ok()
+            && at.quota_wait().is_none()
+    }
+
+    fn refused(&self, target: &Target, refusal: Refusal) {
+        self.session.refused(&target.host, target.port, (self.from, Way::Kernel), refusal);
+    }
+}
+
+impl Node {
+    /// The guard has said something of leases.
+    pub(super) fn hear_of_leases(&self, report: LeaseReport) {
+        let changed = self.leases.hear(report);
+        self.offer_leases(changed);
+    }
+
+    /// The guard is gone.
+    pub(super) fn lose_leases(&self) {
+        let changed = self.leases.lost();
+        self.offer_leases(changed);
+    }
+
+    fn offer_leases(&self, changed: bool) {
+        self.shared().kernel.set(self.leases.is_possible());
+        if changed {
+            // What the coordinator was told of the ways to this node is no longer so.
+            self.tell(|s| s.ways_changed());
+            self.ledger.ring();
+        }
+    }
+
+    /// `offload` of the status.
+    pub(super) fn offload_value(&self) -> Value {
+        let config = self.config();
+        let mode = config.network.offload.name();
+        let Some(ability) = self.leases.ability() else {
+            return no_offload(mode, "There is no guard that gives leases, so the relay carries everything.");
+        };
+        if !ability.possible {
+            return no_offload(mode, &ability.reason);
+        }
+        let active = match ability.offload {
+            Offload::Hardware => "hardware",
+            Offload::Software => "software",
+            Offload::Plain => "plain",
+        };
+        object([("mode", mode.into()), ("active", active.into()), ("reason", ability.reason.into())])
+    }
+}

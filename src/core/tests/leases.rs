@@ -1,0 +1,293 @@
+//! Leases, with a guard that does what a test says.
+use super::bench::{START, TOKEN, text};
+use super::*;
+use crate::core::lifecycle::NodeEvent;
+use crate::guard::client::Listener as _;
+use crate::guard::lease_wire::{Ability, Denial, Grant, LeaseReport, LeaseRequest, Offload};
+use crate::guard::protocol::Report;
+use crate::lease::service::{ANSWER_MS, Connection, Given, Guard, MAX_CONNECTIONS, MAX_PER_SESSION, Wanted};
+use crate::policy::refusal::Refusal;
+use crate::session::{Credentials, Gate as _, Target, Tenant};
+use crate::time::Unix;
+use futures_lite::future::{block_on, poll_once};
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+
+/// Sessions that may have leases.
+pub const BOTH: &str = r#"{"policyProfile":{"name":"p","allowDomains":[],"blockDomains":[],"allowedPorts":[443],"alpn":["h2"],
+    "transports":["relay","lease"],"ech":"outer"}}"#;
+const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 216, 34));
+
+/// What `run` has said; nothing is done.
+#[derive(Default)]
+pub struct FakeGuard {
+    pub said: RefCell<Vec<LeaseRequest>>,
+    pub deaf: Cell<bool>,
+    pub given_up: Cell<bool>,
+}
+
+impl Guard for FakeGuard {
+    fn send(&self, request: LeaseRequest) -> bool {
+        self.said.borrow_mut().push(request);
+        !self.deaf.get()
+    }
+    fn give_up(&self) {
+        self.given_up.set(true);
+    }
+}
+
+impl FakeGuard {
+    pub fn take(&self) -> Vec<LeaseRequest> {
+        self.said.take()
+    }
+}
+
+pub fn able() -> Ability {
+    Ability { possible: true, offload: Offload::Software, caps: true, reason: "x".into(), max_flows: 100 }
+}
+
+/// A bench with a guard that gives leases, and a session that may have them.
+pub fn leasing(config: &str, order: &str) -> (Bench, Rc<FakeGuard>) {
+    let mut bench = Bench::with(config);
+    let guard = Rc::new(FakeGuard::default());
+    bench.node.leases.guarded_by(guard.clone());
+    says(&bench, LeaseReport::Able(able()));
+    bench.open(ID, order);
+    assert_eq!(bench.queued(ID), ["accepted", "active"]);
+    (bench, guard)
+}
+
+pub fn says(bench: &Bench, report: LeaseReport) {
+    bench.node.hear(Report::Lease(report));
+}
+
+pub fn target(host: &str) -> Target {
+    Target { host: host.into(), port: 443, literal: None }
+}
+
+/// The checks of a request for a lease.
+pub fn tenant(bench: &Bench, host: &str) -> Result<Rc<dyn Tenant>, Refusal> {
+    let credentials = Credentials { session_id: ID.into(), token: TOKEN.to_vec() };
+    let target = target(host);
+    let judged = bench.node.admit_lease(Some(bench::BUYER), Some(&credentials), Some(Ok(&target)), true);
+    judged.map_err(|d| d.refusal)
+}
+
+fn wanted(bench: &Bench, host: &str) -> Wanted {
+    Wanted {
+        tenant: tenant(bench, host).unwrap(),
+        buyer: bench::BUYER,
+        target: target(host),
+        address: TARGET,
+        aliases: vec![format!("cdn.{host}")],
+    }
+}
+
+/// A lease that the guard grants, and what it was asked for.
+pub fn lease(bench: &Bench, guard: &FakeGuard, connection: &Connection, host: &str) -> (Given, Grant) {
+    let mut asked = Box::pin(connection.open(wanted(bench, host)));
+    assert!(block_on(poll_once(&mut asked)).is_none(), "it waits for the guard");
+    let Some(LeaseRequest::Grant(grant)) = guard.take().pop() else { panic!("no grant") };
+    says(bench, LeaseReport::Granted { no: grant.no });
+    (block_on(asked).unwrap(), grant)
+}
+
+#[test]
+fn a_session_with_leases_is_taken_while_they_are_possible() {
+    let lease_only = BOTH.replace(r#""relay","lease""#, r#""lease""#);
+    let mut bench = Bench::new();
+    bench.open(ID, &lease_only);
+    assert_eq!(bench.queued(ID), ["refused transport-unsupported"]);
+    let (bench, _guard) = leasing("", &lease_only);
+    assert_eq!(bench.refusal(ID, "a.test"), Some(Refusal::SessionClosed), "no CONNECT");
+    assert!(tenant(&bench, "a.test").is_ok());
+    let ways = |bench: &Bench| {
+        use crate::coordinator::node::Node as _;
+        bench.node.registration().member("transports").unwrap().canonical()
+    };
+    assert!(ways(&bench).contains("lease"));
+    bench.services.calls.borrow_mut().clear();
+    says(&bench, LeaseReport::Able(Ability { possible: false, reason: "no flowtable".into(), ..able() }));
+    assert!(!ways(&bench).contains("lease"));
+    assert_eq!(*bench.services.calls.borrow(), ["ways"], "the coordinator is told");
+    assert_eq!(tenant(&bench, "a.test").err(), Some(Refusal::LeaseUnavailable));
+    assert_eq!(text(bench.status().member("offload").unwrap(), "reason"), "no flowtable");
+}
+
+#[test]
+fn a_request_is_refused_like_a_connect_and_counted() {
+    let config = "network: { maxMbps: 1000, maxGBPerDay: 1000, blocklistDomains: [bad.test] }";
+    let (bench, _guard) = leasing(config, BOTH);
+    assert_eq!(tenant(&bench, "bad.test").err(), Some(Refusal::DomainBlocked));
+    let credentials = Credentials { session_id: ID.into(), token: TOKEN.to_vec() };
+    let other_port = Target { port: 80, ..target("a.test") };
+    let ask = |target: Option<Result<&Target, Refusal>>, reachable| {
+        let judged = bench.node.admit_lease(None, Some(&credentials), target, reachable);
+        judged.err().map(|d| d.refusal)
+    };
+    assert_eq!(ask(Some(Ok(&other_port)), true), Some(Refusal::PortDenied));
+    let good = target("a.test");
+    assert_eq!(ask(Some(Ok(&good)), false), Some(Refusal::LeaseUnavailable));
+    assert_eq!(ask(None, true), None);
+    bench.node.on(NodeEvent::Pause);
+    assert_eq!(ask(None, true), Some(Refusal::Paused));
+    let rejected = bench.node.sessions.borrow()[ID].meter.borrow().totals().rejected;
+    assert_eq!(rejected, 4);
+    let wrong = Credentials { token: b"x".to_vec(), ..credentials.clone() };
+    let denied = bench.node.admit_lease(None, Some(&wrong), None, true).err().unwrap();
+    assert_eq!(denied.refusal, Refusal::AuthRequired);
+}
+
+#[test]
+fn a_lease_is_told_when_the_guard_has_it() {
+    let limits = BOTH.replacen('{', r#"{"limits":{"maxMbps":8,"maxNewPerSecond":7},"#, 1);
+    let (bench, guard) = leasing("", &limits);
+    let connection = bench.node.leases.connect().unwrap();
+    let (given, grant) = lease(&bench, &guard, &connection, "a.test");
+    assert_eq!((grant.buyer, grant.target, grant.ttl_s), (bench::BUYER, TARGET, 600));
+    assert_eq!((grant.new_per_second, grant.cap_kbps, grant.class), (7, 8000, 1));
+    assert_eq!((given.host.as_str(), given.port), ("a.test", grant.port));
+    assert_eq!(given.expires_at, Unix(START + 600));
+    assert!((40_000..=40_999).contains(&given.port));
+}
+
+#[test]
+fn what_the_guard_denies_or_does_not_answer_is_unavailable() {
+    let (bench, guard) = leasing("", BOTH);
+    let connection = bench.node.leases.connect().unwrap();
+    let mut asked = Box::pin(connection.open(wanted(&bench, "a.test")));
+    assert!(block_on(poll_once(&mut asked)).is_none());
+    let Some(LeaseRequest::Grant(grant)) = guard.take().pop() else { panic!("no grant") };
+    says(&bench, LeaseReport::Denied { no: grant.no, why: Denial::Clash });
+    assert_eq!(block_on(asked).err(), Some(Refusal::LeaseUnavailable));
+    // A session whose rate nobody can hold has none.
+    says(&bench, LeaseReport::Able(Ability { caps: false, ..able() }));
+    let uncapped = block_on(poll_once(connection.open(wanted(&bench, "a.test"))));
+    assert_eq!(uncapped, Some(Err(Refusal::LeaseUnavailable)));
+    // One who gives up while the guard is asked leaves nothing there.
+    says(&bench, LeaseReport::Able(able()));
+    let mut asked = Box::pin(connection.open(wanted(&bench, "a.test")));
+    assert!(block_on(poll_once(&mut asked)).is_none());
+    drop(asked);
+    drop(connection);
+    assert!(matches!(guard.take()[..], [LeaseRequest::Grant(_), LeaseRequest::End { no: 2 }]));
+}
+
+#[test]
+fn a_guard_that_does_not_answer_or_listen_is_given_up() {
+    let (mut bench, guard) = leasing("", BOTH);
+    let connection = bench.node.leases.connect().unwrap();
+    let (_, grant) = lease(&bench, &guard, &connection, "a.test");
+    drop(connection);
+    assert_eq!(guard.take(), [LeaseRequest::End { no: grant.no }]);
+    bench.pass_ms(ANSWER_MS - 1);
+    bench.tick();
+    assert!(!guard.given_up.get());
+    bench.pass_ms(1);
+    bench.tick();
+    assert!(guard.given_up.replace(false), "nobody knows whether it has ended");
+
+    bench.node.lose(None);
+    assert_eq!(bench.node.leases.count(), 0);
+    says(&bench, LeaseReport::Able(able()));
+    guard.deaf.set(true);
+    let connection = bench.node.leases.connect().unwrap();
+    assert!(block_on(poll_once(connection.open(wanted(&bench, "a.test")))).is_none());
+    assert!(guard.given_up.get());
+}
+
+#[test]
+fn a_lease_is_renewed_and_ended_by_its_name_and_its_session_alone() {
+    let (mut bench, guard) = leasing("", BOTH);
+    let connection = bench.node.leases.connect().unwrap();
+    let (given, grant) = lease(&bench, &guard, &connection, "a.test");
+    bench.pass_ms(1000);
+    let mine = tenant(&bench, "a.test").unwrap();
+    bench.open(&id(1), BOTH);
+    let theirs = Credentials { session_id: id(1), token: TOKEN.to_vec() };
+    let theirs = bench.node.admit_lease(None, Some(&theirs), None, true).ok().unwrap();
+    assert_eq!(connection.renew(&given.id, &*theirs), None);
+    assert!(!block_on(connection.end(&given.id, &*theirs)));
+    assert_eq!(connection.renew(&given.id, &*mine).unwrap().expires_at, Unix(START + 601));
+    assert_eq!(guard.take(), [LeaseRequest::Renew { no: grant.no, ttl_s: 600 }]);
+    let mut ended = Box::pin(connection.end(&given.id, &*mine));
+    assert!(block_on(poll_once(&mut ended)).is_none(), "it waits until nothing is left in the kernel");
+    assert_eq!(guard.take(), [LeaseRequest::End { no: grant.no }]);
+    says(&bench, LeaseReport::Ended { no: grant.no });
+    assert!(block_on(ended));
+    assert_eq!(connection.renew(&given.id, &*mine), None);
+}
+
+#[test]
+fn leases_end_with_time_connection_session_and_node() {
+    let (mut bench, guard) = leasing("", BOTH);
+    let end = |no| vec![LeaseRequest::End { no }];
+    // Time.
+    let connection = bench.node.leases.connect().unwrap();
+    let (_, first) = lease(&bench, &guard, &connection, "a.test");
+    bench.pass(599);
+    assert_eq!(guard.take(), []);
+    bench.pass(1);
+    assert_eq!(guard.take(), end(first.no));
+    says(&bench, LeaseReport::Ended { no: first.no });
+    assert!(block_on(poll_once(connection.idle())).is_some());
+    // Rules that forbid its host, or a name that it stands for.
+    let (_, second) = lease(&bench, &guard, &connection, "a.test");
+    assert!(block_on(poll_once(connection.idle())).is_none());
+    bench.configure("network: { maxMbps: 1000, maxGBPerDay: 1000, blocklistDomains: [cdn.a.test] }");
+    assert_eq!(guard.take(), end(second.no));
+    says(&bench, LeaseReport::Ended { no: second.no });
+    bench.configure("");
+    // Other limits than it was granted for.
+    let (_, third) = lease(&bench, &guard, &connection, "a.test");
+    let both = bench::profile(r#"{"transports":["relay","lease"]}"#);
+    bench.policy(Some(ID), both, r#"{"maxMbps":4}"#, 0);
+    assert_eq!(guard.take(), end(third.no));
+    says(&bench, LeaseReport::Ended { no: third.no });
+    // Several at once, in one word: the kill switch.
+    lease(&bench, &guard, &connection, "a.test");
+    lease(&bench, &guard, &connection, "b.test");
+    bench.node.on(NodeEvent::Pause);
+    assert_eq!(guard.take(), [LeaseRequest::EndAll], "before anything else is done");
+    says(&bench, LeaseReport::Gone);
+    assert_eq!(bench.node.leases.count(), 0);
+    bench.node.on(NodeEvent::Start);
+    bench.tick();
+    // The session.
+    let (_, last) = lease(&bench, &guard, &connection, "a.test");
+    bench.close(ID, "buyer-ended");
+    assert_eq!(guard.take(), end(last.no));
+}
+
+#[test]
+fn a_grant_that_comes_after_all_were_ended_is_taken_back() {
+    let (bench, guard) = leasing("", BOTH);
+    let connection = bench.node.leases.connect().unwrap();
+    let mut asked = Box::pin(connection.open(wanted(&bench, "a.test")));
+    assert!(block_on(poll_once(&mut asked)).is_none());
+    let Some(LeaseRequest::Grant(grant)) = guard.take().pop() else { panic!("no grant") };
+    says(&bench, LeaseReport::Gone);
+    says(&bench, LeaseReport::Granted { no: grant.no });
+    assert_eq!(block_on(asked).err(), Some(Refusal::LeaseUnavailable));
+    assert_eq!(guard.take(), [LeaseRequest::End { no: grant.no }]);
+}
+
+#[test]
+fn connections_that_hold_leases_are_bounded_for_all_and_for_each_session() {
+    let (bench, _guard) = leasing("", BOTH);
+    let leases = &bench.node.leases;
+    let mine: Rc<str> = ID.into();
+    let mut all: Vec<_> = (0..MAX_PER_SESSION).map(|_| leases.connect().unwrap()).collect();
+    assert!(all.iter().all(|c| c.belongs_to(&mine)));
+    let one_more = leases.connect().unwrap();
+    assert!(!one_more.belongs_to(&mine));
+    assert!(all[0].belongs_to(&mine), "it has its place already");
+    drop(one_more);
+    all.pop();
+    assert!(leases.connect().unwrap().belongs_to(&mine));
+    all.extend((all.len()..MAX_CONNECTIONS).map(|_| leases.connect().unwrap()));
+    assert!(leases.connect().is_none());
+    drop(all);
+    assert!(leases.connect().is_some());
+}

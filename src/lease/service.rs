@@ -1,0 +1,430 @@
+//! The leases of this node: joins their table, the buyers' requests, the sessions that pay and the guard that has them
+//! in the kernel. Whatever is in doubt ends: a lease that the guard does not answer for is one that nobody may use.
+use super::table::{Ask, Full, Lease, LeaseNo, Random, State, Table};
+use crate::bell::Bell;
+use crate::clock::Clock;
+use crate::guard::client::Link;
+use crate::guard::lease_wire::{Ability, Grant, LeaseReport, LeaseRequest};
+use crate::guard::protocol::Request;
+use crate::mutant;
+use crate::policy::refusal::Refusal;
+use crate::session::{LeaseTerms, Target, Tenant};
+use crate::time::{Now, Unix};
+use async_io::Timer;
+use futures_lite::future;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Connections of buyers that may hold leases, of all sessions and of one.
+pub const MAX_CONNECTIONS: usize = 256;
+#[allow(missing_docs, reason = "the line above")]
+pub const MAX_PER_SESSION: usize = 32;
+/// How long the guard may take to answer, milliseconds. Who does not is not believed any more.
+pub const ANSWER_MS: u64 = 2_000;
+
+/// Who has the leases in the kernel.
+pub trait Guard {
+    /// Sends a message now or not at all; false if it could not be sent.
+    fn send(&self, request: LeaseRequest) -> bool;
+    /// Gives the connection up: the guard then ends all leases.
+    fn give_up(&self);
+}
+
+impl Guard for Link {
+    fn send(&self, request: LeaseRequest) -> bool {
+        Link::send(self, &Request::Lease(request))
+    }
+
+    fn give_up(&self) {
+        Link::give_up(self);
+    }
+}
+
+/// A lease that is wanted, after all checks.
+pub struct Wanted {
+    /// Who pays.
+    pub tenant: Rc<dyn Tenant>,
+    /// Where the buyer's connection comes from.
+    pub buyer: IpAddr,
+    /// The host and its port.
+    pub target: Target,
+    /// The checked address of it, of the buyer's family.
+    pub address: IpAddr,
+    /// Names that the host is an alias of.
+    pub aliases: Vec<String>,
+}
+
+/// A lease as its buyer is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Its name.
+    pub id: String,
+    /// Its port on the router.
+    pub port: u16,
+    /// Its host.
+    pub host: String,
+    /// Until when.
+    pub expires_at: Unix,
+}
+
+/// What is kept of a lease beside the table.
+struct Held {
+    tenant: Rc<dyn Tenant>,
+    target: Target,
+    aliases: Vec<String>,
+    terms: LeaseTerms,
+    /// Monotonic milliseconds by which the guard has to answer.
+    due_ms: Option<u64>,
+}
+
+/// All leases.
+pub struct Leases {
+    clock: Rc<Clock>,
+    guard: RefCell<Option<Rc<dyn Guard>>>,
+    ability: RefCell<Option<Ability>>,
+    table: RefCell<Table>,
+    held: RefCell<BTreeMap<LeaseNo, Held>>,
+    connections: RefCell<BTreeMap<u64, Option<Rc<str>>>>,
+    next_connection: Cell<u64>,
+    /// Everything is being ended: by when the guard has to say that it is.
+    clearing: Cell<Option<u64>>,
+    changed: Bell,
+}
+
+impl Leases {
+    /// No leases, on ports of this range, both ends included.
+    pub fn new(clock: Rc<Clock>, ports: (u16, u16)) -> Rc<Leases> {
+        Rc::new(Leases {
+            clock,
+            guard: RefCell::default(),
+            ability: RefCell::default(),
+            table: RefCell::new(Table::new(ports)),
+            held: RefCell::default(),
+            connections: RefCell::default(),
+            next_connection: Cell::new(0),
+            clearing: Cell::new(None),
+            changed: Bell::default(),
+        })
+    }
+
+    /// The guard's end is reached so.
+    pub fn guarded_by(&self, guard: Rc<dyn Guard>) {
+        *self.guard.borrow_mut() = Some(guard);
+    }
+
+    /// What the guard can do; none while there is no guard.
+    pub fn ability(&self) -> Option<Ability> {
+        self.ability.borrow().clone()
+    }
+
+    /// Whether leases are possible now.
+    pub fn is_possible(&self) -> bool {
+        self.ability.borrow().as_ref().is_some_and(|a| a.possible)
+    }
+
+    /// Leases in the kernel, those that are being ended included.
+    pub fn count(&self) -> usize {
+        self.table.borrow().iter().count()
+    }
+
+    /// A buyer's connection that may ask for leases; none if there are too many.
+    pub fn connect(self: &Rc<Leases>) -> Option<Connection> {
+        let mut connections = self.connections.borrow_mut();
+        if connections.len() >= MAX_CONNECTIONS {
+            return None;
+        }
+        let number = self.next_connection.replace(self.next_connection.get() + 1);
+        connections.insert(number, None);
+        Some(Connection { leases: self.clone(), number })
+    }
+
+    /// Ends the leases that would not be given any more: node, session, lists or limits have changed.
+    pub fn review(&self) {
+        let refused = |no: LeaseNo| {
+            self.held.borrow().get(&no).is_none_or(|held| {
+                let allowed = held.tenant.still_allowed(&held.target, &held.aliases);
+                !allowed || held.tenant.terms() != held.terms
+            })
+        };
+        let over = self.table.borrow_mut().end_where(|lease| refused(lease.no));
+        self.tell_ended(&over);
+    }
+
+    /// Does what is due; milliseconds until something is next.
+    pub fn tick(&self, now: Now) -> Option<u64> {
+        let now_ms = now.mono_ms();
+        let over = self.table.borrow_mut().expire(now_ms);
+        self.tell_ended(&over);
+        let due = self.held.borrow().values().filter_map(|h| h.due_ms).chain(self.clearing.get()).min();
+        if due.is_some_and(|at| now_ms >= at) {
+            self.distrust("it did not answer in time");
+        }
+        let next = [due, self.table.borrow().next_expiry_ms()].into_iter().flatten().min();
+        next.map(|at| at.saturating_sub(now_ms).max(1))
+    }
+
+    /// A report of the guard's; true if what can be offered has changed.
+    pub fn hear(&self, report: LeaseReport) -> bool {
+        let now_ms = self.clock.now().mono_ms();
+        let mut offer_changed = false;
+        match report {
+            LeaseReport::Able(ability) => {
+                offer_changed = self.is_possible() != ability.possible;
+                *self.ability.borrow_mut() = Some(ability);
+            }
+            LeaseReport::Granted { no } => self.granted(no),
+            LeaseReport::Denied { no, .. } | LeaseReport::Ended { no } => self.drop_lease(no, now_ms),
+            LeaseReport::Gone => {
+                self.clearing.set(None);
+                self.drop_all(now_ms);
+            }
+            LeaseReport::Packet { .. } | LeaseReport::Counts { .. } | LeaseReport::Closed(_) => {}
+        }
+        self.changed.ring();
+        offer_changed
+    }
+
+    /// The guard is gone, and with it every lease. True if that changes what can be offered.
+    pub fn lost(&self) -> bool {
+        let was_possible = self.is_possible();
+        *self.ability.borrow_mut() = None;
+        self.clearing.set(None);
+        self.drop_all(self.clock.now().mono_ms());
+        self.changed.ring();
+        was_possible
+    }
+
+    fn granted(&self, no: LeaseNo) {
+        if self.table.borrow_mut().granted(no) {
+            if let Some(held) = self.held.borrow_mut().get_mut(&no) {
+                held.due_ms = None;
+            }
+        } else if self.table.borrow().get(no).is_none() {
+            // It was given up before the guard had it.
+            self.send(LeaseRequest::End { no });
+        }
+    }
+
+    fn drop_lease(&self, no: LeaseNo, now_ms: u64) {
+        self.table.borrow_mut().ended(no, now_ms);
+        self.held.borrow_mut().remove(&no);
+    }
+
+    fn drop_all(&self, now_ms: u64) {
+        self.table.borrow_mut().gone(now_ms);
+        self.held.borrow_mut().clear();
+    }
+
+    /// Tells the guard that these leases end, together if there are no others.
+    fn tell_ended(&self, over: &[LeaseNo]) {
+        if over.is_empty() {
+            return;
+        }
+        let due = self.clock.now().mono_ms() + ANSWER_MS;
+        let mut held = self.held.borrow_mut();
+        for no in over {
+            if let Some(held) = held.get_mut(no) {
+                held.due_ms = Some(due);
+            }
+        }
+        drop(held);
+        let all = self.table.borrow().iter().all(|l| l.state == State::Ending);
+        if all && over.len() > 1 {
+            self.clearing.set(Some(due));
+            self.send(LeaseRequest::EndAll);
+        } else {
+            over.iter().for_each(|no| self.send(LeaseRequest::End { no: *no }));
+        }
+        self.changed.ring();
+    }
+
+    fn send(&self, request: LeaseRequest) {
+        let guard = self.guard.borrow().clone();
+        if !guard.is_some_and(|g| g.send(request)) {
+            self.distrust("it takes no messages");
+        }
+    }
+
+    /// What the guard does is not known: it is left alone, and then ends every lease.
+    fn distrust(&self, why: &str) {
+        crate::warn!("the guard is given up over leases: {why}");
+        self.clearing.set(None);
+        self.held.borrow_mut().values_mut().for_each(|h| h.due_ms = None);
+        let guard = self.guard.borrow().clone();
+        if let Some(guard) = guard {
+            guard.give_up();
+        }
+    }
+
+    fn given(&self, lease: &Lease, until: Unix) -> Given {
+        let now = self.clock.now();
+        let left_ms = i64::try_from(lease.expires_ms.saturating_sub(now.mono_ms())).unwrap_or(0);
+        let expires_at = Unix((now.unix_ms + left_ms).div_euclid(1000)).min(until);
+        Given { id: lease.id.clone(), port: lease.port, host: lease.ask.host.to_string(), expires_at }
+    }
+
+    fn is_idle(&self, connection: u64) -> bool {
+        self.table.borrow().iter().all(|l| l.ask.connection != connection)
+    }
+
+    /// Waits until a lease is no longer in a state; false if that takes too long.
+    async fn after(&self, no: LeaseNo, state: State) -> bool {
+        let answered = async {
+            loop {
+                let seen = self.changed.count();
+                if self.table.borrow().get(no).is_none_or(|l| l.state != state) {
+                    return true;
+                }
+                self.changed.after(seen).await;
+            }
+        };
+        let late = async {
+            Timer::after(Duration::from_millis(ANSWER_MS)).await;
+            false
+        };
+        future::or(answered, late).await
+    }
+}
+
+/// A buyer's TLS connection. Its leases end with it.
+pub struct Connection {
+    leases: Rc<Leases>,
+    number: u64,
+}
+
+impl Connection {
+    /// Takes a place among the session's connections; false if it has none left.
+    pub fn belongs_to(&self, session: &Rc<str>) -> bool {
+        let mut connections = self.leases.connections.borrow_mut();
+        let others = connections.iter().filter(|(n, of)| **n != self.number && of.as_ref() == Some(session));
+        if others.count() >= MAX_PER_SESSION {
+            return false;
+        }
+        if let Some(own) = connections.get_mut(&self.number) {
+            *own = Some(session.clone());
+        }
+        true
+    }
+
+    /// Asks the guard for a lease.
+    ///
+    /// # Errors
+    /// [`Refusal::LeaseUnavailable`]: there is none to be had.
+    pub async fn open(&self, wanted: Wanted) -> Result<Given, Refusal> {
+        let terms = wanted.tenant.terms();
+        let no = self.ask(wanted, terms).ok_or(Refusal::LeaseUnavailable)?;
+        if !self.leases.after(no, State::Asked).await {
+            self.leases.distrust("it did not answer in time");
+        }
+        let table = self.leases.table.borrow();
+        let lease = table.get(no).filter(|l| l.state == State::Granted).ok_or(Refusal::LeaseUnavailable)?;
+        Ok(self.leases.given(lease, terms.until))
+    }
+
+    fn ask(&self, wanted: Wanted, terms: LeaseTerms) -> Option<LeaseNo> {
+        let leases = &self.leases;
+        let ability = leases.ability().filter(|a| a.possible && leases.clearing.get().is_none())?;
+        let capped = terms.cap_kbps > 0;
+        if capped && !ability.caps && !mutant::out("lease-capped") {
+            return None;
+        }
+        let Wanted { tenant, buyer, target, address, aliases } = wanted;
+        let now_ms = leases.clock.now().mono_ms();
+        let ask = Ask {
+            session: tenant.session().clone(),
+            connection: self.number,
+            buyer,
+            host: target.host.as_str().into(),
+            target: address,
+            capped,
+        };
+        let grant = {
+            let mut table = leases.table.borrow_mut();
+            let lease = match table.ask(ask, random()?, now_ms) {
+                Ok(lease) => lease,
+                Err(full) => {
+                    let whose = if full == Full::Node { "the node" } else { "a session" };
+                    crate::info!("no lease is left for {whose}");
+                    return None;
+                }
+            };
+            grant_of(lease, &terms, now_ms)
+        };
+        let due_ms = Some(now_ms + ANSWER_MS);
+        leases.held.borrow_mut().insert(grant.no, Held { tenant, target, aliases, terms, due_ms });
+        leases.send(LeaseRequest::Grant(grant));
+        Some(grant.no)
+    }
+
+    /// Makes a lease of the session hold longer; `None` if there is none of that name.
+    pub fn renew(&self, id: &str, tenant: &dyn Tenant) -> Option<Given> {
+        let leases = &self.leases;
+        let now_ms = leases.clock.now().mono_ms();
+        let no = leases.table.borrow().find(id, tenant.session())?.no;
+        let (given, ttl_s) = {
+            let mut table = leases.table.borrow_mut();
+            let lease = table.renew(no, now_ms)?;
+            (leases.given(lease, tenant.terms().until), lease.ttl_s(now_ms))
+        };
+        leases.send(LeaseRequest::Renew { no, ttl_s });
+        Some(given)
+    }
+
+    /// Ends a lease of the session and its flows; false if there is none of that name. Waits for the guard's word.
+    pub async fn end(&self, id: &str, tenant: &dyn Tenant) -> bool {
+        let leases = &self.leases;
+        let Some(no) = leases.table.borrow().find(id, tenant.session()).map(|l| l.no) else { return false };
+        let over = leases.table.borrow_mut().end(no);
+        if over {
+            leases.tell_ended(&[no]);
+        }
+        if !leases.after(no, State::Ending).await {
+            leases.distrust("it did not answer in time");
+        }
+        true
+    }
+
+    /// Waits until it has no lease.
+    pub async fn idle(&self) {
+        loop {
+            let seen = self.leases.changed.count();
+            if self.leases.is_idle(self.number) {
+                return;
+            }
+            self.leases.changed.after(seen).await;
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.leases.connections.borrow_mut().remove(&self.number);
+        let over = self.leases.table.borrow_mut().end_of_connection(self.number);
+        self.leases.tell_ended(&over);
+    }
+}
+
+fn grant_of(lease: &Lease, terms: &LeaseTerms, now_ms: u64) -> Grant {
+    Grant {
+        no: lease.no,
+        buyer: lease.ask.buyer,
+        port: lease.port,
+        target: lease.ask.target,
+        ttl_s: lease.ttl_s(now_ms),
+        new_per_second: terms.new_per_second,
+        burst: terms.new_per_second,
+        cap_kbps: terms.cap_kbps,
+        class: lease.class,
+    }
+}
+
+fn random() -> Option<Random> {
+    let (mut id, mut port) = ([0; 16], [0; 8]);
+    let system = ring::rand::SystemRandom::new();
+    ring::rand::SecureRandom::fill(&system, &mut id).ok()?;
+    ring::rand::SecureRandom::fill(&system, &mut port).ok()?;
+    Some(Random { id, port: u64::from_be_bytes(port) })
+}
