@@ -4,6 +4,7 @@ use echomesh::guard::messages::Found;
 use echomesh::guard::netlink::messages;
 use echomesh::guard::network::{Answers, Wanted};
 use echomesh::guard::protocol::{Report, Request};
+use echomesh::guard::tc;
 use echomesh::policy::wan::Choice;
 use libfuzzer_sys::fuzz_target;
 
@@ -15,10 +16,15 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(request.encode(), data);
     }
     let (mut found, mut answers) = (Found::default(), Answers::default());
+    let mut traffic = tc::Found::of(3);
     for message in messages(data) {
+        traffic.take(&message);
+        assert!(tc::ours(&message).is_none_or(|device| device != 3 || traffic.root == tc::Root::Ours));
+        _ = tc::is_foreign(&message, 3, 7);
         found.take(&message);
         answers.take(&message);
     }
+    assert!(traffic.classes.len() + traffic.filters.len() + traffic.links.len() <= data.len() / 36);
     let wanted = Wanted { choice: Choice::Auto, binds: true };
     let network = answers.network(&wanted, Vec::new());
     assert!(network.inside.len() <= data.len());

@@ -4,11 +4,20 @@
 //! configuration and the kernel's reports of addresses and routes, renders a firewall table from them, puts it in force
 //! in one transaction, reads it back, and tells `run` whether it stands.
 
+pub mod caps;
 pub mod client;
 pub mod clients;
 pub mod config;
 pub mod conntrack;
+pub mod draft;
+pub mod expr;
+pub mod found;
+pub mod keeper;
+pub mod lease_flows;
+pub mod lease_rules;
+pub mod lease_set;
 pub mod lease_wire;
+pub mod leases;
 pub mod messages;
 pub mod netlink;
 pub mod network;
@@ -24,7 +33,9 @@ pub mod rules;
 pub mod ruleset;
 pub mod scope;
 pub mod serve;
+pub mod shaping;
 
 pub mod table;
+pub mod tc;
 pub mod uci;
 pub mod work;

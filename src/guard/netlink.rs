@@ -31,6 +31,8 @@ pub struct Message<'a> {
     pub flags: u16,
     /// The number of the request it answers.
     pub seq: u32,
+    /// Of a report: the number of the socket whose request was done; 0 is the kernel itself.
+    pub port: u32,
     /// Family header and attributes.
     pub body: &'a [u8],
 }
@@ -40,8 +42,8 @@ pub fn messages(mut data: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = u32_at(data, 0)? as usize;
         let body = data.get(HEADER..length)?;
-        let message =
-            Message { kind: u16_at(data, 4)?, flags: u16_at(data, 6)?, seq: u32_at(data, 8)?, body };
+        let (kind, flags) = (u16_at(data, 4)?, u16_at(data, 6)?);
+        let message = Message { kind, flags, seq: u32_at(data, 8)?, port: u32_at(data, 12)?, body };
         data = data.get(padded(length)..).unwrap_or_default();
         Some(message)
     })

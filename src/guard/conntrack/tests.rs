@@ -73,7 +73,7 @@ proptest! {
     fn any_bytes_are_read(data in proptest::collection::vec(any::<u8>(), 0..200)) {
         for kind in [NEW, DELETE] {
             let body = [&[2, 0, 0, 0][..], &data].concat();
-            read(&Message { kind, flags: 0, seq: 0, body: &body });
+            read(&Message { kind, flags: 0, seq: 0, port: 0, body: &body });
         }
     }
 }

@@ -67,7 +67,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read(data in proptest::collection::vec(any::<u8>(), 0..200)) {
         let body = [&family()[..], &data].concat();
-        if let Some(queued) = Queued::read(&Message { kind: PACKET, flags: 0, seq: 0, body: &body }) {
+        if let Some(queued) = Queued::read(&Message { kind: PACKET, flags: 0, seq: 0, port: 0, body: &body }) {
             prop_assert!(queued.bytes.len() <= data.len() && queued.length as usize >= queued.bytes.len());
         }
     }

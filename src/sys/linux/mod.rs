@@ -15,6 +15,7 @@ pub mod routes;
 pub mod sandbox;
 pub mod seqpacket;
 pub mod signals;
+pub mod traffic;
 
 use super::System;
 use crate::guard::network::Wanted;

@@ -1,5 +1,6 @@
 //! Sockets for nf_tables and for the kernel's reports of links, addresses and routes.
-use crate::guard::messages::{Ask, Found, acknowledgements, ask, replace};
+use crate::guard::found::Found;
+use crate::guard::messages::{Ask, acknowledgements, ask, attempt, remove, replace};
 use crate::guard::netlink::{self as nl, DONE, DUMP, ERROR, INTERRUPTED, REQUEST, Writer};
 use crate::guard::network::{Answers, Network, Wanted};
 use crate::guard::table::Table;
@@ -11,11 +12,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+pub mod conntrack;
+pub mod queue;
+
 /// `NETLINK_ROUTE` is 0, which is no protocol for rustix.
-const ROUTE: Option<Protocol> = None;
+pub(super) const ROUTE: Option<Protocol> = None;
 const NETFILTER: Option<Protocol> = Some(rustix::net::netlink::NETFILTER);
 /// Bytes read at a time; the kernel's dumps come in pieces of at most 32 KiB.
-const PIECE: usize = 64 * 1024;
+pub(super) const PIECE: usize = 64 * 1024;
 /// The same where it does not matter what is read.
 const GLANCE: usize = 256;
 /// Bytes of a batch and its answers that the kernel holds for us.
@@ -23,7 +27,7 @@ const BUFFER: usize = 4 << 20;
 /// How long the kernel has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a dump is asked for again that was changed under way.
-const DUMPS: u32 = 5;
+pub(super) const DUMPS: u32 = 5;
 /// Groups of `RTMGRP_*`: links, IPv4 addresses and routes, IPv6 addresses and routes.
 const ROUTE_GROUPS: u32 = 1 | 0x10 | 0x40 | 0x100 | 0x400;
 /// `NFNLGRP_NFTABLES` as a bit.
@@ -45,7 +49,7 @@ impl AsFd for Netlink {
 
 impl Netlink {
     /// `buffer`: bytes of ours that the kernel holds, of one that takes whole tables.
-    fn open(
+    pub(super) fn open(
         protocol: Option<Protocol>,
         groups: u32,
         piece: usize,
@@ -66,6 +70,49 @@ impl Netlink {
         Ok(Netlink { fd, seq: 1, piece: vec![0; piece] })
     }
 
+    /// The number of the next request.
+    pub(super) fn next(&mut self) -> u32 {
+        self.seq = self.seq.wrapping_add(1);
+        self.seq
+    }
+
+    /// The socket's number, which reports of what it asked for bear.
+    pub(super) fn port(&self) -> io::Result<u32> {
+        let address = SocketAddrNetlink::try_from(rustix::net::getsockname(&self.fd)?)?;
+        Ok(address.pid())
+    }
+
+    /// Sends requests and waits until each is acknowledged.
+    pub(super) fn request(&mut self, batch: &[u8]) -> io::Result<()> {
+        rustix::net::send(&self.fd, batch, SendFlags::empty())?;
+        let mut asked: Vec<u32> = nl::messages(batch).map(|m| m.seq).collect();
+        let mut failed = None;
+        while !asked.is_empty() {
+            let (read, _) = rustix::net::recv(&self.fd, &mut self.piece[..], RecvFlags::empty())?;
+            for message in nl::messages(self.piece.get(..read).unwrap_or_default()) {
+                if message.kind == ERROR && asked.contains(&message.seq) {
+                    asked.retain(|seq| *seq != message.seq);
+                    failed = failed.or_else(|| failure(&message));
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// What was reported and has not been read: each message to `take`; `false` if some was lost.
+    pub(super) fn reported(&mut self, mut take: impl FnMut(&nl::Message<'_>)) -> bool {
+        loop {
+            match rustix::net::recv(&self.fd, &mut self.piece[..], RecvFlags::DONTWAIT) {
+                Ok((read, _)) => {
+                    nl::messages(self.piece.get(..read).unwrap_or_default()).for_each(|m| take(&m))
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::NOBUFS) => return false,
+                Err(_) => return true,
+            }
+        }
+    }
+
     /// Throws away what was reported; whether there was anything.
     pub fn drain(&mut self) -> bool {
         let mut any = false;
@@ -80,7 +127,11 @@ impl Netlink {
     }
 
     /// Sends a question and takes the pieces of its answer; `Ok(false)` if it was changed under way.
-    fn dump(&mut self, question: &[u8], mut take: impl FnMut(&nl::Message<'_>)) -> io::Result<bool> {
+    pub(super) fn dump(
+        &mut self,
+        question: &[u8],
+        mut take: impl FnMut(&nl::Message<'_>),
+    ) -> io::Result<bool> {
         rustix::net::send(&self.fd, question, SendFlags::empty())?;
         let mut whole = true;
         loop {
@@ -101,7 +152,7 @@ impl Netlink {
 }
 
 /// The error of an `NLMSG_ERROR`; 0 is an acknowledgement.
-fn failure(message: &nl::Message<'_>) -> Option<io::Error> {
+pub(super) fn failure(message: &nl::Message<'_>) -> Option<io::Error> {
     let number = nl::u32_at(message.body, 0)?.cast_signed();
     (number != 0).then(|| io::Error::from_raw_os_error(number.saturating_neg()))
 }
@@ -130,10 +181,35 @@ impl Tables {
     /// # Errors
     /// The kernel's; then all is as it was.
     pub fn replace(&mut self, table: &Table) -> io::Result<()> {
-        let batch = replace(table);
+        self.carry_out(&replace(table))
+    }
+
+    /// Takes the table of a name away, if there is one.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.carry_out(&remove(name))
+    }
+
+    /// Asks whether the kernel would take a table; it is not put in force. The name must be nobody's.
+    ///
+    /// # Errors
+    /// The kernel's, for the first part that it would not take.
+    pub fn attempt(&mut self, table: &Table) -> io::Result<()> {
+        self.carry_out(&attempt(table))
+    }
+
+    /// Carries out a transaction.
+    ///
+    /// # Errors
+    /// The kernel's; then all is as it was.
+    pub fn carry_out(&mut self, batch: &[u8]) -> io::Result<()> {
         let socket = &mut self.0;
-        rustix::net::send(&socket.fd, &batch, SendFlags::empty())?;
-        let (mut missing, mut failed) = (acknowledgements(&batch), None);
+        // Answers to what failed before must not be taken for this one's.
+        socket.drain();
+        rustix::net::send(&socket.fd, batch, SendFlags::empty())?;
+        let (mut missing, mut failed) = (acknowledgements(batch), None);
         while missing > 0 {
             let (read, _) = match rustix::net::recv(&socket.fd, &mut socket.piece[..], RecvFlags::empty()) {
                 // A batch that fails as a whole has one error and no acknowledgements.
@@ -154,16 +230,16 @@ impl Tables {
     ///
     /// # Errors
     /// The kernel's, or it changes faster than it can be read.
-    pub fn read(&mut self) -> io::Result<Found> {
+    pub fn read(&mut self, name: &str) -> io::Result<Found> {
         for _ in 0..DUMPS {
             self.0.drain();
-            let mut found = Found::default();
+            let mut found = Found::of(name);
             let mut whole = true;
-            for what in [Ask::Table, Ask::Chains, Ask::Rules, Ask::Sets, Ask::Objects] {
-                whole &= self.ask(what, &mut found)?;
+            for what in [Ask::Table, Ask::Chains, Ask::Rules, Ask::Sets, Ask::Objects, Ask::Flowtables] {
+                whole &= self.ask(name, what, &mut found)?;
             }
             for set in found.sets() {
-                whole &= self.ask(Ask::Elements(&set), &mut found)?;
+                whole &= self.ask(name, Ask::Elements(&set), &mut found)?;
             }
             if whole {
                 return Ok(found);
@@ -176,15 +252,15 @@ impl Tables {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn counters(&mut self) -> io::Result<Found> {
-        let mut found = Found::default();
-        self.ask(Ask::Objects, &mut found)?;
+    pub fn counters(&mut self, name: &str) -> io::Result<Found> {
+        let mut found = Found::of(name);
+        self.ask(name, Ask::Objects, &mut found)?;
         Ok(found)
     }
 
-    fn ask(&mut self, what: Ask<'_>, found: &mut Found) -> io::Result<bool> {
+    fn ask(&mut self, name: &str, what: Ask<'_>, found: &mut Found) -> io::Result<bool> {
         self.0.seq = self.0.seq.wrapping_add(1);
-        let question = ask(what, self.0.seq);
+        let question = ask(name, what, self.0.seq);
         match self.0.dump(&question, |m| found.take(m)) {
             // Without a table there is nothing in it.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),

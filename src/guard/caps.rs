@@ -1,0 +1,181 @@
+//! Keeps caps on the kernel path in force: what [`super::shaping`] wants, in the kernel.
+//!
+//! If a step fails, or another program changes something of ours, all that is ours is taken away and the caller is told:
+//! sessions with a cap then have no leases.
+use super::shaping::{Cap, LINGER, Shaping};
+use super::tc::{Ends, Root, Step};
+use crate::policy::wan::Wan;
+use crate::sys::linux::traffic::{Traffic, TrafficReports};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// The kernel's traffic control, as far as it is ours.
+#[derive(Debug)]
+pub struct Caps {
+    traffic: Traffic,
+    reports: TrafficReports,
+    /// The device by which all leaves; else why caps cannot be kept.
+    device: Result<u32, String>,
+    shaping: Shaping,
+    /// When our queueing discipline goes, because no session needs it.
+    ends_ms: Option<u64>,
+}
+
+impl AsFd for Caps {
+    /// Readable when something was changed: then [`Caps::is_intact`] is to be asked.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reports.as_fd()
+    }
+}
+
+impl Caps {
+    /// Takes away what an earlier guard has left.
+    ///
+    /// # Errors
+    /// The kernel's: no descriptor is left, or it cannot be read.
+    pub fn start() -> io::Result<Caps> {
+        let mut traffic = Traffic::open()?;
+        let reports = TrafficReports::open()?;
+        for device in traffic.with_ours()? {
+            traffic.take(device, &[Step::RemoveRoot])?;
+            crate::info!("the caps of an earlier guard were taken off device {device}");
+        }
+        let device = Err("no line is known yet".to_owned());
+        Ok(Caps { traffic, reports, device, shaping: Shaping::default(), ends_ms: None })
+    }
+
+    /// The network is another one. Caps of a device that is no longer the line are gone then.
+    pub fn moved(&mut self, wan: &Wan) {
+        let device = line(wan);
+        if device != self.device {
+            self.clear();
+            self.device = device;
+        }
+    }
+
+    /// Whether caps can be kept on this line.
+    ///
+    /// # Errors
+    /// Why not, for the owner.
+    pub fn are_possible(&mut self) -> Result<(), String> {
+        let device = self.device.clone()?;
+        let unread = |e: io::Error| format!("traffic control cannot be read: {e}");
+        match self.traffic.read(device).map_err(unread)?.root {
+            Root::Other(kind) => Err(format!(
+                "the WAN has a queueing discipline that somebody configured ({kind}), as SQM does"
+            )),
+            Root::Ours => Ok(()),
+            Root::Kernel => match self.traffic.has_htb(device).map_err(unread)? {
+                true => Ok(()),
+                false => Err("the kernel has no HTB (OpenWrt: kmod-sched-core)".to_owned()),
+            },
+        }
+    }
+
+    /// Puts these sessions' caps in force, and none else; `total_kbps` holds for all together (0: none).
+    ///
+    /// # Errors
+    /// A sentence; then no cap is in force.
+    pub fn set(&mut self, caps: &[Cap], total_kbps: u32, now_ms: u64) -> Result<(), String> {
+        let steps = self.shaping.caps(caps, total_kbps);
+        let steps = steps.map_err(|e| format!("a cap cannot be had: {e:?}"))?;
+        self.ends_ms = match self.shaping.is_idle() {
+            true => self.ends_ms.or(Some(now_ms.saturating_add(LINGER.as_millis() as u64))),
+            false => None,
+        };
+        self.take(&steps)
+    }
+
+    /// Puts a connection into its session's class: the ends of its packets to the buyer, and of those to the target.
+    ///
+    /// # Errors
+    /// A sentence. Then this connection must not be accepted; if [`Caps::stand`] is `false`, no cap is in force.
+    pub fn begin(&mut self, ct: u32, class: u16, ends: [Ends; 2]) -> Result<(), String> {
+        self.end(ct)?;
+        let steps = self.shaping.begin(ct, class, ends);
+        self.take(&steps.map_err(|e| format!("a connection cannot be kept to its cap: {e:?}"))?)
+    }
+
+    /// A connection is over.
+    ///
+    /// # Errors
+    /// A sentence; then no cap is in force.
+    pub fn end(&mut self, ct: u32) -> Result<(), String> {
+        let steps = self.shaping.end(ct);
+        self.take(&steps)
+    }
+
+    /// Whether the caps that were set are in force.
+    pub const fn stand(&self) -> bool {
+        self.shaping.stands()
+    }
+
+    /// When [`Caps::tidy`] has something to do.
+    pub const fn due_ms(&self) -> Option<u64> {
+        self.ends_ms
+    }
+
+    /// Takes our queueing discipline away if no session has needed it for a while.
+    pub fn tidy(&mut self, now_ms: u64) {
+        if self.ends_ms.is_some_and(|end| end <= now_ms) {
+            self.clear();
+        }
+    }
+
+    /// Whether what is ours is as it was put there; reads the kernel only if another program changed something.
+    pub fn is_intact(&mut self) -> bool {
+        let Ok(device) = self.device else { return true };
+        !self.reports.any_foreign(device, &self.traffic) || self.verify()
+    }
+
+    /// Reads the kernel.
+    pub fn verify(&mut self) -> bool {
+        let Ok(device) = self.device else { return true };
+        let intact = self.traffic.read(device).is_ok_and(|found| self.shaping.equals(&found));
+        if !intact {
+            crate::warn!("another program changed the WAN's traffic control: caps of leases end");
+            self.clear();
+        }
+        intact
+    }
+
+    /// Takes away all that is ours.
+    pub fn clear(&mut self) {
+        self.ends_ms = None;
+        if !self.shaping.stands() {
+            return;
+        }
+        self.shaping.forget();
+        let Ok(device) = self.device else { return };
+        // A device that is gone has nothing any more, and somebody's root is not ours to remove.
+        let is_ours = self.traffic.read(device).is_ok_and(|found| found.root == Root::Ours);
+        if let Err(e) = if is_ours { self.traffic.take(device, &[Step::RemoveRoot]) } else { Ok(()) } {
+            crate::warn!("the WAN's queueing discipline could not be put back: {e}");
+        }
+    }
+
+    fn take(&mut self, steps: &[Step]) -> Result<(), String> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let taken = match &self.device {
+            Ok(device) => self.traffic.take(*device, steps).map_err(|e| e.to_string()),
+            Err(why) => Err(why.clone()),
+        };
+        taken.map_err(|e| {
+            self.clear();
+            format!("caps cannot be kept on the kernel path: {e}")
+        })
+    }
+}
+
+/// One class holds a session's cap, so there must be one device.
+fn line(wan: &Wan) -> Result<u32, String> {
+    match (&wan.v4, &wan.v6) {
+        (Some(a), Some(b)) if a.index != b.index => {
+            Err(format!("IPv4 leaves by {} and IPv6 by {}: no cap can hold both", a.device, b.device))
+        }
+        (Some(one), _) | (_, Some(one)) => Ok(one.index),
+        (None, None) => Err("there is no line".to_owned()),
+    }
+}
