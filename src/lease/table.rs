@@ -3,13 +3,11 @@
 //! A lease's port stays taken until the guard has said that nothing of the lease is left in the kernel, and then rests:
 //! a straggler of the old lease must not meet a new one. Tables are small (at most [`MAX_LEASES`]), so they are searched
 //! from one end to the other.
+pub use crate::guard::lease_wire::LeaseNo;
 use crate::mutant::out;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
-
-/// Number of a lease between `run` and the guard, never 0, unique while the table holds it.
-pub type LeaseNo = u32;
 
 /// Leases of all sessions.
 pub const MAX_LEASES: usize = 256;

@@ -4,6 +4,7 @@ use crate::mutant::out;
 use crate::policy::hosts::{DomainSet, normal};
 use crate::policy::refusal::Refusal;
 use crate::session::HelloRules;
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// Raw bytes, record headers included, within which the hello must be complete.
@@ -59,28 +60,53 @@ pub enum Progress {
     Refused(Refusal),
 }
 
-/// Collects a hello from whatever pieces arrive. Holds [`MAX_HELLO`] raw bytes and the last piece at most, and the
-/// message once more.
+/// Collects a hello from whatever pieces arrive. Holds [`MAX_HELLO`] raw bytes and the last piece at most.
 #[derive(Debug, Default)]
 pub struct HelloReader {
     raw: Vec<u8>,
-    /// Raw bytes already cut into records.
-    read: usize,
-    message: Vec<u8>,
-    /// Bytes of the current record still to come.
-    record_left: usize,
-    done: Option<Progress>,
-    hello: Option<Hello>,
+    scan: HelloScan,
 }
 
 impl HelloReader {
     /// Takes the next bytes of the connection.
     pub fn feed(&mut self, bytes: &[u8]) -> Progress {
         self.raw.extend_from_slice(bytes);
+        self.scan.advance(&self.raw)
+    }
+
+    /// The hello, once complete.
+    pub fn hello(&self) -> Option<&Hello> {
+        self.scan.hello()
+    }
+
+    /// Every byte fed so far, unaltered: what the target gets after the verdict.
+    pub fn into_raw(self) -> Vec<u8> {
+        self.raw
+    }
+}
+
+/// Finds the hello at the start of a stream whose bytes somebody else keeps.
+#[derive(Debug, Default)]
+pub struct HelloScan {
+    /// Raw bytes already cut into records.
+    read: usize,
+    /// Bytes of the current record still to come.
+    record_left: usize,
+    /// The header of the message, as far as it has come.
+    head: Vec<u8>,
+    /// Bytes of the message so far, its header included.
+    length: usize,
+    done: Option<Progress>,
+    hello: Option<Hello>,
+}
+
+impl HelloScan {
+    /// Reads on. `raw` is the stream from its start, and never less than before.
+    pub fn advance(&mut self, raw: &[u8]) -> Progress {
         if let Some(done) = self.done {
             return done;
         }
-        let progress = self.advance();
+        let progress = self.run(raw);
         if progress != Progress::NeedMore {
             self.done = Some(progress);
         }
@@ -92,48 +118,42 @@ impl HelloReader {
         self.hello.as_ref()
     }
 
-    /// Every byte fed so far, unaltered: what the target gets after the verdict.
-    pub fn into_raw(self) -> Vec<u8> {
-        self.raw
+    /// Where in the stream the hello ends, once complete.
+    pub fn end(&self) -> Option<usize> {
+        self.hello.as_ref().map(|_| self.read)
     }
 
-    fn advance(&mut self) -> Progress {
+    fn run(&mut self, raw: &[u8]) -> Progress {
         loop {
             if self.record_left == 0 {
-                match self.next_record() {
+                match self.next_record(raw) {
                     Ok(true) => {}
-                    Ok(false) => return self.unless_too_long(),
+                    Ok(false) => return unless_too_long(raw),
                     Err(refusal) => return Progress::Refused(refusal),
                 }
             }
-            let in_limit = self.raw.get(self.read..self.raw.len().min(limit())).unwrap_or_default();
+            let in_limit = raw.get(self.read..raw.len().min(limit())).unwrap_or_default();
             let take = in_limit.len().min(self.record_left);
             if take == 0 {
-                return self.unless_too_long();
+                return unless_too_long(raw);
             }
-            self.message.extend_from_slice(in_limit.get(..take).unwrap_or_default());
+            let of_head = HANDSHAKE_HEADER.saturating_sub(self.head.len());
+            self.head.extend(in_limit.iter().take(take.min(of_head)));
+            self.length += take;
             self.read += take;
             self.record_left -= take;
             match self.message_end() {
                 Ok(None) => {}
-                Ok(Some(end)) => return self.complete(end),
+                Ok(Some(end)) => return self.complete(raw, end),
                 Err(refusal) => return Progress::Refused(refusal),
             }
         }
     }
 
-    fn unless_too_long(&self) -> Progress {
-        if self.raw.len() >= MAX_HELLO && !out("hello-limit") {
-            Progress::Refused(Refusal::HelloTimeout)
-        } else {
-            Progress::NeedMore
-        }
-    }
-
     /// Reads a record header; false if it is not there yet. What is there must fit already, so that a client that
     /// speaks something else is told at its first byte.
-    fn next_record(&mut self) -> Result<bool, Refusal> {
-        let header = self.raw.get(self.read..self.raw.len().min(limit())).unwrap_or_default();
+    fn next_record(&mut self, raw: &[u8]) -> Result<bool, Refusal> {
+        let header = raw.get(self.read..raw.len().min(limit())).unwrap_or_default();
         let fits = |at: usize, ok: fn(u8) -> bool| header.get(at).is_none_or(|b| ok(*b));
         let handshake = fits(0, |b| b == HANDSHAKE) || out("record-type");
         let major = fits(1, |b| b == 3) || out("record-major");
@@ -150,33 +170,58 @@ impl HelloReader {
         self.read += RECORD_HEADER;
         if out("record-type") && header.first() != Some(&HANDSHAKE) {
             self.read += std::mem::take(&mut self.record_left);
-            return self.next_record();
+            return self.next_record(raw);
         }
-        if length == 0 { self.next_record() } else { Ok(true) }
+        if length == 0 { self.next_record(raw) } else { Ok(true) }
     }
 
     /// The length of the message once all of it has come.
     fn message_end(&self) -> Result<Option<usize>, Refusal> {
-        if self.message.first().is_some_and(|kind| *kind != CLIENT_HELLO) && !out("message-type") {
+        if self.head.first().is_some_and(|kind| *kind != CLIENT_HELLO) && !out("message-type") {
             return Err(Refusal::NotTls);
         }
-        let Some([_, a, b, c]) = self.message.first_chunk::<HANDSHAKE_HEADER>() else { return Ok(None) };
+        let Some([_, a, b, c]) = self.head.first_chunk::<HANDSHAKE_HEADER>() else { return Ok(None) };
         let end = HANDSHAKE_HEADER + u32::from_be_bytes([0, *a, *b, *c]) as usize;
         if end > MAX_HELLO - RECORD_HEADER && !out("message-length") {
             return Err(Refusal::HelloTimeout);
         }
-        Ok((self.message.len() >= end).then_some(end))
+        Ok((self.length >= end).then_some(end))
     }
 
     /// A hello ends its record: nothing may follow it there (RFC 8446 section 5.1: the keys change).
-    fn complete(&mut self, end: usize) -> Progress {
-        let body = self.message.get(HANDSHAKE_HEADER..end).unwrap_or_default();
-        let alone = self.message.len() == end && self.record_left == 0;
-        let hello = if alone || out("hello-ends-record") { parse(body) } else { None };
-        self.message = Vec::new();
-        self.hello = hello;
+    fn complete(&mut self, raw: &[u8], end: usize) -> Progress {
+        let message = message(raw.get(..self.read).unwrap_or_default());
+        let body = message.get(HANDSHAKE_HEADER..end).unwrap_or_default();
+        let alone = message.len() == end && self.record_left == 0;
+        self.hello = if alone || out("hello-ends-record") { parse(body) } else { None };
         if self.hello.is_some() { Progress::Complete } else { Progress::Refused(Refusal::NotTls) }
     }
+}
+
+fn unless_too_long(raw: &[u8]) -> Progress {
+    if raw.len() >= MAX_HELLO && !out("hello-limit") {
+        Progress::Refused(Refusal::HelloTimeout)
+    } else {
+        Progress::NeedMore
+    }
+}
+
+/// What records that were found to be good carry, put together. The last one may not be whole.
+fn message(mut records: &[u8]) -> Cow<'_, [u8]> {
+    let mut whole = Cow::Borrowed(&[][..]);
+    while let Some(([kind, _, _, high, low], rest)) = records.split_first_chunk::<RECORD_HEADER>() {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
+        let (fragment, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        // Of another type only where that rule is out.
+        if *kind == HANDSHAKE {
+            match whole.is_empty() {
+                true => whole = Cow::Borrowed(fragment),
+                false => whole.to_mut().extend_from_slice(fragment),
+            }
+        }
+        records = after;
+    }
+    whole
 }
 
 /// Raw bytes that are read of a hello.

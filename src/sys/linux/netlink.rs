@@ -1,8 +1,10 @@
 //! Sockets for nf_tables and for the kernel's reports of links, addresses and routes.
-use crate::guard::messages::{Ask, Found, acknowledgements, ask, replace};
+use crate::guard::found::Found;
+use crate::guard::messages::{Ask, acknowledgements, ask, attempt, remove, replace};
 use crate::guard::netlink::{self as nl, DONE, DUMP, ERROR, INTERRUPTED, REQUEST, Writer};
 use crate::guard::network::{Answers, Network, Wanted};
 use crate::guard::table::Table;
+use crate::policy::addresses::Prefix;
 use crate::policy::routes::name_servers;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -11,11 +13,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+pub mod conntrack;
+pub mod queue;
+
 /// `NETLINK_ROUTE` is 0, which is no protocol for rustix.
 pub(super) const ROUTE: Option<Protocol> = None;
 const NETFILTER: Option<Protocol> = Some(rustix::net::netlink::NETFILTER);
 /// Bytes read at a time; the kernel's dumps come in pieces of at most 32 KiB.
 pub(super) const PIECE: usize = 64 * 1024;
+/// The same of a dump that is asked for often: the kernel makes pieces no larger.
+const ADDRESSES: usize = 16 * 1024;
 /// The same where it does not matter what is read.
 const GLANCE: usize = 256;
 /// Bytes of a batch and its answers that the kernel holds for us.
@@ -177,10 +184,35 @@ impl Tables {
     /// # Errors
     /// The kernel's; then all is as it was.
     pub fn replace(&mut self, table: &Table) -> io::Result<()> {
-        let batch = replace(table);
+        self.carry_out(&replace(table))
+    }
+
+    /// Takes the table of a name away, if there is one.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.carry_out(&remove(name))
+    }
+
+    /// Asks whether the kernel would take a table; it is not put in force. The name must be nobody's.
+    ///
+    /// # Errors
+    /// The kernel's, for the first part that it would not take.
+    pub fn attempt(&mut self, table: &Table) -> io::Result<()> {
+        self.carry_out(&attempt(table))
+    }
+
+    /// Carries out a transaction.
+    ///
+    /// # Errors
+    /// The kernel's; then all is as it was.
+    pub fn carry_out(&mut self, batch: &[u8]) -> io::Result<()> {
         let socket = &mut self.0;
-        rustix::net::send(&socket.fd, &batch, SendFlags::empty())?;
-        let (mut missing, mut failed) = (acknowledgements(&batch), None);
+        // Answers to what failed before must not be taken for this one's.
+        socket.drain();
+        rustix::net::send(&socket.fd, batch, SendFlags::empty())?;
+        let (mut missing, mut failed) = (acknowledgements(batch), None);
         while missing > 0 {
             let (read, _) = match rustix::net::recv(&socket.fd, &mut socket.piece[..], RecvFlags::empty()) {
                 // A batch that fails as a whole has one error and no acknowledgements.
@@ -201,16 +233,16 @@ impl Tables {
     ///
     /// # Errors
     /// The kernel's, or it changes faster than it can be read.
-    pub fn read(&mut self) -> io::Result<Found> {
+    pub fn read(&mut self, name: &str) -> io::Result<Found> {
         for _ in 0..DUMPS {
             self.0.drain();
-            let mut found = Found::default();
+            let mut found = Found::of(name);
             let mut whole = true;
-            for what in [Ask::Table, Ask::Chains, Ask::Rules, Ask::Sets, Ask::Objects] {
-                whole &= self.ask(what, &mut found)?;
+            for what in [Ask::Table, Ask::Chains, Ask::Rules, Ask::Sets, Ask::Objects, Ask::Flowtables] {
+                whole &= self.ask(name, what, &mut found)?;
             }
             for set in found.sets() {
-                whole &= self.ask(Ask::Elements(&set), &mut found)?;
+                whole &= self.ask(name, Ask::Elements(&set), &mut found)?;
             }
             if whole {
                 return Ok(found);
@@ -223,15 +255,15 @@ impl Tables {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn counters(&mut self) -> io::Result<Found> {
-        let mut found = Found::default();
-        self.ask(Ask::Objects, &mut found)?;
+    pub fn counters(&mut self, name: &str) -> io::Result<Found> {
+        let mut found = Found::of(name);
+        self.ask(name, Ask::Objects, &mut found)?;
         Ok(found)
     }
 
-    fn ask(&mut self, what: Ask<'_>, found: &mut Found) -> io::Result<bool> {
+    fn ask(&mut self, name: &str, what: Ask<'_>, found: &mut Found) -> io::Result<bool> {
         self.0.seq = self.0.seq.wrapping_add(1);
-        let question = ask(what, self.0.seq);
+        let question = ask(name, what, self.0.seq);
         match self.0.dump(&question, |m| found.take(m)) {
             // Without a table there is nothing in it.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -287,6 +319,27 @@ impl Routes {
         }
         Err(io::ErrorKind::ResourceBusy.into())
     }
+}
+
+/// The addresses of all interfaces, as [`Answers::addresses`] has them.
+///
+/// Not by `getifaddrs`: musl's walk over attributes (`RTA_NEXT`, `src/network/netlink.h`) never ends where one says that it has no length, as under
+/// qemu's emulation of big-endian processors.
+///
+/// # Errors
+/// The kernel's, or they change faster than they can be read.
+pub(super) fn addresses() -> io::Result<Vec<Prefix>> {
+    let mut socket = Netlink::open(ROUTE, 0, ADDRESSES, None)?;
+    for _ in 0..DUMPS {
+        let mut answers = Answers::default();
+        let mut w = Writer::default();
+        // `RTM_GETADDR` with `struct ifaddrmsg`: of any family.
+        w.message((22, REQUEST | DUMP, socket.next()), &[0; 8], |_| {});
+        if socket.dump(&w.finish(), |m| answers.take(m))? {
+            return Ok(answers.addresses());
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
 }
 
 #[cfg(test)]

@@ -1,0 +1,360 @@
+//! One undecided flow: its packets, held until it is known what they are.
+//!
+//! The target gets no byte of a hello before the whole of it is accepted. Even then the flow is not let go: a segment
+//! that came by here may be lost on purpose behind us (a short TTL, a wrong checksum, an option that the target's stack
+//! refuses), and another one with the same sequence numbers follow. So every later copy must agree with what was judged,
+//! until the target acknowledges the hello and answers it; only that packet marks the flow as accepted.
+use super::gate::{Action, Note, Opening, Packet, Step};
+use super::inspect::{Answer, AnswerReader, Inspector, Judge};
+use super::reassembly::Taken;
+use super::segment::Segment;
+use crate::guard::lease_wire::Verdict;
+use crate::mutant::out;
+use crate::policy::refusal::Refusal;
+use crate::session::Direction;
+
+/// Packets of one flow that are held at once. What does not fit is dropped once it is read; the buyer sends it again.
+pub const MAX_HELD: usize = 32;
+/// How long the target has for its SYN-ACK, the buyer then for its hello, and for the one asked for again, microseconds.
+pub const PATIENCE_US: u64 = 10_000_000;
+/// How long the target has to answer a hello, microseconds.
+pub const ANSWER_US: u64 = 60_000_000;
+
+/// Where a flow stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The SYN is on its way to the target.
+    Syn,
+    /// The hello is awaited.
+    Hello,
+    /// The hello is with the target, its answer is awaited.
+    Answer,
+    /// The target has asked for another hello.
+    Again,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    number: u32,
+    place: usize,
+    /// The place behind it.
+    end: usize,
+    length: u32,
+    fin: bool,
+}
+
+/// An undecided flow.
+#[derive(Debug)]
+pub(super) struct Flow {
+    /// Microseconds of its first SYN.
+    pub since_us: u64,
+    /// When its time is over, microseconds.
+    pub deadline_us: u64,
+    stage: Stage,
+    opening: Opening,
+    inspector: Inspector,
+    answer: AnswerReader,
+    held: Vec<Held>,
+    /// Place of the buyer's FIN.
+    fin: Option<usize>,
+}
+
+impl Flow {
+    /// A flow whose SYN this is.
+    pub fn new(syn: &Segment<'_>, now_us: u64) -> Flow {
+        let first = syn.seq.wrapping_add(1);
+        Flow {
+            since_us: now_us,
+            deadline_us: now_us + PATIENCE_US,
+            stage: Stage::Syn,
+            opening: Opening::of(syn),
+            inspector: Inspector::new(first),
+            answer: AnswerReader::new(0),
+            held: Vec::new(),
+            fin: None,
+        }
+    }
+
+    /// Bytes of memory that what it has heard takes.
+    pub fn memory(&self) -> usize {
+        self.inspector.stream().memory()
+    }
+
+    /// Packets that wait for a verdict.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Takes one of its packets.
+    pub fn packet(
+        &mut self,
+        packet: &Packet<'_>,
+        now_us: u64,
+        judge: Judge<'_>,
+        actions: &mut Vec<Action>,
+    ) -> Step {
+        let segment = match Segment::parse(packet.bytes, packet.length) {
+            Ok(segment) => segment,
+            Err(_) => return drop_packet(packet, actions),
+        };
+        if packet.reply {
+            self.of_target(packet, &segment, now_us, actions)
+        } else {
+            self.of_buyer(packet, &segment, now_us, judge, actions)
+        }
+    }
+
+    /// What it means for the flow that its time is over.
+    pub fn late(&self) -> Note {
+        match self.stage {
+            Stage::Syn => Note::Refused(Refusal::ConnectTimeout),
+            Stage::Hello | Stage::Again => Note::Refused(Refusal::HelloTimeout),
+            Stage::Answer => Note::Gone,
+        }
+    }
+
+    /// Answers all packets that wait and `current`, if that one waits too: one with a reset of both sides, the rest are dropped. True if there was one.
+    ///
+    /// The reset must begin where the target has got to, or its stack ignores it.
+    pub fn give_up(&mut self, current: Option<&Packet<'_>>, actions: &mut Vec<Action>) -> bool {
+        let cleared = self.inspector.cleared();
+        let held = std::mem::take(&mut self.held);
+        let best = held.iter().find(|h| h.place <= cleared).map(|h| h.number);
+        let refused = best.or(current.map(|p| p.number)).or(held.first().map(|h| h.number));
+        let all = held.iter().map(|h| (h.number, h.length)).chain(current.map(|p| (p.number, p.length)));
+        for (number, length) in all {
+            let what = if Some(number) == refused { Verdict::Refuse } else { Verdict::Drop };
+            actions.push(Action::Verdict { packet: number, what });
+            actions.push(Action::NotPassed { direction: Direction::Egress, length });
+        }
+        refused.is_some()
+    }
+
+    fn of_buyer(
+        &mut self,
+        packet: &Packet<'_>,
+        segment: &Segment<'_>,
+        now_us: u64,
+        judge: Judge<'_>,
+        actions: &mut Vec<Action>,
+    ) -> Step {
+        let flags = segment.flags;
+        if flags.syn() {
+            // The same SYN again; another one would make a stream that nobody here follows.
+            let again =
+                segment.seq == self.opening.isn[0] && segment.length == 0 && !flags.ack() && !flags.rst();
+            return if again { stop(packet, actions) } else { drop_packet(packet, actions) };
+        }
+        if flags.rst() {
+            return self.reset(packet, segment, actions);
+        }
+        if !flags.ack() || self.stage == Stage::Syn {
+            return drop_packet(packet, actions);
+        }
+        // A stack takes urgent bytes out of the stream (RFC 9293 section 3.8.5): it would read another hello.
+        if flags.urg() && !out("lease-urgent") {
+            return Step::Refused(Refusal::NotTls);
+        }
+        if segment.length == 0 && !flags.fin() {
+            return stop(packet, actions);
+        }
+        self.data(packet, segment, now_us, judge, actions)
+    }
+
+    fn data(
+        &mut self,
+        packet: &Packet<'_>,
+        segment: &Segment<'_>,
+        now_us: u64,
+        judge: Judge<'_>,
+        actions: &mut Vec<Action>,
+    ) -> Step {
+        let Some(place) = self.inspector.stream().place(segment.seq) else {
+            return drop_packet(packet, actions);
+        };
+        let end = place + segment.length as usize;
+        let before = self.inspector.settled_at();
+        let taken = match self.inspector.take(place, segment.payload, judge) {
+            Ok(taken) => taken,
+            Err(refusal) => return Step::Refused(refusal),
+        };
+        let fin = segment.flags.fin();
+        if self.fin.is_some_and(|at| end > at || (fin && end < at)) {
+            return Step::Refused(Refusal::NotTls);
+        }
+        let first_fin = fin && self.fin.is_none();
+        if fin {
+            self.fin = Some(end);
+        }
+        let whole = segment.payload.len() == segment.length as usize && taken != Taken::Outside;
+        let is_new = taken == Taken::New || first_fin || end <= self.inspector.cleared();
+        if whole && is_new && self.held.len() < MAX_HELD {
+            self.held.push(Held { number: packet.number, place, end, length: packet.length, fin });
+        } else {
+            drop_packet(packet, actions);
+        }
+        let accepted = self.inspector.settled_at().filter(|_| before.is_none());
+        if accepted.is_some() {
+            if self.stage == Stage::Hello {
+                actions.push(Action::Note(Note::Accepted));
+            }
+            self.stage = Stage::Answer;
+            self.deadline_us = now_us + ANSWER_US;
+        }
+        self.release(actions);
+        let over = self.fin.is_some_and(|at| at <= self.inspector.stream().end());
+        if over && matches!(self.stage, Stage::Hello | Stage::Again) {
+            Step::Over(Note::Gone)
+        } else {
+            Step::Stay
+        }
+    }
+
+    /// Lets go what the target may have, in order.
+    fn release(&mut self, actions: &mut Vec<Action>) {
+        let settled = self.inspector.settled_at().is_some();
+        let cleared = self.inspector.cleared();
+        self.held.sort_by_key(|h| h.place);
+        self.held.retain(|h| {
+            let may = (h.end <= cleared && (settled || !h.fin)) || out("lease-hold");
+            if may {
+                actions.push(Action::Verdict { packet: h.number, what: Verdict::Stop });
+                if h.fin {
+                    let end =
+                        self.opening.isn[0].wrapping_add(1).wrapping_add(u32::try_from(h.end).unwrap_or(0));
+                    actions.push(Action::Note(Note::Fin { direction: Direction::Egress, end }));
+                }
+            }
+            !may
+        });
+    }
+
+    fn of_target(
+        &mut self,
+        packet: &Packet<'_>,
+        segment: &Segment<'_>,
+        now_us: u64,
+        actions: &mut Vec<Action>,
+    ) -> Step {
+        let flags = segment.flags;
+        if flags.rst() {
+            return self.reset(packet, segment, actions);
+        }
+        if !flags.ack() {
+            return drop_packet(packet, actions);
+        }
+        if flags.syn() {
+            return self.syn_ack(packet, segment, now_us, actions);
+        }
+        match self.stage {
+            Stage::Syn => drop_packet(packet, actions),
+            // It has not heard a byte yet; what it says before that it says again once the hello is there.
+            Stage::Hello if segment.length > 0 => drop_packet(packet, actions),
+            Stage::Hello => stop_and_note(packet, segment, actions),
+            Stage::Answer | Stage::Again => self.answer(packet, segment, now_us, actions),
+        }
+    }
+
+    fn syn_ack(
+        &mut self,
+        packet: &Packet<'_>,
+        segment: &Segment<'_>,
+        now_us: u64,
+        actions: &mut Vec<Action>,
+    ) -> Step {
+        let fits = segment.length == 0 && !segment.flags.fin() && !segment.options.multipath;
+        let mine = segment.ack == self.opening.isn[0].wrapping_add(1);
+        if !fits || !mine || (self.stage != Stage::Syn && segment.seq != self.opening.isn[1]) {
+            return drop_packet(packet, actions);
+        }
+        if self.stage == Stage::Syn {
+            self.opening.agree(segment);
+            self.answer = AnswerReader::new(segment.seq.wrapping_add(1));
+            self.stage = Stage::Hello;
+            self.deadline_us = now_us + PATIENCE_US;
+            let latency_us = now_us.saturating_sub(self.since_us);
+            actions.push(Action::Note(Note::Established { latency_us, opening: self.opening }));
+        }
+        stop(packet, actions)
+    }
+
+    /// The target speaks after the hello was let through.
+    fn answer(
+        &mut self,
+        packet: &Packet<'_>,
+        segment: &Segment<'_>,
+        now_us: u64,
+        actions: &mut Vec<Action>,
+    ) -> Step {
+        self.answer.take(segment.seq, segment.payload);
+        let acknowledged = self.inspector.stream().place(segment.ack).unwrap_or(0);
+        let heard = |at: usize| acknowledged >= at || out("lease-acknowledged");
+        let settled = self.inspector.settled_at().is_some_and(heard);
+        match self.answer.answer() {
+            Ok(Answer::Unknown) if !out("lease-second-hello") => stop_and_note(packet, segment, actions),
+            Ok(Answer::Retry) if !self.inspector.is_asked_again() && !out("lease-second-hello") => {
+                if !settled {
+                    return drop_packet(packet, actions);
+                }
+                self.inspector.ask_again(acknowledged);
+                self.stage = Stage::Again;
+                self.deadline_us = now_us + PATIENCE_US;
+                stop_and_note(packet, segment, actions)
+            }
+            Ok(_) if settled => {
+                let rest = self.held.drain(..);
+                actions.extend(rest.map(|h| Action::Verdict { packet: h.number, what: Verdict::Stop }));
+                actions.push(Action::Verdict { packet: packet.number, what: Verdict::Accept });
+                note_fin(packet, segment, actions);
+                Step::Decided
+            }
+            Ok(_) => stop_and_note(packet, segment, actions),
+            Err(refusal) => {
+                drop_packet(packet, actions);
+                Step::Over(Note::Refused(refusal))
+            }
+        }
+    }
+
+    /// Either side gives the connection up: the other is told, and what is held comes to nothing.
+    fn reset(&mut self, packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec<Action>) -> Step {
+        for held in std::mem::take(&mut self.held) {
+            actions.push(Action::Verdict { packet: held.number, what: Verdict::Drop });
+            actions.push(Action::NotPassed { direction: Direction::Egress, length: held.length });
+        }
+        if segment.length > 0 {
+            drop_packet(packet, actions);
+            return Step::Over(Note::Gone);
+        }
+        stop(packet, actions);
+        match self.stage {
+            Stage::Syn if packet.reply => Step::Reset(Note::Refused(Refusal::ConnectFailed)),
+            Stage::Syn | Stage::Hello => Step::Reset(Note::Gone),
+            Stage::Answer | Stage::Again => Step::Reset(Note::reset(packet, segment)),
+        }
+    }
+}
+
+fn stop(packet: &Packet<'_>, actions: &mut Vec<Action>) -> Step {
+    actions.push(Action::Verdict { packet: packet.number, what: Verdict::Stop });
+    Step::Stay
+}
+
+fn stop_and_note(packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec<Action>) -> Step {
+    note_fin(packet, segment, actions);
+    stop(packet, actions)
+}
+
+/// Notes a FIN, if it is one.
+pub(super) fn note_fin(packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec<Action>) {
+    if segment.flags.fin() {
+        let end = segment.seq.wrapping_add(segment.length);
+        actions.push(Action::Note(Note::Fin { direction: packet.direction(), end }));
+    }
+}
+
+pub(super) fn drop_packet(packet: &Packet<'_>, actions: &mut Vec<Action>) -> Step {
+    actions.push(Action::Verdict { packet: packet.number, what: Verdict::Drop });
+    actions.push(Action::NotPassed { direction: packet.direction(), length: packet.length });
+    Step::Stay
+}
