@@ -31,7 +31,9 @@ pub async fn run(executor: &Executor, buyer: Buyer) -> io::Result<bool> {
     let plan = Rc::new(Plan::new(buyer)?);
     let leases = plan.buyer.lease.then(|| Leases::new(executor, Rc::clone(&plan)));
     if let (Some(listen), Some(leases)) = (plan.buyer.listen, &leases) {
-        return lease::serve(executor, listen, Rc::clone(leases)).await.map(|()| true);
+        let (listener, address) = super::http::bind(listen)?;
+        println!("{}", canonical(&object([("listening", text(address.to_string()))])));
+        return lease::serve(executor, listener, Rc::clone(leases)).await.map(|()| true);
     }
     let started = mono_ms();
     let mut tasks = Vec::new();

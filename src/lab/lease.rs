@@ -3,7 +3,7 @@
 use super::bell::Bell;
 use super::buyer::Plan;
 use super::clock::{parse_instant, unix_ms};
-use super::http::{self, Executor, Payload};
+use super::http::{Executor, Payload};
 use super::json::{Json, Members, canonical, number, object, parse, text};
 use super::text::base64;
 use async_io::{Async, Timer};
@@ -15,7 +15,7 @@ use smol_hyper::rt::FuturesIo;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -173,9 +173,7 @@ fn read(body: &Json) -> Option<Lease> {
 }
 
 /// Serves CONNECT by leases, for ever.
-pub async fn serve(executor: &Executor, listen: SocketAddr, leases: Rc<Leases>) -> io::Result<()> {
-    let (listener, address) = http::bind(listen)?;
-    println!("{}", canonical(&object([("listening", text(address.to_string()))])));
+pub async fn serve(executor: &Executor, listener: Async<TcpListener>, leases: Rc<Leases>) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         let leases = Rc::clone(&leases);
@@ -256,8 +254,8 @@ mod tests {
     use super::*;
     use crate::lab::args::Buyer;
     use crate::lab::clock::instant;
+    use crate::lab::http;
     use std::io::{Read, Write};
-    use std::net::TcpListener;
 
     /// A node that gives leases of an echo for two seconds, for `good.test` alone; what it was asked.
     fn node(executor: &Executor, echo: SocketAddr, asked: &Rc<RefCell<Vec<String>>>) -> SocketAddr {
@@ -291,24 +289,19 @@ mod tests {
         let credentials = Some(("s".to_owned(), "t".to_owned()));
         let plan = Plan::new(Buyer { proxy, credentials, ..Buyer::default() }).unwrap();
         let leases = Leases::new(executor, Rc::new(plan));
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (listener, address) = http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let (spawner, serving) = (Rc::clone(executor), Rc::clone(&leases));
-        executor.spawn(async move { serve(&spawner, free, serving).await.unwrap() }).detach();
-        (leases, free)
+        executor.spawn(async move { serve(&spawner, listener, serving).await.unwrap() }).detach();
+        (leases, address)
     }
 
     /// What a client reads until the end, which it has announced.
-    fn client(to: SocketAddr, request: &str) -> String {
-        let mut stream = loop {
-            match TcpStream::connect(to) {
-                Ok(stream) => break stream,
-                Err(_) => std::thread::sleep(Duration::from_millis(5)),
-            }
-        };
-        stream.write_all(request.as_bytes()).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    async fn client(to: SocketAddr, request: String) -> String {
+        let mut stream = Async::<TcpStream>::connect(to).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        stream.read_to_string(&mut answer).await.unwrap();
         answer
     }
 
@@ -328,10 +321,7 @@ mod tests {
         let asked = Rc::default();
         let node = node(&executor, echo_address, &asked);
         let (leases, local) = shim(&executor, node);
-        let ask = move |host: &str| {
-            let request = format!("CONNECT {host}:443 HTTP/1.1\r\n\r\nearly");
-            blocking::unblock(move || client(local, &request))
-        };
+        let ask = move |host: &str| client(local, format!("CONNECT {host}:443 HTTP/1.1\r\n\r\nearly"));
         async_io::block_on(executor.run(async {
             for _ in 0..2 {
                 let answer = ask("good.test").await;
