@@ -7,3 +7,4 @@ pub mod reassembly;
 pub mod segment;
 pub mod service;
 pub mod table;
+pub mod tally;
