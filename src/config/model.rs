@@ -138,9 +138,10 @@ pub struct SessionLimits {
 }
 
 /// `network.offload`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as in the file")]
 pub enum Offload {
+    #[default]
     Auto,
     Hardware,
     Software,

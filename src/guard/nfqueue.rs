@@ -36,7 +36,7 @@ pub enum Fate {
     Stop,
 }
 
-/// The messages that take the queue, each acknowledged, with their numbers from `seq` on.
+/// The messages that take the queue, each acknowledged, with their numbers from `seq` on. Before the last one no packet comes.
 ///
 /// Flags that are not wanted are named in the mask, too: without `GSO` the kernel cuts what it has put together into packets with
 /// whole checksums, each of which can be replaced; and what finds no room is dropped, not let through.
@@ -49,12 +49,12 @@ pub fn take_queue(seq: u32) -> [Vec<u8>; 3] {
     let [a, b, c, d] = u32::try_from(MAX_PACKET).unwrap_or(u32::MAX).to_be_bytes();
     [
         config(0, &|w| w.put(1, &[BIND, 0, 0, 0])),
-        config(1, &|w| w.put(2, &[a, b, c, d, COPY_PACKET])),
-        config(2, &|w| {
+        config(1, &|w| {
             w.put_be32(5, CONNTRACK);
             w.put_be32(4, CONNTRACK | FAIL_OPEN | GSO);
             w.put_be32(3, MAX_QUEUED);
         }),
+        config(2, &|w| w.put(2, &[a, b, c, d, COPY_PACKET])),
     ]
 }
 

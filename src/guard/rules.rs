@@ -1,16 +1,23 @@
 //! The words that rules are made of, each in two forms: as `nft` writes it, and as the kernel's expressions.
-use super::table::Expr;
+use super::expr::{BEHIND_V4, BEHIND_V6};
+use super::table::{Expr, Fixed};
 
 /// Protocols of the transport layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "they are what they are called")]
 pub enum Proto {
+    Icmp = 1,
     Tcp = 6,
     Udp = 17,
+    Icmp6 = 58,
 }
 
 /// `ct state`, as bits of the kernel's.
 pub const ESTABLISHED: u32 = 2;
+/// Of a packet that another connection's trouble is told by, or of a connection that another one announced.
+pub const RELATED: u32 = 4;
+/// The first packet, or one in the middle of a connection that was not seen.
+pub const NEW: u32 = 8;
 /// Neither new nor established: invalid, related, untracked.
 pub const ODD: u32 = 1 | 4 | 64;
 
@@ -59,9 +66,58 @@ pub enum Word {
     Accept,
     /// Goes on in another chain.
     Goto(&'static str),
+    /// Came in by a device of the set `wan`, or did not.
+    FromWan(bool),
+    /// Leaves by a device of the set `wan`.
+    ToWan,
+    /// Belongs to a connection that this side began.
+    Original,
+    /// Destination port of TCP is in this range.
+    ToRange(u16, u16),
+    /// Destination port of TCP is not this one.
+    NotTo(u16),
+    /// Transport protocol.
+    Is(Proto),
+    /// Destination is an address of this machine's.
+    Local,
+    /// Flags of TCP: of the first ones exactly the second ones are, or are not, set.
+    Flags(bool, u8, u8),
+    /// One of these flags of TCP is set.
+    AnyFlag(u8),
+    /// Source address and destination port of TCP are in a set.
+    Open(bool, &'static str),
+    /// Destination becomes what a map has for source address and destination port of TCP.
+    Dnat(bool, &'static str),
+    /// Source becomes the outgoing device's address.
+    Masquerade,
+    /// The largest segment of TCP becomes what the route carries.
+    ClampMss,
+    /// The packet has this bit of the mark.
+    PacketMarked(u32),
+    /// Clears these bits of the packet's mark.
+    ClearPacketMark(u32),
+    /// To user space.
+    Queue(u16),
+    /// The connection goes on in a flowtable.
+    FlowAdd(&'static str),
+    /// Loses it.
+    Drop,
 }
 
-/// `NFT_META_*`: OIFNAME, SKUID, NFPROTO, L4PROTO.
+/// Flags of TCP (RFC 9293 section 3.1).
+pub const FIN: u8 = 1;
+#[allow(missing_docs, reason = "the line above")]
+pub const SYN: u8 = 2;
+#[allow(missing_docs, reason = "the line above")]
+pub const RST: u8 = 4;
+#[allow(missing_docs, reason = "the line above")]
+pub const ACK: u8 = 16;
+/// `RTN_LOCAL`.
+const LOCAL: u32 = 2;
+
+/// `NFT_META_*`: MARK, IIFNAME, OIFNAME, SKUID, NFPROTO, L4PROTO.
+const PACKET_MARK: u32 = 3;
+const IN_DEVICE: u32 = 6;
 const OUT_DEVICE: u32 = 7;
 const USER: u32 = 10;
 const FAMILY: u32 = 15;
@@ -70,12 +126,9 @@ const PROTOCOL: u32 = 16;
 const STATE: u32 = 0;
 const DIRECTION: u32 = 1;
 const MARK: u32 = 3;
-/// Bases of payloads, and the register behind an IPv4 address in register 1 (`NFT_REG32_01`) and behind an IPv6 one
-/// (`NFT_REG_2`).
+/// Bases of payloads.
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
-const BEHIND_V4: u32 = 9;
-const BEHIND_V6: u32 = 2;
 /// TCP option of RFC 8684.
 const MPTCP: u8 = 30;
 
@@ -91,13 +144,15 @@ impl Word {
             Word::Loopback(false) => "oifname != \"lo\"".to_owned(),
             Word::NotWan => "oifname != @wan".to_owned(),
             Word::Reply => "ct direction reply".to_owned(),
+            Word::State(NEW) => "ct state new".to_owned(),
+            Word::State(RELATED) => "ct state related".to_owned(),
             Word::State(ODD) => "ct state invalid,related,untracked".to_owned(),
             Word::State(_) => "ct state established".to_owned(),
             Word::Tcp(true) => "meta l4proto tcp".to_owned(),
             Word::Tcp(false) => "meta l4proto != tcp".to_owned(),
             Word::From(set) => format!("tcp sport @{set}"),
             Word::To(Proto::Tcp, port) => format!("tcp dport {port}"),
-            Word::To(Proto::Udp, port) => format!("udp dport {port}"),
+            Word::To(_, port) => format!("udp dport {port}"),
             Word::ToNone(set) => format!("tcp dport != @{set}"),
             Word::At(v6, set) => format!("{} daddr @{set}", family(v6)),
             Word::AtPort(v6, set) => format!("{} daddr . tcp dport @{set}", family(v6)),
@@ -110,6 +165,31 @@ impl Word {
             Word::Reject(false) => "reject with icmpx admin-prohibited".to_owned(),
             Word::Accept => "accept".to_owned(),
             Word::Goto(chain) => format!("goto {chain}"),
+            Word::FromWan(true) => "iifname @wan".to_owned(),
+            Word::FromWan(false) => "iifname != @wan".to_owned(),
+            Word::ToWan => "oifname @wan".to_owned(),
+            Word::Original => "ct direction original".to_owned(),
+            Word::ToRange(first, last) if first == last => format!("tcp dport {first}"),
+            Word::ToRange(first, last) => format!("tcp dport {first}-{last}"),
+            Word::NotTo(port) => format!("tcp dport != {port}"),
+            Word::Is(Proto::Icmp) => "meta l4proto icmp".to_owned(),
+            Word::Is(Proto::Icmp6) => "meta l4proto ipv6-icmp".to_owned(),
+            Word::Is(Proto::Tcp) => "meta l4proto tcp".to_owned(),
+            Word::Is(Proto::Udp) => "meta l4proto udp".to_owned(),
+            Word::Local => "fib daddr type local".to_owned(),
+            Word::Flags(equal, of, set) => {
+                format!("tcp flags {}{} / {}", if *equal { "" } else { "!= " }, flags(*set), flags(*of))
+            }
+            Word::AnyFlag(set) => format!("tcp flags {}", flags(*set)),
+            Word::Open(v6, set) => format!("{} saddr . tcp dport @{set}", family(v6)),
+            Word::Dnat(v6, map) => format!("dnat {0} to {0} saddr . tcp dport map @{map}", family(v6)),
+            Word::Masquerade => "masquerade".to_owned(),
+            Word::ClampMss => "tcp option maxseg size set rt mtu".to_owned(),
+            Word::PacketMarked(bit) => format!("meta mark & {bit:#010x} == {bit:#010x}"),
+            Word::ClearPacketMark(bits) => format!("meta mark set meta mark & {:#010x}", !bits),
+            Word::Queue(number) => format!("queue to {number}"),
+            Word::FlowAdd(table) => format!("flow add @{table}"),
+            Word::Drop => "drop".to_owned(),
         }
     }
 
@@ -165,8 +245,62 @@ impl Word {
             Word::Reject(tcp) => vec![Expr::Reject { tcp: *tcp }],
             Word::Accept => vec![Expr::Accept],
             Word::Goto(chain) => vec![Expr::Goto { chain: (*chain).to_owned() }],
+            Word::FromWan(equal) => vec![Expr::Meta { key: IN_DEVICE }, lookup("wan", !equal)],
+            Word::ToWan => vec![Expr::Meta { key: OUT_DEVICE }, lookup("wan", false)],
+            Word::Original => vec![Expr::Ct { key: DIRECTION }, is(vec![0])],
+            Word::ToRange(first, last) if first == last => Word::To(Proto::Tcp, *first).expressions(),
+            Word::ToRange(first, last) => {
+                let bound = |lower, port: &u16| Expr::Bound { lower, value: port.to_be_bytes().to_vec() };
+                tcp(2, 2, [bound(true, first), bound(false, last)])
+            }
+            Word::NotTo(port) => tcp(2, 2, [is_not(port.to_be_bytes().to_vec())]),
+            Word::Is(protocol) => proto(*protocol),
+            Word::Local => vec![Expr::Fixed(Fixed::DestinationType), is(number(LOCAL))],
+            Word::Flags(equal, of, set) => {
+                tcp(13, 1, [mask(vec![*of]), Expr::Cmp { equal: *equal, value: vec![*set] }])
+            }
+            Word::AnyFlag(set) => tcp(13, 1, [mask(vec![*set]), is_not(vec![0])]),
+            Word::Open(v6, set) => [buyer_and_port(*v6), vec![lookup(set, false)]].concat(),
+            Word::Dnat(v6, map) => {
+                let found = vec![Expr::Map { map: (*map).to_owned() }, Expr::Dnat { v6: *v6 }];
+                [buyer_and_port(*v6), found].concat()
+            }
+            Word::Masquerade => vec![Expr::Fixed(Fixed::Masquerade)],
+            Word::ClampMss => {
+                [Fixed::RouteMss, Fixed::ToNetworkOrder, Fixed::SetMss].map(Expr::Fixed).to_vec()
+            }
+            Word::PacketMarked(bit) => {
+                vec![Expr::Meta { key: PACKET_MARK }, mask(number(*bit)), is(number(*bit))]
+            }
+            Word::ClearPacketMark(bits) => {
+                vec![Expr::Meta { key: PACKET_MARK }, mask(number(!bits)), Expr::SetMeta { key: PACKET_MARK }]
+            }
+            Word::Queue(number) => vec![Expr::Queue { number: *number }],
+            Word::FlowAdd(table) => vec![Expr::FlowAdd { table: (*table).to_owned() }],
+            Word::Drop => vec![Expr::Drop],
         }
     }
+}
+
+/// Names of flags as `nft` lists them.
+fn flags(set: u8) -> String {
+    let names = [(FIN, "fin"), (SYN, "syn"), (RST, "rst"), (ACK, "ack")];
+    names.iter().filter(|(bit, _)| set & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+}
+
+/// Bytes of the header of TCP, and what is done with them.
+fn tcp<const N: usize>(offset: u32, length: u32, then: [Expr; N]) -> Vec<Expr> {
+    let mut e = proto(Proto::Tcp);
+    e.push(load(TRANSPORT, offset, length, 1));
+    e.extend(then);
+    e
+}
+
+/// Source address and destination port of TCP, one behind the other.
+fn buyer_and_port(v6: bool) -> Vec<Expr> {
+    let (address, behind) =
+        if v6 { (load(NETWORK, 8, 16, 1), BEHIND_V6) } else { (load(NETWORK, 12, 4, 1), BEHIND_V4) };
+    [family(v6), proto(Proto::Tcp), vec![address, load(TRANSPORT, 2, 2, behind)]].concat()
 }
 
 /// The name of a device as the kernel compares it.

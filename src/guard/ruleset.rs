@@ -2,13 +2,13 @@
 //!
 //! A packet is the service user's if its socket is (`meta skuid`), or if its connection was begun by it (the mark): a socket
 //! that was closed with data left has no user any more, and its packets go on for minutes.
+pub use super::draft::Rendered;
+use super::draft::{Draft, NamedChain, NamedSet};
 use super::network::Network;
 use super::ranges::{Ranges, denied};
-use super::rules::{ESTABLISHED, ODD, Proto, Word, Word as W, device};
+use super::rules::{ESTABLISHED, ODD, Proto, Word as W, device};
 use super::scope::Scope;
-use super::table::{Chain, Key, NAME, Set, Table};
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use super::table::{Hook, Key, NAME, Place};
 use std::net::IpAddr;
 
 /// The counters, in the order of reports. What the first four count nobody but a broken `run` sends, as long as the
@@ -25,53 +25,18 @@ pub fn reason(counter: &str) -> &str {
     counter.strip_prefix("refused_").unwrap_or(counter)
 }
 
-/// `NF_INET_LOCAL_OUT`; before `filter` (0), so that what others reject there is counted here first.
-const HOOK: (u32, i32, u32) = (3, -10, 1);
-
-/// A rendered table: as data for the kernel, and as text for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
-    /// For the kernel.
-    pub table: Table,
-    /// As `nft` would list it.
-    pub text: String,
-}
-
-/// The words of each chain's rules.
-type Chains = Vec<(&'static str, Vec<Vec<Word>>)>;
-/// Name, type, elements for the kernel, elements as text.
-type NamedSet = (&'static str, Key, Vec<(Vec<u8>, bool)>, Vec<String>);
+/// Before `filter` (0), so that what others reject there is counted here first.
+const HOOK: Hook = Hook { nat: false, place: Place::Output, priority: -10 };
 
 /// The table of this user, policy and network.
 pub fn render(uid: u32, scope: &Scope, network: &Network) -> Rendered {
     let sets = sets(scope, network);
     let has = |name: &str| sets.iter().any(|s| s.0 == name);
     let chains = chains(uid, scope.mark, has);
-    let text = text(&sets, &chains);
-    let table = Table {
-        counters: COUNTERS.iter().map(|c| (*c).to_owned()).collect(),
-        sets: sets
-            .into_iter()
-            .map(|(name, key, elements, _)| {
-                (name.to_owned(), Set { key, elements: elements.into_iter().collect() })
-            })
-            .collect(),
-        chains: chains
-            .into_iter()
-            .map(|(name, rules)| (name.to_owned(), chain(name, &rules)))
-            .collect::<BTreeMap<_, _>>(),
-    };
-    Rendered { table, text }
+    Draft { name: NAME, counters: &COUNTERS, sets, flowtables: Vec::new(), chains }.rendered()
 }
 
-fn chain(name: &str, rules: &[Vec<Word>]) -> Chain {
-    Chain {
-        hook: (name == "output").then_some(HOOK),
-        rules: rules.iter().map(|r| r.iter().flat_map(Word::expressions).collect()).collect(),
-    }
-}
-
-fn chains(uid: u32, mark: u32, has: impl Fn(&str) -> bool) -> Chains {
+fn chains(uid: u32, mark: u32, has: impl Fn(&str) -> bool) -> Vec<NamedChain> {
     let mut service = vec![
         // Answers: to programs of this machine, and to buyers.
         vec![W::Loopback(true), W::Tcp(true), W::Reply, W::State(ESTABLISHED), W::Accept],
@@ -113,16 +78,17 @@ fn chains(uid: u32, mark: u32, has: impl Fn(&str) -> bool) -> Chains {
     let refuse = |counter| {
         [vec![W::Tcp(true), W::Count(counter), W::Reject(true)], vec![W::Count(counter), W::Reject(false)]]
     };
-    let mut chains: Chains = vec![("late", refuse("refused_late").into())];
+    let mut chains: Vec<NamedChain> = vec![("late", None, refuse("refused_late").into())];
     for (chain, counter) in CHAINS.into_iter().zip(COUNTERS) {
         let mut rules = vec![vec![W::State(ESTABLISHED), W::Goto("late")]];
         rules.extend(refuse(counter));
-        chains.push((chain, rules));
+        chains.push((chain, None, rules));
     }
-    chains.push(("pass", vec![vec![W::Mark(mark), W::Accept]]));
-    chains.push(("service", service));
+    chains.push(("pass", None, vec![vec![W::Mark(mark), W::Accept]]));
+    chains.push(("service", None, service));
     chains.push((
         "output",
+        Some(HOOK),
         vec![
             vec![W::User(uid), W::Goto("service")],
             // Resets that end such a connection come back by loopback.
@@ -171,7 +137,7 @@ fn sets(scope: &Scope, network: &Network) -> Vec<NamedSet> {
     sets
 }
 
-fn devices(network: &Network) -> NamedSet {
+pub(super) fn devices(network: &Network) -> NamedSet {
     let names = network.wan.iter();
     (
         "wan",
@@ -186,7 +152,7 @@ fn ports<'a>(name: &'static str, ports: impl Iterator<Item = &'a u16> + Clone) -
     (name, Key::Port, keys, ports.map(ToString::to_string).collect())
 }
 
-fn ranges(name: &'static str, key: Key, ranges: &Ranges) -> NamedSet {
+pub(super) fn ranges(name: &'static str, key: Key, ranges: &Ranges) -> NamedSet {
     (name, key, ranges.elements(), ranges.text())
 }
 
@@ -195,37 +161,6 @@ fn octets(address: IpAddr) -> Vec<u8> {
         IpAddr::V4(a) => a.octets().to_vec(),
         IpAddr::V6(a) => a.octets().to_vec(),
     }
-}
-
-fn text(sets: &[NamedSet], chains: &Chains) -> String {
-    let mut out = format!("table inet {NAME} {{\n");
-    for counter in COUNTERS {
-        let _ = write!(out, "\tcounter {counter} {{\n\t\tpackets 0 bytes 0\n\t}}\n\n");
-    }
-    for (name, key, _, elements) in sets {
-        let _ = writeln!(out, "\tset {name} {{\n\t\ttype {}", key.text());
-        if matches!(key, Key::V4Ranges | Key::V6Ranges) {
-            out.push_str("\t\tflags interval\n");
-        }
-        if !elements.is_empty() {
-            let _ = writeln!(out, "\t\telements = {{ {} }}", elements.join(",\n\t\t\t     "));
-        }
-        out.push_str("\t}\n\n");
-    }
-    for (name, rules) in chains {
-        let _ = writeln!(out, "\tchain {name} {{");
-        if *name == "output" {
-            out.push_str("\t\ttype filter hook output priority filter - 10; policy accept;\n");
-        }
-        for rule in rules {
-            let words: Vec<String> = rule.iter().map(Word::text).collect();
-            let _ = writeln!(out, "\t\t{}", words.join(" "));
-        }
-        out.push_str("\t}\n\n");
-    }
-    out.truncate(out.len() - 1);
-    out.push_str("}\n");
-    out
 }
 
 #[cfg(test)]

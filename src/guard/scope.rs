@@ -3,7 +3,8 @@
 //! Addresses that the owner wrote as literals may lie inside: a resolver in the LAN, a coordinator beside the router. They, and
 //! the device by which everything leaves, are taken when the guard starts and when root sends it SIGHUP, never because `run` asks: a broken `run` can write the
 //! configuration. What it can gain by that is ports of global addresses.
-use crate::config::Config;
+use super::lease_rules::{LeaseScope, Marks};
+use crate::config::{Config, Offload};
 use crate::http::url::Url;
 use crate::policy::addresses::Prefix;
 use crate::policy::wan::Choice;
@@ -32,6 +33,10 @@ pub struct Scope {
     pub mark: u32,
     /// The device by which everything leaves.
     pub wan_device: Choice,
+    /// Leases; none if the mask has too few bits for them.
+    pub leases: Option<LeaseScope>,
+    /// How the owner wants accepted connections of leases carried.
+    pub offload: Offload,
 }
 
 impl Scope {
@@ -45,6 +50,9 @@ impl Scope {
             asks_system: !security.dns_over_https || security.doh_bootstrap.is_empty(),
             mark: highest_bit(config.lease.mark_mask),
             wan_device: config.network.wan_device.clone(),
+            leases: Marks::of(config.lease.mark_mask)
+                .map(|marks| LeaseScope { ports: config.lease.ports, marks }),
+            offload: config.network.offload,
             ..Scope::default()
         };
         if config.policy.allow_plain_http_probes {
@@ -59,9 +67,14 @@ impl Scope {
         scope
     }
 
-    /// This scope with the ports of another one. Its literals and its device stay; whether the other one wants others is told too.
+    /// This scope with the ports of another one, and its way to carry leases. Its literals, its device and the ports of leases stay; whether the other one wants others is told too.
     pub fn with_ports_of(&self, other: &Scope) -> (Scope, bool) {
-        let new = Scope { ports: other.ports.clone(), listen: other.listen.clone(), ..self.clone() };
+        let new = Scope {
+            ports: other.ports.clone(),
+            listen: other.listen.clone(),
+            offload: other.offload,
+            ..self.clone()
+        };
         let differs = new != *other;
         (new, differs)
     }

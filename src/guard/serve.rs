@@ -1,10 +1,11 @@
 //! `echomesh guard`: start, give up privileges, keep the table in force, report.
 use super::client::SOCKET;
 use super::clients::Clients;
+use super::keeper::Keeper;
+use super::lease_rules;
 use super::network::{MAX_NETWORKS, Network, Wanted};
-use super::pace::Pace;
 use super::protocol::{KEEP_ALIVE_MS, MAX_MESSAGE, Refusal, Report, Request, State};
-use super::ruleset::{COUNTERS, Rendered, render};
+use super::ruleset::render;
 use super::scope::Scope;
 use super::uci::{Todo, UciError, config, written};
 use super::work::{For, Job, Kept, Source, Work, scope};
@@ -25,14 +26,12 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// Pause after a transaction that failed, milliseconds.
-const RETRY_MS: u64 = 1_000;
 /// How long reports of links and routes are gathered, milliseconds: a redialled line comes in a dozen of them.
 const GATHER_MS: u64 = 20;
 /// How often the table is read back although nobody reported a change, and the name servers' files are read.
 const REVIEW_MS: u64 = 5_000;
 
-/// The text of the table as it would be put in force now.
+/// The text of the tables as they would be put in force now; that of leases stands only while there are some.
 ///
 /// # Errors
 /// A sentence: the configuration, or the kernel's.
@@ -40,7 +39,12 @@ pub fn print(source: Source, uid: u32) -> Result<String, String> {
     let (scope, _) = source.open()?;
     let read = Routes::open().and_then(|mut r| r.read(&wanted(&scope)));
     let network = read.map_err(|e| format!("routes cannot be read: {e}"))?;
-    Ok(render(uid, &scope, &network).text)
+    let mut text = render(uid, &scope, &network).text;
+    if let Some(leases) = &scope.leases {
+        text.push('\n');
+        text.push_str(&lease_rules::render(leases, &network, None).text);
+    }
+    Ok(text)
 }
 
 /// Runs the guard until a signal ends it. The table stays, so that nothing is let out that should not.
@@ -82,23 +86,16 @@ struct Guard {
     scope: Scope,
     literals_differ: bool,
     network: Network,
-    rendered: Rendered,
     /// The devices that lead outward as `run` has been told.
     told: Wan,
-    tables: Tables,
+    keeper: Keeper,
     routes: Routes,
     table_events: Events,
     route_events: Events,
     listener: Seqpacket,
     clients: Clients,
     work: Work,
-    in_force: bool,
-    /// Refused packets since the start, and of the table that stands.
-    refused: [u64; COUNTERS.len()],
-    seen: [u64; COUNTERS.len()],
-    pace: Pace,
     /// When each of these is due.
-    assert_due: Option<u64>,
     network_due: Option<u64>,
     config_due: Option<u64>,
     review_due: u64,
@@ -140,6 +137,7 @@ impl Guard {
         let network = routes.read(&wanted(&scope)).map_err(named("routes"))?;
         let listener = Seqpacket::listen(socket).map_err(|e| format!("{}: {e}", socket.display()))?;
         let rendered = render(uid, &scope, &network);
+        let keeper = Keeper::start(tables, rendered).map_err(named("the table cannot be put in force"))?;
         let mut guard = Guard {
             source,
             uid,
@@ -147,34 +145,26 @@ impl Guard {
             scope,
             literals_differ: false,
             network,
-            rendered,
             told: Wan::default(),
-            tables,
+            keeper,
             routes,
             table_events,
             route_events,
             listener,
             clients: Clients::default(),
             work: Work::default(),
-            in_force: false,
-            refused: [0; COUNTERS.len()],
-            seen: [0; COUNTERS.len()],
-            pace: Pace::default(),
-            assert_due: None,
             network_due: None,
             config_due: None,
             review_due: 0,
             report_due: 0,
         };
-        guard.tables.replace(&guard.rendered.table).map_err(named("the table cannot be put in force"))?;
-        guard.verify();
-        if guard.in_force {
+        if guard.in_force() {
             guard.told = guard.network.uplinks.clone();
         }
         crate::info!(
             "guard ready: user {uid}, WAN {:?}, table in force: {}",
             guard.network.wan,
-            guard.in_force
+            guard.in_force()
         );
         Ok(guard)
     }
@@ -216,7 +206,7 @@ impl Guard {
 
     async fn next(&mut self, signals: &Signals) -> Event {
         let dues = [
-            self.assert_due,
+            self.keeper.due_ms(),
             self.network_due,
             self.config_due,
             Some(self.review_due),
@@ -260,7 +250,7 @@ impl Guard {
         if is_due(&mut self.network_due) {
             self.look_around();
         }
-        if is_due(&mut self.assert_due) {
+        if self.keeper.due_ms().is_some_and(|due| due <= now) {
             self.assert();
         }
         if self.review_due <= now {
@@ -269,7 +259,7 @@ impl Guard {
             self.check();
         }
         if self.report_due <= now {
-            self.count();
+            self.keeper.count();
             self.report();
         }
     }
@@ -359,87 +349,36 @@ impl Guard {
             }
             Err(e) => {
                 crate::error!("routes cannot be read: {e}");
-                self.in_force = false;
+                self.keeper.doubt();
                 self.report();
             }
         }
     }
 
     fn render_again(&mut self) {
-        let rendered = render(self.uid, &self.scope, &self.network);
-        if rendered != self.rendered {
-            self.rendered = rendered;
+        if self.keeper.take(render(self.uid, &self.scope, &self.network)) {
             self.assert();
         }
     }
 
     /// Compares the kernel's table with ours; if it is another one, says so and puts ours in its place.
     fn check(&mut self) {
-        self.verify();
-        if !self.in_force {
+        self.keeper.verify();
+        if !self.keeper.is_in_force() {
             crate::warn!("the firewall table was changed by another program; it is put in force again");
             self.report();
             self.assert();
         }
     }
 
-    /// Reads the table back.
-    fn verify(&mut self) {
-        let found = self.tables.read();
-        if let Ok(found) = &found {
-            self.note(found.counts().iter());
-        }
-        self.in_force = self.network.inside.len() <= MAX_NETWORKS
-            && found.is_ok_and(|f| f.table() == Some(&self.rendered.table));
-    }
-
-    /// Puts the table in force, unless that was done just now: then a little later.
     fn assert(&mut self) {
-        let now = self.now();
-        if let Err(earliest) = self.pace.take(now) {
-            self.in_force = false;
-            self.assert_due = Some(earliest);
-            return self.report();
-        }
-        self.count();
-        match self.tables.replace(&self.rendered.table) {
-            Ok(()) => {
-                self.seen = [0; COUNTERS.len()];
-                // Our own change is reported as well; one behind it would be reported once more.
-                self.table_events.socket.drain();
-                self.verify();
-                if !self.in_force {
-                    crate::error!("the kernel's table is not the one that was rendered");
-                    self.assert_due = Some(now.saturating_add(RETRY_MS));
-                }
-            }
-            Err(e) => {
-                crate::error!("the table cannot be put in force: {e}");
-                self.in_force = false;
-                self.assert_due = Some(now.saturating_add(RETRY_MS));
-            }
-        }
+        self.keeper.put(self.now(), &mut self.table_events.socket);
         self.report();
     }
 
-    /// Reads the counters.
-    fn count(&mut self) {
-        if let Ok(found) = self.tables.counters() {
-            self.note(found.counts().iter());
-        }
-    }
-
-    fn note<'a>(&mut self, counts: impl Iterator<Item = (&'a String, &'a u64)>) {
-        for (name, packets) in counts {
-            let Some(at) = COUNTERS.iter().position(|c| c == name) else { continue };
-            let (Some(total), Some(seen)) = (self.refused.get_mut(at), self.seen.get_mut(at)) else {
-                continue;
-            };
-            // One that has fallen was made anew or reset by somebody.
-            let before = if *packets < *seen { 0 } else { *seen };
-            *total = total.saturating_add(packets - before);
-            *seen = *packets;
-        }
+    /// The table stands, and `run` can be told of all networks that it denies.
+    fn in_force(&self) -> bool {
+        self.keeper.is_in_force() && self.network.inside.len() <= MAX_NETWORKS
     }
 
     /// Takes a connection of the service user; nobody else has anything to say or to hear.
@@ -463,17 +402,17 @@ impl Guard {
 
     fn state(&self) -> Report {
         Report::State(State {
-            in_force: self.in_force,
+            in_force: self.in_force(),
             literals_differ: self.literals_differ,
             uid: self.uid,
-            refused: self.refused,
+            refused: self.keeper.refused(),
         })
     }
 
     fn report(&mut self) {
         self.report_due = self.now().saturating_add(KEEP_ALIVE_MS);
         // Not before the table lets out by it: `run` connects at once.
-        if self.in_force && self.told != self.network.uplinks {
+        if self.in_force() && self.told != self.network.uplinks {
             self.told = self.network.uplinks.clone();
             self.tell(&Report::Wan(self.told.clone()));
         }

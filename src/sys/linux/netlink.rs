@@ -1,5 +1,6 @@
 //! Sockets for nf_tables and for the kernel's reports of links, addresses and routes.
-use crate::guard::messages::{Ask, Found, acknowledgements, ask, replace};
+use crate::guard::found::Found;
+use crate::guard::messages::{Ask, acknowledgements, ask, attempt, remove, replace};
 use crate::guard::netlink::{self as nl, DONE, DUMP, ERROR, INTERRUPTED, REQUEST, Writer};
 use crate::guard::network::{Answers, Network, Wanted};
 use crate::guard::table::Table;
@@ -10,6 +11,9 @@ use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, So
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
+
+pub mod conntrack;
+pub mod queue;
 
 /// `NETLINK_ROUTE` is 0, which is no protocol for rustix.
 pub(super) const ROUTE: Option<Protocol> = None;
@@ -177,10 +181,35 @@ impl Tables {
     /// # Errors
     /// The kernel's; then all is as it was.
     pub fn replace(&mut self, table: &Table) -> io::Result<()> {
-        let batch = replace(table);
+        self.carry_out(&replace(table))
+    }
+
+    /// Takes the table of a name away, if there is one.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.carry_out(&remove(name))
+    }
+
+    /// Asks whether the kernel would take a table; it is not put in force. The name must be nobody's.
+    ///
+    /// # Errors
+    /// The kernel's, for the first part that it would not take.
+    pub fn attempt(&mut self, table: &Table) -> io::Result<()> {
+        self.carry_out(&attempt(table))
+    }
+
+    /// Carries out a transaction.
+    ///
+    /// # Errors
+    /// The kernel's; then all is as it was.
+    pub fn carry_out(&mut self, batch: &[u8]) -> io::Result<()> {
         let socket = &mut self.0;
-        rustix::net::send(&socket.fd, &batch, SendFlags::empty())?;
-        let (mut missing, mut failed) = (acknowledgements(&batch), None);
+        // Answers to what failed before must not be taken for this one's.
+        socket.drain();
+        rustix::net::send(&socket.fd, batch, SendFlags::empty())?;
+        let (mut missing, mut failed) = (acknowledgements(batch), None);
         while missing > 0 {
             let (read, _) = match rustix::net::recv(&socket.fd, &mut socket.piece[..], RecvFlags::empty()) {
                 // A batch that fails as a whole has one error and no acknowledgements.
@@ -201,16 +230,16 @@ impl Tables {
     ///
     /// # Errors
     /// The kernel's, or it changes faster than it can be read.
-    pub fn read(&mut self) -> io::Result<Found> {
+    pub fn read(&mut self, name: &str) -> io::Result<Found> {
         for _ in 0..DUMPS {
             self.0.drain();
-            let mut found = Found::default();
+            let mut found = Found::of(name);
             let mut whole = true;
-            for what in [Ask::Table, Ask::Chains, Ask::Rules, Ask::Sets, Ask::Objects] {
-                whole &= self.ask(what, &mut found)?;
+            for what in [Ask::Table, Ask::Chains, Ask::Rules, Ask::Sets, Ask::Objects, Ask::Flowtables] {
+                whole &= self.ask(name, what, &mut found)?;
             }
             for set in found.sets() {
-                whole &= self.ask(Ask::Elements(&set), &mut found)?;
+                whole &= self.ask(name, Ask::Elements(&set), &mut found)?;
             }
             if whole {
                 return Ok(found);
@@ -223,15 +252,15 @@ impl Tables {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn counters(&mut self) -> io::Result<Found> {
-        let mut found = Found::default();
-        self.ask(Ask::Objects, &mut found)?;
+    pub fn counters(&mut self, name: &str) -> io::Result<Found> {
+        let mut found = Found::of(name);
+        self.ask(name, Ask::Objects, &mut found)?;
         Ok(found)
     }
 
-    fn ask(&mut self, what: Ask<'_>, found: &mut Found) -> io::Result<bool> {
+    fn ask(&mut self, name: &str, what: Ask<'_>, found: &mut Found) -> io::Result<bool> {
         self.0.seq = self.0.seq.wrapping_add(1);
-        let question = ask(what, self.0.seq);
+        let question = ask(name, what, self.0.seq);
         match self.0.dump(&question, |m| found.take(m)) {
             // Without a table there is nothing in it.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),

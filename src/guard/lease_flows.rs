@@ -1,0 +1,182 @@
+//! The connections of leases as the guard sees them, and their packets that wait for `run`'s word. What it does not know is
+//! dropped.
+use super::conntrack::{Entry, Tuple};
+use super::lease_wire::{Counted, CtId, LeaseReport, Verdict};
+use super::nfqueue::{Fate, MAX_QUEUED, Queued};
+use super::reset;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Connections at most, whatever the kernel keeps.
+pub const MAX_FLOWS: u32 = 4096;
+/// How long a packet waits at most, milliseconds: longer than a hello may take.
+pub const PATIENCE_MS: u64 = 15_000;
+
+/// A connection.
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    original: Tuple,
+    counted: Counted,
+    /// One of its packets has passed, so that the kernel keeps it.
+    passed: bool,
+}
+
+/// A packet.
+#[derive(Debug)]
+struct Waiting {
+    ct: CtId,
+    since_ms: u64,
+    /// Enough of it to make a reset.
+    head: Vec<u8>,
+}
+
+/// What is said of a packet to the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Which one.
+    pub packet: u32,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// Its new mark.
+    pub mark: Option<u32>,
+    /// What it becomes.
+    pub bytes: Option<Vec<u8>>,
+}
+
+impl Word {
+    /// It is lost.
+    pub fn drop(packet: u32) -> Word {
+        Word { packet, fate: Fate::Drop, mark: None, bytes: None }
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Flows {
+    most: usize,
+    flows: BTreeMap<CtId, Flow>,
+    waiting: BTreeMap<u32, Waiting>,
+}
+
+impl Flows {
+    /// None; `most` at a time.
+    pub fn new(most: u32) -> Flows {
+        let most = usize::try_from(most.min(MAX_FLOWS)).unwrap_or(0);
+        Flows { most, flows: BTreeMap::new(), waiting: BTreeMap::new() }
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// A packet has come: what `run` is asked; none if it is lost, because no lease is its own or there is no room.
+    pub fn arrive(
+        &mut self,
+        queued: &Queued<'_>,
+        is_open: impl Fn(IpAddr, u16) -> bool,
+        now_ms: u64,
+    ) -> Option<LeaseReport> {
+        let connection = queued.connection?;
+        let original = connection.original;
+        let (buyer, port) = (original.from, original.to.port());
+        let known = self.flows.contains_key(&connection.ct);
+        let has_room = self.waiting.len() < MAX_QUEUED as usize && (known || self.flows.len() < self.most);
+        if !has_room || !is_open(buyer.ip(), port) {
+            return None;
+        }
+        let counted = Counted { ct: connection.ct, ..Counted::default() };
+        self.flows.entry(connection.ct).or_insert(Flow { original, counted, passed: false });
+        let head = queued.bytes.get(..reset::ENOUGH).unwrap_or(queued.bytes).to_vec();
+        self.waiting.insert(queued.packet, Waiting { ct: connection.ct, since_ms: now_ms, head });
+        Some(LeaseReport::Packet {
+            packet: queued.packet,
+            ct: connection.ct,
+            port,
+            buyer: (buyer.ip(), buyer.port()),
+            reply: connection.reply,
+            length: queued.length,
+            bytes: queued.bytes.to_vec(),
+        })
+    }
+
+    /// `run` has judged a packet; none if none of that number waits. The marks are those of what is accepted and refused.
+    pub fn judge(&mut self, packet: u32, verdict: Verdict, (accepted, refused): (u32, u32)) -> Option<Word> {
+        let waiting = self.waiting.remove(&packet)?;
+        let word = |fate, mark, bytes| Word { packet, fate, mark, bytes };
+        let word = match verdict {
+            Verdict::Stop => word(Fate::Stop, None, None),
+            Verdict::Accept => word(Fate::Accept, Some(accepted), None),
+            Verdict::Pass => word(Fate::Accept, None, None),
+            Verdict::Drop => Word::drop(packet),
+            Verdict::Refuse => match reset::of(&waiting.head) {
+                Some(rst) => word(Fate::Accept, Some(refused), Some(rst)),
+                None => Word::drop(packet),
+            },
+        };
+        match self.flows.get_mut(&waiting.ct) {
+            Some(flow) if word.fate != Fate::Drop => flow.passed = true,
+            _ => self.forget(waiting.ct),
+        }
+        Some(word)
+    }
+
+    /// Drops a connection of which the kernel never kept anything.
+    fn forget(&mut self, ct: CtId) {
+        let waits = self.waiting.values().any(|w| w.ct == ct);
+        if !waits && self.flows.get(&ct).is_some_and(|f| !f.passed) {
+            self.flows.remove(&ct);
+        }
+    }
+
+    /// The packets of some connections are lost.
+    pub fn drop_where(&mut self, which: impl Fn(CtId, &Tuple) -> bool) -> Vec<Word> {
+        let Flows { flows, waiting, .. } = self;
+        let lost = |w: &Waiting| flows.get(&w.ct).is_none_or(|f| which(w.ct, &f.original));
+        let words: Vec<_> = waiting.iter().filter(|(_, w)| lost(w)).map(|(packet, _)| *packet).collect();
+        words.into_iter().filter_map(|packet| self.lose(packet)).collect()
+    }
+
+    /// The packets that have waited too long are lost.
+    pub fn drop_late(&mut self, now_ms: u64) -> Vec<Word> {
+        let late = |w: &Waiting| now_ms.saturating_sub(w.since_ms) > PATIENCE_MS;
+        let words: Vec<_> = self.waiting.iter().filter(|(_, w)| late(w)).map(|(packet, _)| *packet).collect();
+        words.into_iter().filter_map(|packet| self.lose(packet)).collect()
+    }
+
+    /// `run` was not told of a packet.
+    pub fn lose(&mut self, packet: u32) -> Option<Word> {
+        let waiting = self.waiting.remove(&packet)?;
+        self.forget(waiting.ct);
+        Some(Word::drop(packet))
+    }
+
+    /// How the kernel names a connection.
+    pub fn tuple(&self, ct: CtId) -> Option<Tuple> {
+        self.flows.get(&ct).map(|f| f.original)
+    }
+
+    /// The kernel reports an end.
+    pub fn closed(&mut self, entry: &Entry) -> Counted {
+        self.flows.remove(&entry.counted.ct);
+        entry.counted
+    }
+
+    /// The kernel has said what it has. Those whose end it could not report are closed with what was counted last.
+    pub fn compare(&mut self, list: &[Entry]) -> Vec<Counted> {
+        let there: BTreeMap<CtId, Counted> = list.iter().map(|e| (e.counted.ct, e.counted)).collect();
+        let mut gone = Vec::new();
+        self.flows.retain(|ct, flow| {
+            match there.get(ct) {
+                Some(counted) => flow.counted = *counted,
+                None if flow.passed => gone.push(flow.counted),
+                None => return true,
+            }
+            there.contains_key(ct)
+        });
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! Packets and connections of leases, as they come and go.
+use super::super::nfqueue::Connection;
+use super::*;
+
+const MARKS: (u32, u32) = (0x0200_0000, 0x0100_0000);
+/// The head of a packet with `hello`, as in [`reset`]'s tests.
+const HELLO: &[u8] = b"\x45\0\0\x2d\x12\x34\x40\0\x3f\x06\x00\x00\x54\x01\x01\x02\x5d\xb8\xd8\x22\
+    \xc3\x50\x01\xbb\x11\x22\x33\x44\x55\x66\x77\x88\x50\x18\x01\xf6\0\0\0\0hello";
+
+fn tuple(ct: CtId) -> Tuple {
+    let from = format!("84.1.1.2:{}", 1000 + ct).parse().unwrap();
+    Tuple { from, to: "44.2.2.2:20000".parse().unwrap(), zone: 0 }
+}
+
+fn queued(packet: u32, ct: CtId) -> Queued<'static> {
+    let connection = Some(Connection { ct, original: tuple(ct), reply: false });
+    Queued { packet, connection, length: 45, bytes: HELLO }
+}
+
+fn is_open(buyer: IpAddr, port: u16) -> bool {
+    (buyer.to_string().as_str(), port) == ("84.1.1.2", 20_000)
+}
+
+fn arrive(flows: &mut Flows, packet: u32, ct: CtId) -> bool {
+    flows.arrive(&queued(packet, ct), is_open, 0).is_some()
+}
+
+fn entry(ct: CtId, bytes: u64) -> Entry {
+    Entry { original: tuple(ct), mark: 0, counted: Counted { ct, packets: [1, 1], bytes: [bytes, 0] } }
+}
+
+#[test]
+fn a_packet_of_a_lease_is_what_run_is_asked_about() {
+    let mut flows = Flows::new(10);
+    let Some(LeaseReport::Packet { packet, ct, port, buyer, reply, length, bytes }) =
+        flows.arrive(&queued(7, 3), is_open, 0)
+    else {
+        panic!("it is lost")
+    };
+    assert_eq!((packet, ct, port, reply, length), (7, 3, 20_000, false, 45));
+    assert_eq!((buyer, &bytes[..]), (("84.1.1.2".parse().unwrap(), 1003), HELLO));
+    assert_eq!(flows.tuple(3), Some(tuple(3)));
+}
+
+#[test]
+fn what_no_lease_allows_is_lost() {
+    let mut flows = Flows::new(10);
+    assert!(flows.arrive(&Queued { connection: None, ..queued(1, 1) }, is_open, 0).is_none());
+    assert!(flows.arrive(&queued(1, 1), |_, _| false, 0).is_none());
+    assert!(flows.is_empty());
+    assert_eq!(flows.judge(1, Verdict::Accept, MARKS), None, "nothing of that number waits");
+}
+
+#[test]
+fn verdicts_become_what_the_kernel_knows() {
+    let mut flows = Flows::new(10);
+    let mut judge = |verdict| {
+        assert!(arrive(&mut flows, 1, 1));
+        let word = flows.judge(1, verdict, MARKS).unwrap();
+        assert_eq!(flows.judge(1, verdict, MARKS), None, "once");
+        (word.fate, word.mark, word.bytes)
+    };
+    assert_eq!(judge(Verdict::Stop), (Fate::Stop, None, None));
+    assert_eq!(judge(Verdict::Accept), (Fate::Accept, Some(MARKS.0), None));
+    assert_eq!(judge(Verdict::Pass), (Fate::Accept, None, None));
+    assert_eq!(judge(Verdict::Drop), (Fate::Drop, None, None));
+    let (fate, mark, bytes) = judge(Verdict::Refuse);
+    assert_eq!((fate, mark), (Fate::Accept, Some(MARKS.1)));
+    assert_eq!(bytes, reset::of(HELLO));
+    assert_eq!(bytes.unwrap().len(), 40, "nothing of the hello is left");
+}
+
+#[test]
+fn what_cannot_be_a_reset_is_lost() {
+    let mut flows = Flows::new(10);
+    flows.arrive(&Queued { bytes: &HELLO[..30], ..queued(1, 1) }, is_open, 0);
+    assert_eq!(flows.judge(1, Verdict::Refuse, MARKS), Some(Word::drop(1)));
+}
+
+#[test]
+fn connections_and_packets_are_bounded() {
+    let mut flows = Flows::new(2);
+    assert!(arrive(&mut flows, 1, 1) && arrive(&mut flows, 2, 2));
+    assert!(!arrive(&mut flows, 3, 3), "a third connection");
+    assert!(arrive(&mut flows, 3, 1), "one more packet of the first");
+    flows.judge(2, Verdict::Drop, MARKS).unwrap();
+    assert!(arrive(&mut flows, 4, 3), "of the second the kernel has kept nothing");
+    let mut flows = Flows::new(u32::MAX);
+    assert_eq!((1..=MAX_FLOWS).filter(|n| arrive(&mut flows, 1, *n)).count(), MAX_FLOWS as usize);
+    assert!(!arrive(&mut flows, 1, MAX_FLOWS + 1));
+    let mut flows = Flows::new(10);
+    assert!((0..MAX_QUEUED).all(|packet| arrive(&mut flows, packet, 1)));
+    assert!(!arrive(&mut flows, MAX_QUEUED, 1));
+}
+
+#[test]
+fn a_connection_stays_while_the_kernel_has_it() {
+    let mut flows = Flows::new(10);
+    arrive(&mut flows, 1, 1);
+    flows.judge(1, Verdict::Stop, MARKS).unwrap();
+    arrive(&mut flows, 2, 1);
+    flows.judge(2, Verdict::Drop, MARKS).unwrap();
+    assert!(flows.tuple(1).is_some(), "its SYN has passed");
+    assert_eq!(flows.closed(&entry(1, 60)), entry(1, 60).counted);
+    assert!(flows.is_empty());
+}
+
+#[test]
+fn an_end_that_was_not_reported_is_found_by_comparing() {
+    let mut flows = Flows::new(10);
+    for ct in 1..=3 {
+        arrive(&mut flows, ct, ct);
+    }
+    flows.judge(1, Verdict::Stop, MARKS).unwrap();
+    flows.judge(2, Verdict::Stop, MARKS).unwrap();
+    assert_eq!(flows.compare(&[entry(1, 60), entry(2, 70)]), []);
+    assert_eq!(flows.compare(&[entry(1, 90)]), [entry(2, 70).counted], "with what it had carried");
+    assert!(flows.tuple(3).is_some(), "whose first packet waits the kernel does not list yet");
+    assert_eq!(flows.compare(&[entry(1, 90)]), [], "once");
+}
+
+#[test]
+fn packets_of_what_ends_and_late_ones_are_lost() {
+    let mut flows = Flows::new(10);
+    arrive(&mut flows, 1, 1);
+    arrive(&mut flows, 2, 2);
+    assert_eq!(flows.drop_where(|_, t| *t == tuple(1)), [Word::drop(1)]);
+    assert_eq!(flows.tuple(1), None);
+    assert_eq!(flows.drop_late(PATIENCE_MS), []);
+    assert_eq!(flows.drop_late(PATIENCE_MS + 1), [Word::drop(2)]);
+    assert!(flows.is_empty());
+}
