@@ -70,6 +70,7 @@ class Plain(LeaseWorld):
             with self.subTest(attack=attack.name):
                 self.assertEqual(self.arena.forbidden(attack, lease["address"][1]), b"")
                 self.assertIn(self.arena.control(attack, lease["address"][1]), (True, None))
+        self.assertEqual(self.arena.leaks(), [])
         self.assert_lan_untouched()
 
     def test_the_range_is_closed_to_all_but_the_lease(self):
@@ -90,7 +91,7 @@ class Plain(LeaseWorld):
             with self.subTest(host=host), self.assertRaises(Refused) as refused:
                 self.holder.lease(host)
             self.assertEqual(refused.exception.args, (403, "address-denied"))
-        for host, slug in [("owner-blocked.test", "domain-blocked"), ("44.10.0.81", "ip-literal")]:
+        for host, slug in [("owner-blocked.test", "domain-blocked"), ("44.10.0.81", "address-denied")]:
             with self.subTest(host=host), self.assertRaises(Refused) as refused:
                 self.holder.lease(host)
             self.assertEqual(refused.exception.args[1], slug)
