@@ -64,6 +64,15 @@ class Plain(LeaseWorld):
         self.assertEqual(connection.got, b"")
         self.assert_lan_untouched()
 
+    def test_a_hello_that_a_kernel_sends_byte_by_byte(self):
+        lease = self.holder.lease(GOOD)
+        stream = self.dial(lease)
+        first = client_hello(sni=GOOD)
+        for at in range(len(first)):
+            stream.write(first[at : at + 1])
+        self.assertEqual(self.echoed(stream, len(first)), first)
+        stream.close()
+
     def test_attacks_on_the_hello(self):
         lease = self.holder.lease(GOOD)
         for attack in ATTACKS:
