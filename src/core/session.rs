@@ -295,8 +295,8 @@ impl Account for Session {
         self.shared.ledger.qos.borrow_mut().connection(now);
     }
 
-    fn uncount_egress(&self, _: &FlowState, bytes: u64) {
-        self.meter.borrow_mut().uncount_egress(bytes);
+    fn uncount(&self, _: &FlowState, direction: Direction, bytes: u64) {
+        self.meter.borrow_mut().uncount(direction, bytes);
     }
 
     fn hello_rules(&self, flow: &FlowState) -> HelloRules {
