@@ -338,6 +338,8 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
         GuardMode::Optional => LONGEST.1,
     };
     executor.spawn(async move { guard.attend(&*listening, longest).await }).detach();
+    let leases = node.leases.clone();
+    executor.spawn(async move { leases.attend().await }).detach();
     let ticking = node.clone();
     executor.spawn(async move { tick(&ticking).await }).detach();
     let (seeking, sought) = (node.clone(), source.clone());

@@ -97,6 +97,11 @@ impl Answers {
         Network { wan, uplinks, outward, inside, resolvers }
     }
 
+    /// Own addresses, each also with the length of its network, and the other ends of point-to-point lines.
+    pub fn addresses(self) -> Vec<Prefix> {
+        self.addresses
+    }
+
     /// The devices that lead outward.
     pub fn wan(&self, choice: &Choice) -> Wan {
         let devices: Vec<Device> = self.devices.values().filter(|d| !d.name.is_empty()).cloned().collect();

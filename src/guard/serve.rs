@@ -2,7 +2,9 @@
 use super::client::SOCKET;
 use super::clients::Clients;
 use super::keeper::Keeper;
+use super::lease_kernel::Woken;
 use super::lease_rules;
+use super::lease_serve::{Around, Desk};
 use super::network::{MAX_NETWORKS, Network, Wanted};
 use super::protocol::{KEEP_ALIVE_MS, MAX_MESSAGE, Refusal, Report, Request, State};
 use super::ruleset::render;
@@ -89,6 +91,7 @@ struct Guard {
     /// The devices that lead outward as `run` has been told.
     told: Wan,
     keeper: Keeper,
+    leases: Desk,
     routes: Routes,
     table_events: Events,
     route_events: Events,
@@ -119,6 +122,7 @@ enum Event {
     Signal(Signal),
     Tables,
     Routes,
+    Leases(Woken),
     Client(io::Result<Seqpacket>),
     Heard(u64, io::Result<Request>),
     Worked(For, Result<String, UciError>),
@@ -137,21 +141,31 @@ impl Guard {
         let network = routes.read(&wanted(&scope)).map_err(named("routes"))?;
         let listener = Seqpacket::listen(socket).map_err(|e| format!("{}: {e}", socket.display()))?;
         let rendered = render(uid, &scope, &network);
-        let keeper = Keeper::start(tables, rendered).map_err(named("the table cannot be put in force"))?;
+        let mut keeper =
+            Keeper::start(tables, rendered).map_err(named("the table cannot be put in force"))?;
+        let (clock, mut clients) = (Clock::new(), Clients::default());
+        let leases = Desk::start(&mut Around {
+            tables: &mut keeper.tables,
+            clients: &mut clients,
+            scope: &scope,
+            network: &network,
+            now_ms: clock.now().mono_ms(),
+        });
         let mut guard = Guard {
             source,
             uid,
-            clock: Clock::new(),
+            clock,
             scope,
             literals_differ: false,
             network,
             told: Wan::default(),
             keeper,
+            leases,
             routes,
             table_events,
             route_events,
             listener,
-            clients: Clients::default(),
+            clients,
             work: Work::default(),
             network_due: None,
             config_due: None,
@@ -185,11 +199,15 @@ impl Guard {
                         self.network_due.get_or_insert(due);
                     }
                 }
+                Event::Leases(woken) => self.with_leases(|leases, around| leases.wake(woken, around)),
                 Event::Client(Ok(client)) => self.admit(client),
                 Event::Client(Err(e)) => crate::warn!("a connection could not be accepted: {e}"),
                 Event::Heard(_, Ok(Request::ConfigChanged)) => {
                     let due = self.now().saturating_add(GATHER_MS);
                     self.config_due.get_or_insert(due);
+                }
+                Event::Heard(client, Ok(Request::Lease(request))) => {
+                    self.with_leases(|leases, around| leases.ask(client, request, around));
                 }
                 Event::Heard(client, Ok(request)) => self.configure(client, request),
                 Event::Heard(client, Err(_)) => self.clients.remove(client),
@@ -200,6 +218,7 @@ impl Guard {
             }
             self.do_what_is_due();
         }
+        self.with_leases(Desk::end_all);
         crate::info!("guard stopped; its table stays");
         Ok(())
     }
@@ -207,6 +226,7 @@ impl Guard {
     async fn next(&mut self, signals: &Signals) -> Event {
         let dues = [
             self.keeper.due_ms(),
+            self.leases.due_ms(),
             self.network_due,
             self.config_due,
             Some(self.review_due),
@@ -236,7 +256,8 @@ impl Guard {
             let (whom, result) = self.work.next().await;
             Event::Worked(whom, result)
         };
-        let kernel = future::or(tables, routes);
+        let leases = async { Event::Leases(self.leases.next().await) };
+        let kernel = future::or(future::or(tables, routes), leases);
         let asked = future::or(client, future::or(heard, worked));
         future::or(signal, future::or(kernel, future::or(asked, time))).await
     }
@@ -253,6 +274,7 @@ impl Guard {
         if self.keeper.due_ms().is_some_and(|due| due <= now) {
             self.assert();
         }
+        self.with_leases(Desk::do_what_is_due);
         if self.review_due <= now {
             self.review_due = now.saturating_add(REVIEW_MS);
             self.look_around();
@@ -262,6 +284,17 @@ impl Guard {
             self.keeper.count();
             self.report();
         }
+    }
+
+    fn with_leases(&mut self, act: impl FnOnce(&mut Desk, &mut Around<'_>)) {
+        let mut around = Around {
+            tables: &mut self.keeper.tables,
+            clients: &mut self.clients,
+            scope: &self.scope,
+            network: &self.network,
+            now_ms: self.clock.now().mono_ms(),
+        };
+        act(&mut self.leases, &mut around);
     }
 
     fn now(&self) -> u64 {
@@ -359,6 +392,7 @@ impl Guard {
         if self.keeper.take(render(self.uid, &self.scope, &self.network)) {
             self.assert();
         }
+        self.with_leases(Desk::look_around);
     }
 
     /// Compares the kernel's table with ours; if it is another one, says so and puts ours in its place.
@@ -369,6 +403,7 @@ impl Guard {
             self.report();
             self.assert();
         }
+        self.with_leases(Desk::check);
     }
 
     fn assert(&mut self) {
@@ -394,6 +429,7 @@ impl Guard {
             Report::Outward(network.outward.clone()),
             Report::Wan(self.told.clone()),
             self.state(),
+            Report::Lease(self.leases.ability()),
         ];
         if reports.iter().all(|report| client.send(&report.encode()).is_ok()) {
             self.clients.add(client);

@@ -1,8 +1,10 @@
 //! The kernel path's side of `run`: which leases there are, what their packets may do, and how many bytes they carried.
-//! All of it but the service is pure; what moves packets and firewall rules is the guard.
+//! All of it but [`service`] and [`flows`] is pure; what moves packets and firewall rules is the guard.
 mod flow;
+pub mod flows;
 pub mod gate;
 pub mod inspect;
+pub mod payload;
 pub mod reassembly;
 pub mod segment;
 pub mod service;

@@ -1,10 +1,11 @@
 //! The leases of this node: joins their table, the buyers' requests, the sessions that pay and the guard that has them
 //! in the kernel. Whatever is in doubt ends: a lease that the guard does not answer for is one that nobody may use.
-use super::table::{Ask, Full, Lease, LeaseNo, Random, State, Table};
+use super::flows::{FlowCounts, Flows};
+use super::table::{Ask, Full, Lease, Random, State, Table};
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::guard::client::Link;
-use crate::guard::lease_wire::{Ability, Grant, LeaseReport, LeaseRequest};
+use crate::guard::lease_wire::{Ability, Grant, LeaseNo, LeaseReport, LeaseRequest};
 use crate::guard::protocol::Request;
 use crate::mutant;
 use crate::policy::refusal::Refusal;
@@ -71,10 +72,10 @@ pub struct Given {
 }
 
 /// What is kept of a lease beside the table.
-struct Held {
-    tenant: Rc<dyn Tenant>,
-    target: Target,
-    aliases: Vec<String>,
+pub(super) struct Held {
+    pub tenant: Rc<dyn Tenant>,
+    pub target: Target,
+    pub aliases: Vec<String>,
     terms: LeaseTerms,
     /// Monotonic milliseconds by which the guard has to answer.
     due_ms: Option<u64>,
@@ -85,8 +86,9 @@ pub struct Leases {
     clock: Rc<Clock>,
     guard: RefCell<Option<Rc<dyn Guard>>>,
     ability: RefCell<Option<Ability>>,
-    table: RefCell<Table>,
-    held: RefCell<BTreeMap<LeaseNo, Held>>,
+    pub(super) table: RefCell<Table>,
+    pub(super) held: RefCell<BTreeMap<LeaseNo, Held>>,
+    pub(super) flows: Flows,
     connections: RefCell<BTreeMap<u64, Option<Rc<str>>>>,
     next_connection: Cell<u64>,
     /// Everything is being ended: by when the guard has to say that it is.
@@ -103,6 +105,7 @@ impl Leases {
             ability: RefCell::default(),
             table: RefCell::new(Table::new(ports)),
             held: RefCell::default(),
+            flows: Flows::default(),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
             clearing: Cell::new(None),
@@ -123,6 +126,15 @@ impl Leases {
     /// Whether leases are possible now.
     pub fn is_possible(&self) -> bool {
         self.ability.borrow().as_ref().is_some_and(|a| a.possible)
+    }
+
+    /// How many connections there are.
+    pub fn flow_counts(&self) -> FlowCounts {
+        self.flows.counts()
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// Leases in the kernel, those that are being ended included.
@@ -162,17 +174,21 @@ impl Leases {
         if due.is_some_and(|at| now_ms >= at) {
             self.distrust("it did not answer in time");
         }
-        let next = [due, self.table.borrow().next_expiry_ms()].into_iter().flatten().min();
+        self.tick_flows(now);
+        let next = [due, self.table.borrow().next_expiry_ms(), self.flows.next_ms()];
+        let next = next.into_iter().flatten().min();
         next.map(|at| at.saturating_sub(now_ms).max(1))
     }
 
     /// A report of the guard's; true if what can be offered has changed.
     pub fn hear(&self, report: LeaseReport) -> bool {
-        let now_ms = self.clock.now().mono_ms();
+        let now = self.clock.now();
+        let now_ms = now.mono_ms();
         let mut offer_changed = false;
         match report {
             LeaseReport::Able(ability) => {
                 offer_changed = self.is_possible() != ability.possible;
+                self.flows.bound(ability.max_flows);
                 *self.ability.borrow_mut() = Some(ability);
             }
             LeaseReport::Granted { no } => self.granted(no),
@@ -181,7 +197,12 @@ impl Leases {
                 self.clearing.set(None);
                 self.drop_all(now_ms);
             }
-            LeaseReport::Packet { .. } | LeaseReport::Counts { .. } | LeaseReport::Closed(_) => {}
+            LeaseReport::Packet { .. } => {
+                self.packet(&report, now);
+                return false;
+            }
+            LeaseReport::Counts { list, .. } => self.counted(&list),
+            LeaseReport::Closed(last) => self.closed(&last),
         }
         self.changed.ring();
         offer_changed
@@ -193,6 +214,7 @@ impl Leases {
         *self.ability.borrow_mut() = None;
         self.clearing.set(None);
         self.drop_all(self.clock.now().mono_ms());
+        self.flows.lost();
         self.changed.ring();
         was_possible
     }
@@ -211,11 +233,13 @@ impl Leases {
     fn drop_lease(&self, no: LeaseNo, now_ms: u64) {
         self.table.borrow_mut().ended(no, now_ms);
         self.held.borrow_mut().remove(&no);
+        self.flows.forgotten(|of| of == no, now_ms);
     }
 
     fn drop_all(&self, now_ms: u64) {
         self.table.borrow_mut().gone(now_ms);
         self.held.borrow_mut().clear();
+        self.flows.forgotten(|_| true, now_ms);
     }
 
     /// Tells the guard that these leases end, together if there are no others.
@@ -241,7 +265,7 @@ impl Leases {
         self.changed.ring();
     }
 
-    fn send(&self, request: LeaseRequest) {
+    pub(super) fn send(&self, request: LeaseRequest) {
         let guard = self.guard.borrow().clone();
         if !guard.is_some_and(|g| g.send(request)) {
             self.distrust("it takes no messages");
@@ -249,7 +273,7 @@ impl Leases {
     }
 
     /// What the guard does is not known: it is left alone, and then ends every lease.
-    fn distrust(&self, why: &str) {
+    pub(super) fn distrust(&self, why: &str) {
         crate::warn!("the guard is given up over leases: {why}");
         self.clearing.set(None);
         self.held.borrow_mut().values_mut().for_each(|h| h.due_ms = None);

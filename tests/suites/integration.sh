@@ -1,5 +1,6 @@
 # Parts of the node against the lab in one process: the tests of tests/*.rs and tests/*/main.rs that no other suite names.
 . "$(dirname "$0")/../../scripts/lib.sh"
+need_apt nftables iproute2 || die "tests/caps.rs makes a router of namespaces"
 tests=()
 for file in "$root"/tests/*.rs "$root"/tests/*/main.rs; do
   [ -f "$file" ] || continue

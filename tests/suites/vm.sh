@@ -12,7 +12,7 @@ if [ ! -c /dev/net/tun ]; then
   report
   exit
 fi
-need_apt iproute2 util-linux procps openssl curl python3-minimal kmod qemu-system-mips || die "the machines need these packages"
+need_apt iproute2 util-linux procps openssl curl python3-minimal kmod qemu-system-mips qemu-system-x86 nftables || die "the machines need these packages"
 ECHOMESH=$("$root/cross/build" mipsel-unknown-linux-musl) || die "the node does not build for mipsel"
 ECHOMESH_LAB=$(build_lab)/echomesh-lab || die "the lab does not build"
 # What the machine gets is what opkg would unpack.
@@ -21,5 +21,7 @@ rm -rf "$ECHOMESH_TREE" "$packages"
 mkdir -p "$ECHOMESH_TREE"
 "$root/scripts/package" mipsel-unknown-linux-musl --binary "$ECHOMESH" --arch mipsel_24kc --out "$packages" >&2 || die "the package cannot be made"
 tar -xzOf "$packages"/mipsel_24kc/*.ipk ./data.tar.gz | tar -xpzf - -C "$ECHOMESH_TREE" || die "the package cannot be unpacked"
-export ECHOMESH ECHOMESH_LAB ECHOMESH_TREE
+# The x86_64 machines get the binary as it is, with this machine's libraries.
+ECHOMESH_VM=$(build_node) || die "the node does not build"
+export ECHOMESH ECHOMESH_LAB ECHOMESH_TREE ECHOMESH_VM
 exec python3 "$root/tests/netns/run.py" --in "$root/tests/vm" "$@"

@@ -23,13 +23,18 @@ const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 216, 34));
 #[derive(Default)]
 pub struct FakeGuard {
     pub said: RefCell<Vec<LeaseRequest>>,
+    /// How often counters were asked for, beside that.
+    pub counts: Cell<u32>,
     pub deaf: Cell<bool>,
     pub given_up: Cell<bool>,
 }
 
 impl Guard for FakeGuard {
     fn send(&self, request: LeaseRequest) -> bool {
-        self.said.borrow_mut().push(request);
+        match request {
+            LeaseRequest::Count => self.counts.set(self.counts.get() + 1),
+            other => self.said.borrow_mut().push(other),
+        }
         !self.deaf.get()
     }
     fn give_up(&self) {

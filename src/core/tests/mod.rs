@@ -9,6 +9,7 @@ mod crash;
 mod flash;
 mod geo;
 mod guard;
+mod lease_flows;
 mod leases;
 mod lists;
 mod offences;

@@ -3,7 +3,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -188,58 +188,7 @@ pub fn unacknowledged(fd: BorrowedFd<'_>, fin_sent: bool) -> u64 {
 /// # Errors
 /// The kernel's.
 pub fn interfaces() -> io::Result<Vec<(IpAddr, u8)>> {
-    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
-    // SAFETY: getifaddrs stores a list in `list`, to be freed below, or fails.
-    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let mut prefixes = Vec::new();
-    let mut next = list;
-    // SAFETY: `next` is null or an entry of the list, which lives until freeifaddrs.
-    while let Some(entry) = unsafe { next.as_ref() } {
-        // SAFETY: both pointers are null or socket addresses of the family that they name.
-        let (address, mask) = unsafe { (ip_of(entry.ifa_addr), ip_of(entry.ifa_netmask)) };
-        if let Some(address) = address {
-            let full = if address.is_ipv4() { 32 } else { 128 };
-            prefixes.push((address, mask.map_or(full, prefix_length)));
-        }
-        let point_to_point = entry.ifa_flags & libc::IFF_POINTOPOINT.cast_unsigned() != 0;
-        // SAFETY: of a point-to-point interface it is null or the other end's socket address.
-        let other_end = if point_to_point { unsafe { ip_of(entry.ifa_ifu) } } else { None };
-        prefixes.extend(other_end.map(|a| (a, if a.is_ipv4() { 32 } else { 128 })));
-        next = entry.ifa_next;
-    }
-    // SAFETY: `list` came from getifaddrs, and nothing refers to it any more.
-    unsafe { libc::freeifaddrs(list) };
-    Ok(prefixes)
-}
-
-/// # Safety
-/// `address` is null or points to a socket address of the family that it names.
-unsafe fn ip_of(address: *const libc::sockaddr) -> Option<IpAddr> {
-    // SAFETY: by the function's contract.
-    let family = i32::from(unsafe { address.as_ref() }?.sa_family);
-    match family {
-        libc::AF_INET => {
-            // SAFETY: the family says that it is a sockaddr_in; unaligned is allowed.
-            let v4 = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
-            Some(Ipv4Addr::from_bits(u32::from_be(v4.sin_addr.s_addr)).into())
-        }
-        libc::AF_INET6 => {
-            // SAFETY: the family says that it is a sockaddr_in6; unaligned is allowed.
-            let v6 = unsafe { address.cast::<libc::sockaddr_in6>().read_unaligned() };
-            Some(Ipv6Addr::from(v6.sin6_addr.s6_addr).into())
-        }
-        _ => None,
-    }
-}
-
-fn prefix_length(mask: IpAddr) -> u8 {
-    let ones = match mask {
-        IpAddr::V4(m) => m.to_bits().leading_ones(),
-        IpAddr::V6(m) => m.to_bits().leading_ones(),
-    };
-    u8::try_from(ones).unwrap_or(128)
+    super::netlink::addresses()
 }
 
 /// Whether a listener takes connections over TCP from this machine only, or over a Unix socket.
@@ -278,7 +227,7 @@ mod tests {
 
     #[test]
     fn loopback_is_among_the_interfaces() {
-        assert!(interfaces().unwrap().contains(&(IpAddr::V4(Ipv4Addr::LOCALHOST), 8)));
+        assert!(interfaces().unwrap().contains(&(IpAddr::from([127, 0, 0, 1]), 8)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::guard::messages::{Ask, acknowledgements, ask, ask_of, attempt, remove
 use crate::guard::netlink::{self as nl, DONE, DUMP, ERROR, INTERRUPTED, REQUEST, Writer};
 use crate::guard::network::{Answers, Network, Wanted};
 use crate::guard::table::{LEASES, Table};
+use crate::policy::addresses::Prefix;
 use crate::policy::routes::name_servers;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -20,6 +21,8 @@ pub(super) const ROUTE: Option<Protocol> = None;
 const NETFILTER: Option<Protocol> = Some(rustix::net::netlink::NETFILTER);
 /// Bytes read at a time; the kernel's dumps come in pieces of at most 32 KiB.
 pub(super) const PIECE: usize = 64 * 1024;
+/// The same of a dump that is asked for often: the kernel makes pieces no larger.
+const ADDRESSES: usize = 16 * 1024;
 /// The same where it does not matter what is read.
 const GLANCE: usize = 256;
 /// Bytes of a batch and its answers that the kernel holds for us.
@@ -334,6 +337,27 @@ impl Routes {
         }
         Err(io::ErrorKind::ResourceBusy.into())
     }
+}
+
+/// The addresses of all interfaces, as [`Answers::addresses`] has them.
+///
+/// Not by `getifaddrs`: musl's walk over attributes (`RTA_NEXT`, `src/network/netlink.h`) never ends where one says that it has no length, as under
+/// qemu's emulation of big-endian processors.
+///
+/// # Errors
+/// The kernel's, or they change faster than they can be read.
+pub(super) fn addresses() -> io::Result<Vec<Prefix>> {
+    let mut socket = Netlink::open(ROUTE, 0, ADDRESSES, None)?;
+    for _ in 0..DUMPS {
+        let mut answers = Answers::default();
+        let mut w = Writer::default();
+        // `RTM_GETADDR` with `struct ifaddrmsg`: of any family.
+        w.message((22, REQUEST | DUMP, socket.next()), &[0; 8], |_| {});
+        if socket.dump(&w.finish(), |m| answers.take(m))? {
+            return Ok(answers.addresses());
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
 }
 
 #[cfg(test)]

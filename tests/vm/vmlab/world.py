@@ -70,6 +70,9 @@ class VmNode(Node):
     def start(self, wait=True):
         self.write()
         self.start_guard()
+        return self.start_run(wait)
+
+    def start_run(self, wait=True):
         self.machine.ok(f"setsid echomesh run {WORDS} --state-dir /var/lib/echomesh >/tmp/run.log 2>&1 & echo $! >/tmp/run.pid")
         if wait:
             self._until("the node's API", self._answers)
@@ -132,7 +135,12 @@ class VmWorld(World):
         cls.addClassCleanup(node.machine.stop)
         node.machine.start(prepare=lambda: plug(cls.topology))
         cls.machine = node.machine
+        cls.before_guard(node.machine)
         return node
+
+    @classmethod
+    def before_guard(cls, machine):
+        """What the router has before the daemon starts."""
 
     @classmethod
     def files(cls):

@@ -231,7 +231,7 @@ fn sockets(profile: Profile) -> Rule {
                 protocol(&[0, libc::IPPROTO_TCP, libc::IPPROTO_UDP]),
             ],
             unix,
-            // getifaddrs and the resolver ask for the machine's own addresses.
+            // The dialler and the C library's resolver ask for the machine's own addresses.
             netlink(&[libc::NETLINK_ROUTE]),
         ],
         Profile::Guard | Profile::Uci => vec![unix, netlink(&[libc::NETLINK_ROUTE, libc::NETLINK_NETFILTER])],

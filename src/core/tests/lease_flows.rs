@@ -1,0 +1,318 @@
+//! Connections through leases: what the guard passes on, what it is told, and what sessions are billed.
+use super::bench::{int, text};
+use super::leases::{FakeGuard, able, lease, leasing, says};
+use super::*;
+use crate::core::lifecycle::NodeEvent;
+use crate::guard::client::Listener as _;
+use crate::guard::lease_wire::{Counted, CtId, Grant, LeaseReport, LeaseRequest, Verdict};
+use crate::lease::segment::tests::{Made, SYN_OPTIONS};
+use crate::lease::service::{ANSWER_MS, Connection};
+use crate::policy::refusal::Refusal;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+const ALPN: &str = r#"{"policyProfile":{"name":"p","allowDomains":[],"blockDomains":[],"allowedPorts":[443],
+    "alpn":["h2","http/1.1"],"transports":["relay","lease"],"ech":"outer"}}"#;
+const SYN: u8 = 2;
+const ACK: u8 = 0x10;
+const FIN: u8 = 0x11;
+const RST: u8 = 4;
+/// Bytes of the header of every segment of these but the SYNs.
+const HEADER: u64 = 40;
+
+fn hello() -> &'static [u8] {
+    &include_bytes!("../../../fuzz/seeds/client_hello/curl.bin")[1..]
+}
+
+fn server_hello() -> Vec<u8> {
+    [&[22, 3, 3, 0, 90, 2, 0, 0, 86, 3, 3][..], &[7; 32], &[0; 40]].concat()
+}
+
+struct Wire {
+    bench: Bench,
+    guard: Rc<FakeGuard>,
+    grant: Grant,
+    connection: Connection,
+    packets: u32,
+}
+
+impl Wire {
+    /// A lease for `origin.test`.
+    fn new(config: &str, order: &str) -> Wire {
+        let (bench, guard) = leasing(config, order);
+        let connection = bench.node.leases.connect().unwrap();
+        let (_, grant) = lease(&bench, &guard, &connection, "origin.test");
+        Wire { bench, guard, grant, connection, packets: 0 }
+    }
+
+    /// A packet of a flow; what the guard is told.
+    fn packet(&mut self, ct: CtId, reply: bool, made: Made) -> Vec<LeaseRequest> {
+        self.packets += 1;
+        let bytes = made.bytes();
+        let report = LeaseReport::Packet {
+            packet: self.packets,
+            ct,
+            port: self.grant.port,
+            buyer: (bench::BUYER, 50_000),
+            reply,
+            length: bytes.len() as u32,
+            bytes,
+        };
+        says(&self.bench, report);
+        self.guard.take()
+    }
+
+    fn verdict(&mut self, ct: CtId, reply: bool, made: Made) -> Verdict {
+        match self.packet(ct, reply, made)[..] {
+            [LeaseRequest::Verdict { what, .. }] => what,
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    fn buyer(&mut self, ct: CtId, flags: u8, seq: u32, payload: &[u8]) -> Verdict {
+        self.verdict(ct, false, Made::new(flags, seq, 9_001, payload))
+    }
+
+    fn target(&mut self, ct: CtId, flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Verdict {
+        self.verdict(ct, true, Made::new(flags, seq, ack, payload))
+    }
+
+    /// Up to the hello.
+    fn establish(&mut self, ct: CtId) {
+        let syn = Made::new(SYN, 100, 0, b"").with_options(&SYN_OPTIONS);
+        assert_eq!(self.verdict(ct, false, syn), Verdict::Stop);
+        self.bench.pass_ms(20);
+        let answer = Made::new(SYN | ACK, 9_000, 101, b"").with_options(&SYN_OPTIONS[..4]);
+        assert_eq!(self.verdict(ct, true, answer), Verdict::Stop);
+        assert_eq!(self.buyer(ct, ACK, 101, b""), Verdict::Stop);
+    }
+
+    /// Up to the target's answer; the sequence number behind the hello.
+    fn accept(&mut self, ct: CtId) -> u32 {
+        self.establish(ct);
+        let end = 101 + hello().len() as u32;
+        assert_eq!(self.buyer(ct, ACK, 101, hello()), Verdict::Stop);
+        assert_eq!(self.target(ct, ACK, 9_001, end, &server_hello()), Verdict::Accept);
+        end
+    }
+
+    /// Ends what the node ends; what the guard is told.
+    fn ends(&self) -> Vec<LeaseRequest> {
+        self.bench.node.leases.end_flows(&mut Context::from_waker(Waker::noop()));
+        self.guard.take()
+    }
+
+    fn closed(&self, ct: CtId, packets: [u64; 2], payload: [u64; 2]) {
+        let bytes = [packets[0] * HEADER + payload[0], packets[1] * HEADER + payload[1]];
+        says(&self.bench, LeaseReport::Closed(Counted { ct, packets, bytes }));
+    }
+
+    fn totals(&self) -> (u64, u64, u64, u64) {
+        let sessions = self.bench.node.sessions.borrow();
+        let totals = sessions[ID].meter.borrow().totals().clone();
+        (totals.bytes_ingress, totals.bytes_egress, totals.connections, totals.rejected)
+    }
+
+    fn live(&self) -> usize {
+        self.bench.node.ledger.live_flows()
+    }
+
+    /// The newest line of the access log.
+    fn line(&self) -> crate::json::Value {
+        self.bench.node.ledger.flush_log();
+        let mut all = String::new();
+        for file in std::fs::read_dir(self.bench.dir.0.join("log")).unwrap().map(|f| f.unwrap().path()) {
+            if file.file_name().unwrap().to_string_lossy().starts_with("access") {
+                all.push_str(&String::from_utf8_lossy(&std::fs::read(file).unwrap()));
+            }
+        }
+        crate::json::parse(all.lines().last().unwrap().as_bytes()).unwrap()
+    }
+}
+
+#[test]
+fn a_connection_is_metered_to_the_byte_and_its_line_says_kernel() {
+    let mut w = Wire::new("", ALPN);
+    let end = w.accept(1);
+    assert_eq!((w.live(), w.totals()), (1, (0, 0, 1, 0)));
+    // The kernel is asked once a second, and what it says is a lower bound.
+    assert_eq!(w.guard.counts.take(), 0);
+    w.bench.pass(10);
+    assert!((10..=12).contains(&w.guard.counts.take()));
+    let counted = Counted { ct: 1, packets: [4, 3], bytes: [4 * HEADER + 700, 3 * HEADER + 5000] };
+    says(&w.bench, LeaseReport::Counts { list: vec![counted], last: true });
+    assert_eq!(w.totals().0, 5000);
+    assert_eq!(w.totals().1, 700);
+    assert_eq!(w.buyer(1, FIN, end + 1000, b"last"), Verdict::Pass);
+    assert_eq!(w.target(1, FIN, 9_001 + 70_000, end + 1005, b""), Verdict::Pass);
+    w.closed(1, [9, 9], [1000, 60_000]);
+    let egress = hello().len() as u64 + 1004;
+    assert_eq!(w.totals(), (70_000, egress, 1, 0), "by sequence numbers");
+    let line = w.line();
+    assert_eq!((text(&line, "path"), int(&line, "status"), int(&line, "ingress")), ("kernel", 200, 70_000));
+    assert_eq!(w.live(), 0);
+    w.bench.pass(10);
+    assert_eq!(w.guard.counts.take(), 0, "nobody is woken for nothing");
+    w.bench.close(ID, "buyer-ended");
+    says(&w.bench, LeaseReport::Gone);
+    w.bench.take_all();
+    let bundle = &w.bench.bundles[0];
+    assert_eq!((text(bundle, "path"), int(bundle, "latencyMsP50")), ("kernel", 20));
+    w.guard.take();
+    drop(w.connection);
+}
+
+#[test]
+fn a_connection_that_both_sides_have_ended_is_forgotten_soon() {
+    let mut w = Wire::new("", ALPN);
+    let end = w.accept(1);
+    w.buyer(1, FIN, end, b"");
+    assert_eq!(w.target(1, FIN, 9_092, end + 1, b""), Verdict::Pass);
+    w.bench.pass(2);
+    assert!(w.guard.take().contains(&LeaseRequest::Kill { ct: 1 }), "or conntrack keeps it for two minutes");
+    w.closed(1, [5, 5], [0, 0]);
+    assert_eq!(w.live(), 0);
+    assert!(!w.guard.given_up.get());
+}
+
+#[test]
+fn a_refused_hello_is_counted_and_logged_and_its_bytes_are_not() {
+    let mut w = Wire::new("", ALPN);
+    w.establish(1);
+    let at = hello().windows(11).position(|b| b == b"origin.test").unwrap();
+    let mut evil = hello().to_vec();
+    evil[at..at + 4].copy_from_slice(b"evil");
+    assert_eq!(w.buyer(1, ACK, 101, &evil), Verdict::Refuse);
+    assert_eq!((w.live(), w.totals()), (0, (0, 0, 0, 1)));
+    let line = w.line();
+    assert_eq!((text(&line, "slug"), text(&line, "path")), ("sni-mismatch", "kernel"));
+    w.closed(1, [4, 2], [600, 0]);
+    assert_eq!(w.totals(), (0, 0, 0, 1));
+}
+
+#[test]
+fn limits_rules_and_breakers_bind_connections_through_leases() {
+    let limited = ALPN.replacen('{', r#"{"limits":{"maxConnections":1},"#, 1);
+    let mut w = Wire::new("", &limited);
+    w.establish(1);
+    let syn = || Made::new(SYN, 100, 0, b"").with_options(&SYN_OPTIONS);
+    assert_eq!(w.verdict(2, false, syn()), Verdict::Refuse, "one at a time");
+    assert_eq!(text(&w.line(), "slug"), "rate-limited");
+    assert_eq!(w.bench.refusal(ID, "a.test"), Some(Refusal::RateLimited), "of the relay as well");
+    // A stranger's address, or a port that is no lease's.
+    let bytes = syn().bytes();
+    let length = bytes.len() as u32;
+    let (port, other) = (w.grant.port, "81.2.69.1".parse().unwrap());
+    for (port, buyer) in [(port, (other, 1)), (port + 1, (bench::BUYER, 1))] {
+        let bytes = bytes.clone();
+        says(&w.bench, LeaseReport::Packet { packet: 99, ct: 7, port, buyer, reply: false, length, bytes });
+        assert_eq!(w.guard.take(), [LeaseRequest::Verdict { packet: 99, what: Verdict::Refuse }]);
+    }
+}
+
+#[test]
+fn what_the_node_ends_ends_in_the_kernel_and_is_billed_by_its_last_counters() {
+    let mut w = Wire::new("", ALPN);
+    w.accept(1);
+    w.accept(2);
+    assert_eq!(w.ends(), []);
+    // A block list that has come since ends the lease, and with it every flow.
+    w.bench.configure("network: { maxMbps: 1000, maxGBPerDay: 1000, blocklistDomains: [origin.test] }");
+    assert_eq!(w.guard.take(), [LeaseRequest::End { no: w.grant.no }]);
+    assert_eq!(w.ends(), [], "the lease takes them with it");
+    assert_eq!(w.live(), 2, "their last counters are still to come");
+    w.closed(1, [4, 4], [600, 9000]);
+    says(&w.bench, LeaseReport::Ended { no: w.grant.no });
+    assert_eq!((w.live(), w.totals().0), (1, 9000));
+    w.bench.pass(1);
+    assert_eq!((w.live(), w.guard.given_up.get()), (0, false), "it has said that there is none left");
+}
+
+#[test]
+fn one_flow_of_a_lease_can_be_ended_alone_and_is_followed_up() {
+    let limited = ALPN.replacen('{', r#"{"limits":{"maxConnections":3},"#, 1);
+    let mut w = Wire::new("", &limited);
+    for ct in 1..=3 {
+        w.accept(ct);
+    }
+    w.bench.policy(
+        Some(ID),
+        crate::json::parse(ALPN.as_bytes()).unwrap().member("policyProfile").unwrap().clone(),
+        r#"{"maxConnections":2}"#,
+        0,
+    );
+    assert_eq!(w.ends(), [LeaseRequest::Kill { ct: 3 }], "the newest, within the turn");
+    assert_eq!(w.ends(), [], "once");
+    w.bench.pass_ms(ANSWER_MS);
+    w.bench.tick();
+    assert!(w.guard.given_up.get(), "whether it has ended is not known");
+    w.bench.node.lose(None);
+    assert_eq!(w.live(), 0);
+}
+
+#[test]
+fn pause_ends_leases_and_their_flows_in_one_word() {
+    let mut w = Wire::new("", ALPN);
+    w.accept(1);
+    w.establish(2);
+    assert_eq!(w.packet(2, false, Made::new(ACK, 101, 9_001, &hello()[..100])), [], "it is held");
+    w.bench.node.on(NodeEvent::Pause);
+    assert_eq!(w.guard.take(), [LeaseRequest::End { no: w.grant.no }]);
+    let ends = w.ends();
+    assert!(
+        matches!(ends[..], [LeaseRequest::Verdict { what: Verdict::Refuse, .. }]),
+        "what waits is answered: {ends:?}"
+    );
+    assert_eq!(w.live(), 1, "the other had nothing to bill");
+    w.closed(1, [4, 4], [600, 100]);
+    assert_eq!((w.live(), w.totals().0), (0, 100));
+}
+
+#[test]
+fn silent_buyers_and_targets_are_refused_in_time() {
+    let mut w = Wire::new("", ALPN);
+    let syn = Made::new(SYN, 100, 0, b"").with_options(&SYN_OPTIONS);
+    assert_eq!(w.verdict(1, false, syn), Verdict::Stop);
+    w.establish(2);
+    w.bench.pass(11);
+    let told = w.guard.take();
+    assert!(told.contains(&LeaseRequest::Kill { ct: 1 }) && told.contains(&LeaseRequest::Kill { ct: 2 }));
+    assert_eq!(w.live(), 0);
+    let refusals = w.bench.status().member("refusals").unwrap().canonical();
+    assert_eq!(refusals, r#"{"connect-timeout":1,"hello-timeout":1}"#);
+    let reset = Made::new(SYN, 100, 0, b"").with_options(&SYN_OPTIONS);
+    w.verdict(3, false, reset);
+    let told = w.packet(3, true, Made::new(RST | ACK, 0, 101, b""));
+    assert!(matches!(told[0], LeaseRequest::Verdict { what: Verdict::Stop, .. }), "{told:?}");
+    assert_eq!(text(&w.line(), "slug"), "connect-failed");
+    assert_eq!(w.totals().3, 1, "an error of the way is no rejection");
+}
+
+#[test]
+fn quotas_count_what_the_kernel_carries_and_end_it() {
+    let limited = ALPN.replacen('{', r#"{"limits":{"maxGB":0.00001},"#, 1);
+    let mut w = Wire::new("", &limited);
+    w.accept(1);
+    let counted = Counted { ct: 1, packets: [4, 4], bytes: [4 * HEADER, 4 * HEADER + 20_000] };
+    says(&w.bench, LeaseReport::Counts { list: vec![counted], last: true });
+    w.bench.tick();
+    assert_eq!(w.bench.queued(ID), ["accepted", "active", "closing quota"]);
+    assert_eq!(w.guard.take(), [LeaseRequest::End { no: w.grant.no }]);
+    assert_eq!(w.ends(), []);
+    w.closed(1, [4, 4], [0, 20_000]);
+    w.bench.tick();
+    assert_eq!(w.bench.queued(ID).last().unwrap(), "settled");
+}
+
+#[test]
+fn a_guard_that_is_lost_ends_every_flow_with_what_is_known() {
+    let mut w = Wire::new("", ALPN);
+    w.accept(1);
+    w.bench.node.lose(None);
+    assert_eq!((w.live(), w.bench.node.leases.count()), (0, 0));
+    assert_eq!(w.ends(), []);
+    says(&w.bench, LeaseReport::Able(able()));
+    let late = Made::new(ACK, 101, 9_001, b"late");
+    let told = w.packet(1, false, late);
+    assert!(matches!(told[..], [LeaseRequest::Verdict { what: Verdict::Drop, .. }]), "{told:?}");
+}

@@ -1,0 +1,407 @@
+//! Leases in the guard's loop: between `run`, the book of leases, the queue, connection tracking and the kernel's tables.
+//!
+//! One connection of `run`'s has the leases. When it ends, says nothing while connections live, or anything is not as it should be,
+//! all of them end: first the table is put in force without leases, so that nothing undecided passes and nothing begins; then
+//! the connections are deleted until the kernel has none; then the table goes.
+use super::clients::Clients;
+use super::conntrack::Entry;
+use super::draft::Rendered;
+use super::lease_flows::{Flows, Word};
+use super::lease_kernel::{Kernel, Woken};
+use super::lease_rules::render;
+use super::lease_set;
+use super::lease_wire::{Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload};
+use super::leases::{Action, Book, Site};
+use super::network::Network;
+use super::protocol::Report;
+use super::ranges::{Ranges, denied};
+use super::scope::Scope;
+use super::table::LEASES;
+use crate::sys::linux::netlink::Tables;
+use crate::sys::linux::netlink::conntrack;
+use futures_lite::future;
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+
+/// Pause before what failed is tried again, milliseconds.
+const RETRY_MS: u64 = 1_000;
+/// Packets taken from the queue before anything else gets its turn.
+const AT_ONCE: usize = 64;
+/// How long `run` may say nothing while connections live, milliseconds: it asks for their counters every second.
+const SILENCE_MS: u64 = 10_000;
+/// How often packets are looked for that have waited too long, milliseconds.
+const LATE_MS: u64 = 1_000;
+
+/// What of the guard's the leases need.
+pub struct Around<'a> {
+    /// The kernel's tables.
+    pub tables: &'a mut Tables,
+    /// `run`.
+    pub clients: &'a mut Clients,
+    /// What the owner wants.
+    pub scope: &'a Scope,
+    /// Where the router stands.
+    pub network: &'a Network,
+    /// Monotonic milliseconds.
+    pub now_ms: u64,
+}
+
+/// The leases' side of the guard.
+#[derive(Debug)]
+pub struct Desk {
+    kernel: Result<Kernel, String>,
+    ability: Ability,
+    book: Book,
+    flows: Flows,
+    /// The connection that has the leases, and when it last said something.
+    holder: Option<(u64, u64)>,
+    /// The table that stands, while leases live.
+    rendered: Option<Rendered>,
+    denied: (Ranges, Ranges),
+    /// Ports of the range that other programs use.
+    taken: BTreeSet<u16>,
+    /// All leases are to end, and have not yet; when that is tried again.
+    owed_ms: Option<u64>,
+    late_ms: u64,
+}
+
+impl Desk {
+    /// Of a guard that begins: whatever was there of leases ends.
+    pub fn start(around: &mut Around<'_>) -> Desk {
+        let kernel = Kernel::open(around.scope);
+        let most = conntrack::most().unwrap_or(0) / 4;
+        let mut desk = Desk {
+            kernel,
+            ability: Ability {
+                possible: false,
+                offload: Offload::Plain,
+                caps: false,
+                reason: String::new(),
+                max_flows: most,
+            },
+            book: Book::default(),
+            flows: Flows::new(most),
+            holder: None,
+            rendered: None,
+            denied: denied(&around.network.inside),
+            taken: BTreeSet::new(),
+            owed_ms: None,
+            late_ms: 0,
+        };
+        desk.end_all(around);
+        desk.ability = desk.able();
+        desk
+    }
+
+    /// What can be done with leases now.
+    pub fn ability(&self) -> LeaseReport {
+        LeaseReport::Able(self.ability.clone())
+    }
+
+    fn able(&self) -> Ability {
+        let reason = match (&self.kernel, self.owed_ms) {
+            (Err(why), _) => why.clone(),
+            (Ok(_), Some(_)) => "what was there of leases cannot be ended".to_owned(),
+            (Ok(_), None) => String::new(),
+        };
+        Ability { possible: reason.is_empty(), reason, ..self.ability.clone() }
+    }
+
+    fn tell_ability(&mut self, around: &mut Around<'_>) {
+        let able = self.able();
+        if able != self.ability {
+            self.ability = able;
+            around.clients.tell(&Report::Lease(self.ability()).encode());
+        }
+    }
+
+    /// Waits for the kernel.
+    pub async fn next(&self) -> Woken {
+        match &self.kernel {
+            Ok(kernel) => kernel.next().await,
+            Err(_) => future::pending().await,
+        }
+    }
+
+    /// The kernel has something to say.
+    pub fn wake(&mut self, woken: Woken, around: &mut Around<'_>) {
+        match woken {
+            Woken::Packets => self.take_packets(around),
+            Woken::Ends => self.take_ends(around),
+        }
+    }
+
+    fn take_packets(&mut self, around: &mut Around<'_>) {
+        let Desk { kernel: Ok(kernel), flows, book, holder, .. } = self else { return };
+        for _ in 0..AT_ONCE {
+            let mut arrived = Vec::new();
+            let more = kernel.queue.take(|queued| {
+                let is_open = |buyer, port| book.of(buyer, port).is_some();
+                arrived.push((queued.packet, flows.arrive(queued, is_open, around.now_ms)));
+            });
+            for (packet, report) in arrived {
+                let is_told = match (report, *holder) {
+                    (Some(report), Some((client, _))) => around.clients.offer(client, &Report::Lease(report)),
+                    _ => false,
+                };
+                if !is_told {
+                    kernel.say([flows.lose(packet).unwrap_or(Word::drop(packet))]);
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+    }
+
+    fn take_ends(&mut self, around: &mut Around<'_>) {
+        let Desk { kernel: Ok(kernel), flows, .. } = self else { return };
+        let closed = kernel.ended().iter().map(|entry| flows.closed(entry)).collect();
+        self.say_closed(closed, around);
+    }
+
+    fn say_closed(&self, closed: Vec<Counted>, around: &mut Around<'_>) {
+        for counted in closed {
+            self.say(LeaseReport::Closed(counted), around);
+        }
+    }
+
+    fn say(&self, report: LeaseReport, around: &mut Around<'_>) {
+        if let Some((client, _)) = self.holder {
+            around.clients.answer(client, &Report::Lease(report));
+        }
+    }
+
+    /// `run` asks for something.
+    pub fn ask(&mut self, client: u64, request: LeaseRequest, around: &mut Around<'_>) {
+        match &mut self.holder {
+            Some((holder, _)) if *holder != client => {
+                if let LeaseRequest::Grant(Grant { no, .. }) = request {
+                    let denied = LeaseReport::Denied { no, why: Denial::Failed };
+                    around.clients.answer(client, &Report::Lease(denied));
+                }
+                return;
+            }
+            holder => *holder = Some((client, around.now_ms)),
+        }
+        match request {
+            LeaseRequest::Grant(grant) => self.grant(grant, around),
+            LeaseRequest::Renew { no, ttl_s } => {
+                let actions = self.book.renew(no, ttl_s, around.now_ms);
+                self.carry_out(actions, around);
+            }
+            LeaseRequest::End { no } => {
+                let actions = self.book.end(no, around.now_ms);
+                self.carry_out(actions, around);
+            }
+            LeaseRequest::EndAll => self.end_all(around),
+            LeaseRequest::Verdict { packet, what } => {
+                let Ok(kernel) = &self.kernel else { return };
+                let marks = (kernel.marks.accepted, kernel.marks.refused);
+                kernel.say(self.flows.judge(packet, what, marks));
+            }
+            LeaseRequest::Kill { ct } => {
+                if let Err(e) = self.kill(|e| e.counted.ct == ct, around) {
+                    crate::error!("a connection of a lease cannot be ended: {e}");
+                    self.end_all(around);
+                }
+            }
+            LeaseRequest::Count => self.count(client, around),
+        }
+    }
+
+    fn grant(&mut self, grant: Grant, around: &mut Around<'_>) {
+        let no = grant.no;
+        let actions = match &around.scope.leases {
+            Some(scope) if grant.cap_kbps == 0 || self.ability.caps => {
+                let denied = (&self.denied.0, &self.denied.1);
+                let possible = self.ability.possible;
+                let site = Site { scope, denied, taken: &self.taken, possible };
+                self.book.grant(grant, &site, around.now_ms)
+            }
+            _ => vec![Action::Say(LeaseReport::Denied { no, why: Denial::Failed })],
+        };
+        self.carry_out(actions, around);
+    }
+
+    /// Counters of all connections; not past what `run` has not read yet: it asks again.
+    fn count(&mut self, client: u64, around: &mut Around<'_>) {
+        self.take_ends(around);
+        let Ok(kernel) = &mut self.kernel else { return };
+        if !around.clients.is_clear(client) {
+            return;
+        }
+        let list = match kernel.conntrack.list(kernel.marks.lease) {
+            Ok(list) => list,
+            Err(e) => return crate::warn!("connections of leases cannot be listed: {e}"),
+        };
+        let closed = self.flows.compare(&list);
+        self.say_closed(closed, around);
+        let counted: Vec<Counted> = list.iter().map(|e| e.counted).collect();
+        let mut rest = counted.as_slice();
+        loop {
+            let (some, after) = rest.split_at(rest.len().min(MAX_COUNTED));
+            let last = after.is_empty();
+            self.say(LeaseReport::Counts { list: some.to_vec(), last }, around);
+            if last {
+                break;
+            }
+            rest = after;
+        }
+    }
+
+    /// Ends connections, and says so of each.
+    fn kill(&mut self, which: impl Fn(&Entry) -> bool, around: &mut Around<'_>) -> io::Result<()> {
+        let Ok(kernel) = &mut self.kernel else { return Ok(()) };
+        // Of what waits nothing is let out behind our back.
+        let meant = |ct, original: &_| {
+            let counted = Counted { ct, ..Counted::default() };
+            which(&Entry { original: *original, mark: 0, counted })
+        };
+        kernel.say(self.flows.drop_where(meant));
+        let left = kernel.kill(which);
+        self.take_ends(around);
+        let closed = self.flows.compare(&left?);
+        self.say_closed(closed, around);
+        Ok(())
+    }
+
+    /// All leases end.
+    pub fn end_all(&mut self, around: &mut Around<'_>) {
+        let actions = self.book.end_all();
+        self.carry_out(actions, around);
+    }
+
+    /// Does what is to be done. What cannot be done now is owed, and until then no lease is possible.
+    fn carry_out(&mut self, actions: Vec<Action>, around: &mut Around<'_>) {
+        let mut todo = VecDeque::from(actions);
+        let mut failed = 0;
+        while let Some(action) = todo.pop_front() {
+            match self.act(&action, around) {
+                Ok(()) if action == Action::Clear => self.owed_ms = None,
+                Ok(()) => {}
+                Err(e) => {
+                    crate::error!("a lease cannot be had as it should be: {e}");
+                    failed += 1;
+                    todo = self.book.failed(&action, around.now_ms).into();
+                    if failed > 1 {
+                        self.owed_ms = Some(around.now_ms.saturating_add(RETRY_MS));
+                        break;
+                    }
+                }
+            }
+        }
+        self.tell_ability(around);
+    }
+
+    fn act(&mut self, action: &Action, around: &mut Around<'_>) -> io::Result<()> {
+        match action {
+            Action::Build(_) => self.build(around),
+            Action::Add(grant) => around.tables.carry_out(&lease_set::add(grant)),
+            Action::Renew(grant) => around.tables.carry_out(&lease_set::renew(grant)),
+            Action::Remove(grant) => {
+                match around.tables.carry_out(&lease_set::remove(grant)) {
+                    // Its time was over.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed?,
+                }
+                let (buyer, port) = (grant.buyer, grant.port);
+                self.kill(|e| (e.original.from.ip(), e.original.to.port()) == (buyer, port), around)
+            }
+            Action::Clear => self.clear(around),
+            Action::Say(report) => {
+                self.say(report.clone(), around);
+                Ok(())
+            }
+        }
+    }
+
+    fn build(&mut self, around: &mut Around<'_>) -> io::Result<()> {
+        let (Ok(kernel), Some(leases)) = (&mut self.kernel, &around.scope.leases) else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        kernel.watch()?;
+        let rendered = render(leases, around.network, None);
+        around.tables.replace(&rendered.table)?;
+        if around.tables.read(LEASES)?.table() != Some(&rendered.table) {
+            return Err(io::Error::other("the kernel's table of leases is not the one that was rendered"));
+        }
+        self.rendered = Some(rendered);
+        Ok(())
+    }
+
+    fn clear(&mut self, around: &mut Around<'_>) -> io::Result<()> {
+        self.rendered = None;
+        let found = around.tables.read(LEASES)?;
+        if let (true, Some(leases)) =
+            (found.table().is_some() || !found.sets().is_empty(), &around.scope.leases)
+        {
+            // Whatever comes while connections are ended finds no lease, and what is undecided a queue.
+            if let Err(e) = around.tables.replace(&render(leases, around.network, None).table) {
+                crate::error!("the table of leases cannot be emptied first: {e}");
+            }
+        }
+        self.kill(|_| true, around)?;
+        around.tables.remove(LEASES)?;
+        self.kill(|_| true, around)?;
+        if let Ok(kernel) = &mut self.kernel {
+            kernel.ends = None;
+        }
+        Ok(())
+    }
+
+    /// The network or what the owner wants may have changed.
+    pub fn look_around(&mut self, around: &mut Around<'_>) {
+        self.denied = denied(&around.network.inside);
+        let (Some(stands), Some(leases)) = (&self.rendered, &around.scope.leases) else { return };
+        if render(leases, around.network, None) != *stands {
+            crate::info!("leases end: the network or the configuration has changed");
+            self.end_all(around);
+        }
+    }
+
+    /// Somebody may have changed the table.
+    pub fn check(&mut self, around: &mut Around<'_>) {
+        let Some(stands) = &self.rendered else { return };
+        let found = around.tables.read(LEASES);
+        let is_whole = |f: &_| self.book.is_whole(f, around.now_ms);
+        if !found.is_ok_and(|f| f.table() == Some(&stands.table) && is_whole(&f)) {
+            crate::warn!("leases end: their table was changed by another program");
+            self.end_all(around);
+        }
+    }
+
+    /// When [`Desk::do_what_is_due`] has something to do.
+    pub fn due_ms(&self) -> Option<u64> {
+        let late = (!self.flows.is_empty()).then_some(self.late_ms);
+        [self.book.due_ms(), self.owed_ms, late].into_iter().flatten().min()
+    }
+
+    /// Leases that are over, packets that nobody judged, a connection that is gone or silent, what could not be done before.
+    pub fn do_what_is_due(&mut self, around: &mut Around<'_>) {
+        if let Some((client, heard_ms)) = self.holder {
+            let is_silent = !self.flows.is_empty() && around.now_ms.saturating_sub(heard_ms) > SILENCE_MS;
+            if is_silent {
+                crate::error!("leases end: run says nothing");
+                around.clients.remove(client);
+            }
+            if around.clients.find(client).is_none() {
+                self.holder = None;
+                self.end_all(around);
+            }
+        }
+        if self.owed_ms.is_some_and(|due| due <= around.now_ms) {
+            self.end_all(around);
+        }
+        if self.book.due_ms().is_some_and(|due| due <= around.now_ms) {
+            let actions = self.book.expire(around.now_ms);
+            self.carry_out(actions, around);
+        }
+        if self.late_ms <= around.now_ms {
+            self.late_ms = around.now_ms.saturating_add(LATE_MS);
+            if let Ok(kernel) = &self.kernel {
+                kernel.say(self.flows.drop_late(around.now_ms));
+            }
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! The connections of leases: the gate's verdicts go to the guard, what it notes to the session's flows, and what the node
+//! ends ends in the kernel.
+use super::gate::{Action, Gate, MAX_FLOWS, Note, Owner, Packet};
+use super::payload::Payload;
+use super::service::{ANSWER_MS, Held, Leases};
+use super::table::State;
+use crate::guard::lease_wire::{Counted, CtId, LeaseNo, LeaseReport, LeaseRequest};
+use crate::mutant;
+use crate::policy::refusal::Refusal;
+use crate::session::{Direction, Ending, Flow, HelloRules, Outcome, Phase};
+use crate::time::Now;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::task::{Context, Poll, Waker};
+
+/// How often the counters are asked for while there are flows, milliseconds.
+const COUNT_MS: u64 = 1_000;
+/// How long a connection that both sides have ended is kept, milliseconds: its last packets have passed by then.
+const LINGER_MS: u64 = 1_000;
+/// How long last counters may come after the guard has said that a lease is gone, milliseconds.
+const LAST_COUNT_MS: u64 = 300;
+
+/// What is to become of a flow, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// It lives.
+    Live,
+    /// It is over on the wire; the kernel is told to forget it then.
+    Linger(u64),
+    /// The kernel is to have forgotten it by then, or the guard is not to be believed.
+    Forgotten(u64),
+    /// The kernel has forgotten it; its last counters are waited for until then.
+    LastCount(u64),
+}
+
+/// One connection.
+struct Connection {
+    flow: Flow,
+    lease: LeaseNo,
+    payload: Payload,
+    /// Its hello was accepted: its bytes count.
+    accepted: bool,
+    outcome: Option<Outcome>,
+    plan: Plan,
+}
+
+/// All of them.
+pub(super) struct Flows {
+    gate: RefCell<Gate>,
+    all: RefCell<BTreeMap<CtId, Connection>>,
+    counted_ms: Cell<u64>,
+    /// Wakes the task that ends what the node ends.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Default for Flows {
+    fn default() -> Flows {
+        Flows {
+            gate: RefCell::new(Gate::new(0)),
+            all: RefCell::default(),
+            counted_ms: Cell::new(0),
+            waker: RefCell::default(),
+        }
+    }
+}
+
+/// How many there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowCounts {
+    /// Not decided yet.
+    pub undecided: usize,
+    /// Accepted.
+    pub accepted: usize,
+    /// Over, but for their last counters.
+    pub ending: usize,
+}
+
+impl Flows {
+    /// So many may be there at a time. Those that there are go on.
+    pub fn bound(&self, most: u32) {
+        let mut gate = self.gate.borrow_mut();
+        if gate.count() == (0, 0) {
+            *gate = Gate::new(usize::try_from(most).unwrap_or(MAX_FLOWS));
+        }
+    }
+
+    /// How many there are.
+    pub fn counts(&self) -> FlowCounts {
+        let (undecided, accepted) = self.gate.borrow().count();
+        let ending = self.all.borrow().values().filter(|c| c.plan != Plan::Live).count();
+        FlowCounts { undecided, accepted, ending }
+    }
+
+    /// Whether any has bytes that may have grown.
+    fn grows(&self) -> bool {
+        self.all.borrow().values().any(|c| c.accepted)
+    }
+
+    /// When something is due next, monotonic milliseconds.
+    pub fn next_ms(&self) -> Option<u64> {
+        let gate = self.gate.borrow().next_deadline_us().map(|us| us.div_ceil(1000));
+        let plan = self.all.borrow().values().filter_map(|c| c.plan.due_ms()).min();
+        let count = self.grows().then_some(self.counted_ms.get() + COUNT_MS);
+        [gate, plan, count].into_iter().flatten().min()
+    }
+
+    /// The kernel has forgotten these; last counters may be on their way.
+    pub fn forgotten(&self, which: impl Fn(LeaseNo) -> bool, now_ms: u64) {
+        let mut all = self.all.borrow_mut();
+        for (ct, connection) in all.iter_mut().filter(|(_, c)| which(c.lease)) {
+            self.gate.borrow_mut().closed(*ct);
+            connection.outcome.get_or_insert(Outcome::Killed);
+            if !matches!(connection.plan, Plan::LastCount(_)) {
+                connection.plan = Plan::LastCount(now_ms + LAST_COUNT_MS);
+            }
+        }
+    }
+
+    /// Nobody counts any more: all end with what is known.
+    pub fn lost(&self) {
+        self.gate.borrow_mut().gone();
+        let all = std::mem::take(&mut *self.all.borrow_mut());
+        for (_, connection) in all {
+            connection.finish(Outcome::Killed);
+        }
+    }
+
+    /// What a packet's flow is. `None` ends the flow that has the number.
+    fn take(&self, ct: CtId) -> Option<Connection> {
+        self.all.borrow_mut().remove(&ct)
+    }
+
+    fn count(&self, counted: &Counted) {
+        if let Some(connection) = self.all.borrow_mut().get_mut(&counted.ct) {
+            connection.payload.count(counted);
+            connection.pass_on();
+        }
+    }
+}
+
+impl Plan {
+    fn due_ms(self) -> Option<u64> {
+        match self {
+            Plan::Live => None,
+            Plan::Linger(at) | Plan::Forgotten(at) | Plan::LastCount(at) => Some(at),
+        }
+    }
+}
+
+impl Connection {
+    /// Tells the session what has passed.
+    fn pass_on(&mut self) {
+        if !self.accepted {
+            return;
+        }
+        let (egress, ingress) = self.payload.fresh();
+        for (direction, bytes) in [(Direction::Egress, egress), (Direction::Ingress, ingress)] {
+            if bytes > 0 {
+                self.flow.count(direction, bytes);
+            }
+        }
+    }
+
+    /// The line of the access log.
+    fn finish(mut self, otherwise: Outcome) {
+        self.pass_on();
+        let outcome = if self.payload.is_over() { Outcome::Done } else { otherwise };
+        self.flow.finish(self.outcome.unwrap_or(outcome));
+    }
+}
+
+impl Leases {
+    /// A packet waits for its verdict.
+    pub(super) fn packet(&self, report: &LeaseReport, now: Now) {
+        let LeaseReport::Packet { packet, ct, port, buyer, reply, length, bytes } = report else { return };
+        let (port, buyer, reply, length) = (*port, *buyer, *reply, *length);
+        let packet = Packet { number: *packet, ct: *ct, port, buyer, reply, length, bytes };
+        let mut owner = Sessions { leases: self };
+        let actions = self.flows.gate.borrow_mut().packet(&packet, now.mono_us, &mut owner);
+        self.carry_out(*ct, actions, now.mono_ms());
+    }
+
+    /// Counters of flows that live.
+    pub(super) fn counted(&self, list: &[Counted]) {
+        list.iter().for_each(|counted| self.flows.count(counted));
+    }
+
+    /// A connection is gone from the kernel.
+    pub(super) fn closed(&self, last: &Counted) {
+        self.flows.gate.borrow_mut().closed(last.ct);
+        self.flows.count(last);
+        let Some(connection) = self.flows.take(last.ct) else { return };
+        let ending = self.table.borrow().get(connection.lease).is_none_or(|l| l.state == State::Ending);
+        connection.finish(if ending { Outcome::Killed } else { Outcome::Aborted });
+    }
+
+    /// Does what is due for the flows.
+    pub(super) fn tick_flows(&self, now: Now) {
+        let now_ms = now.mono_ms();
+        let actions = self.flows.gate.borrow_mut().tick(now.mono_us);
+        self.carry_out(0, actions, now_ms);
+        let due: Vec<(CtId, Plan)> = {
+            let all = self.flows.all.borrow();
+            let is_due = |plan: Plan| plan.due_ms().is_some_and(|at| now_ms >= at);
+            all.iter().filter(|(_, c)| is_due(c.plan)).map(|(ct, c)| (*ct, c.plan)).collect()
+        };
+        for (ct, plan) in due {
+            match plan {
+                Plan::Live => {}
+                Plan::Linger(_) => self.kill(ct, now_ms),
+                Plan::LastCount(_) => {
+                    if let Some(connection) = self.flows.take(ct) {
+                        connection.finish(Outcome::Killed);
+                    }
+                }
+                Plan::Forgotten(_) => return self.distrust("it did not end a connection in time"),
+            }
+        }
+        if self.flows.grows() && now_ms >= self.flows.counted_ms.get() + COUNT_MS {
+            self.flows.counted_ms.set(now_ms);
+            self.send(LeaseRequest::Count);
+        }
+    }
+
+    /// Ends for ever what the node ends, as soon as it does.
+    pub async fn attend(&self) {
+        poll_fn(|cx| {
+            self.end_flows(cx);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Ends the flows that the node has ended, and has the task woken for the next.
+    pub fn end_flows(&self, cx: &mut Context<'_>) {
+        *self.flows.waker.borrow_mut() = Some(cx.waker().clone());
+        let over: Vec<(CtId, Ending)> = {
+            let all = self.flows.all.borrow();
+            let live = all.iter().filter(|(_, c)| matches!(c.plan, Plan::Live | Plan::Linger(_)));
+            let ends = live.filter_map(|(ct, c)| match c.flow.poll_ending(cx) {
+                Poll::Ready(ending) => Some((*ct, ending)),
+                Poll::Pending => None,
+            });
+            ends.collect()
+        };
+        let now_ms = self.now().mono_ms();
+        for (ct, ending) in over {
+            let outcome = match ending {
+                Ending::Reset => Outcome::Killed,
+                Ending::Close => Outcome::Done,
+                Ending::HelloTimeout => Outcome::Refused(Refusal::HelloTimeout),
+            };
+            self.conclude(ct, outcome);
+            self.kill(ct, now_ms);
+        }
+    }
+
+    /// Has the kernel forget a connection; its last counters end the flow.
+    fn kill(&self, ct: CtId, now_ms: u64) {
+        let actions = self.flows.gate.borrow_mut().end(ct);
+        let lease = self.flows.all.borrow_mut().get_mut(&ct).map(|connection| {
+            connection.plan = Plan::Forgotten(now_ms + ANSWER_MS);
+            connection.lease
+        });
+        // A lease that is being ended takes its connections with it.
+        let ends = |no| self.table.borrow().get(no).is_none_or(|l| l.state == State::Ending);
+        let told = lease.is_some_and(ends);
+        let actions = actions.into_iter().filter(|a| !(told && matches!(a, Action::Kill(_))));
+        self.carry_out(ct, actions.collect(), now_ms);
+        self.drop_if_empty(ct);
+    }
+
+    /// A flow whose bytes never counted needs no last counters.
+    fn drop_if_empty(&self, ct: CtId) {
+        let empty = self.flows.all.borrow().get(&ct).is_some_and(|c| !c.accepted && c.outcome.is_some());
+        if empty && let Some(connection) = self.flows.take(ct) {
+            connection.finish(Outcome::Aborted);
+        }
+    }
+
+    fn conclude(&self, ct: CtId, outcome: Outcome) {
+        if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
+            connection.outcome.get_or_insert(outcome);
+        }
+    }
+
+    fn carry_out(&self, first: CtId, actions: Vec<Action>, now_ms: u64) {
+        let mut ct = first;
+        for action in actions {
+            match action {
+                Action::Of(other) => ct = other,
+                Action::Verdict { packet, what } => self.send(LeaseRequest::Verdict { packet, what }),
+                Action::Kill(ct) => {
+                    self.send(LeaseRequest::Kill { ct });
+                    if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
+                        connection.plan = Plan::Forgotten(now_ms + ANSWER_MS);
+                    }
+                }
+                Action::NotPassed { direction, length } => {
+                    if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
+                        connection.payload.not_passed(direction, length);
+                    }
+                }
+                Action::Note(note) => self.note(ct, note, now_ms),
+            }
+        }
+    }
+
+    fn note(&self, ct: CtId, note: Note, now_ms: u64) {
+        if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
+            connection.note(note, now_ms);
+        }
+        self.drop_if_empty(ct);
+    }
+}
+
+impl Connection {
+    fn note(&mut self, note: Note, now_ms: u64) {
+        match note {
+            Note::Established { latency_us, opening } => {
+                self.payload.open(opening);
+                self.flow.connected(latency_us);
+                self.flow.enter(Phase::Hello);
+            }
+            Note::Accepted => {
+                self.accepted = true;
+                self.flow.passed_hello();
+            }
+            Note::Refused(refusal) => {
+                self.outcome.get_or_insert(Outcome::Refused(refusal));
+                self.leave(now_ms);
+            }
+            Note::Gone => {
+                self.outcome.get_or_insert(Outcome::Aborted);
+                self.leave(now_ms);
+            }
+            Note::Fin { direction, end } => {
+                self.payload.end(direction, end);
+                if self.payload.is_over() {
+                    self.leave(now_ms);
+                } else if self.accepted {
+                    self.flow.enter(Phase::HalfClosed);
+                }
+            }
+            Note::Reset { direction, .. } => {
+                let unanswered = self.flow.state().bytes().0 == 0 && direction == Direction::Ingress;
+                let outcome = if unanswered { Outcome::TargetReset } else { Outcome::Aborted };
+                self.outcome.get_or_insert(outcome);
+                self.leave(now_ms);
+            }
+        }
+    }
+
+    /// It is over on the wire.
+    fn leave(&mut self, now_ms: u64) {
+        if self.plan == Plan::Live {
+            self.plan = Plan::Linger(now_ms + LINGER_MS);
+        }
+    }
+}
+
+/// Whom the gate asks.
+struct Sessions<'a> {
+    leases: &'a Leases,
+}
+
+impl Owner for Sessions<'_> {
+    fn admit(&mut self, ct: CtId, port: u16, buyer: (IpAddr, u16)) -> Result<(), Refusal> {
+        let leases = self.leases;
+        if let Some(old) = leases.flows.take(ct) {
+            old.finish(Outcome::Aborted);
+        }
+        let no = leases.table.borrow().at_port(port, buyer.0).map(|l| l.no);
+        let no = no.or_else(|| mutant::out("lease-owner-known").then_some(0));
+        let no = no.ok_or(Refusal::LeaseUnavailable)?;
+        let held = leases.held.borrow();
+        let Held { tenant, target, aliases, .. } = held.get(&no).ok_or(Refusal::LeaseUnavailable)?;
+        let flow = tenant.admit(target).map_err(|denied| denied.refusal)?;
+        if let Err(refusal) = flow.judge_aliases(aliases) {
+            flow.finish(Outcome::Refused(refusal));
+            return Err(refusal);
+        }
+        // The task that ends flows is woken for this one too.
+        if let Some(waker) = &*leases.flows.waker.borrow() {
+            let _ = flow.poll_ending(&mut Context::from_waker(waker));
+        }
+        let payload = Payload::default();
+        let connection =
+            Connection { flow, lease: no, payload, accepted: false, outcome: None, plan: Plan::Live };
+        leases.flows.all.borrow_mut().insert(ct, connection);
+        Ok(())
+    }
+
+    fn rules(&mut self, ct: CtId) -> Option<HelloRules> {
+        let all = self.leases.flows.all.borrow();
+        all.get(&ct).filter(|c| c.outcome.is_none()).map(|c| c.flow.hello_rules())
+    }
+}

@@ -1,0 +1,180 @@
+"""Leases on a router's kernel: what passes, what is offloaded, and what never reaches a target."""
+import time
+
+from attacks import ATTACKS, BAD, GOOD
+from harness.hello import client_hello
+from harness.stream import RESET, ending
+from vmlab.leases import LeaseWorld, Refused
+from vmlab.packets import ACK, PSH, RST, SYN
+
+
+class Plain(LeaseWorld):
+    """No firewall but ours."""
+
+    def opened(self):
+        """A lease for the target, and a connection over it that is accepted and has carried a little."""
+        lease = self.holder.lease(GOOD)
+        stream = self.dial(lease)
+        first = client_hello(sni=GOOD)
+        stream.write(first)
+        self.assertEqual(self.echoed(stream, len(first)), first)
+        return lease, stream
+
+    def echoed(self, stream, size):
+        data = b""
+        while len(data) < size:
+            more = stream.read()
+            if not more:
+                break
+            data += more
+        return data
+
+    def test_a_download_is_offloaded_after_the_hello(self):
+        lease = self.holder.lease("origin.lab.test")
+        status, content = self.get(lease, "origin.lab.test", "/bytes/3000000")
+        self.assertEqual((status, len(content)), (200, 3_000_000))
+        lease, stream = self.opened()
+        for _ in range(10):
+            stream.write(b"x" * 10_000)
+            self.assertEqual(len(self.echoed(stream, 10_000)), 10_000)
+        flows = self.flows(lease)
+        self.assertEqual(len(flows), 1, flows)
+        self.assertIn("[OFFLOAD]", flows[0])
+        stream.close()
+        self.clean()
+
+    def test_curl_needs_no_more_than_a_way_to_the_endpoint(self):
+        lease = self.holder.lease("origin.lab.test")
+        address, port = lease["address"]
+        done = self.curl("--connect-to", f"origin.lab.test:443:{address}:{port}", "-o", "/dev/null", "-w", "%{http_code} %{size_download}",
+                         "https://origin.lab.test/bytes/1000000")  # fmt: skip
+        self.assertEqual((done.stdout, done.stderr), (b"200 1000000", b""))
+        self.clean()
+
+    def test_another_name_never_reaches_the_target_and_both_sides_are_reset(self):
+        lease = self.holder.lease(GOOD)
+        before = len(self.target.connections)
+        mark = self.arena.wire.mark()
+        stream = self.dial(lease)
+        stream.write(client_hello(sni=BAD))
+        self.assertEqual(ending(stream), RESET)
+        self.assertEqual(self.arena.wire.since(mark), b"")
+        connection = self.target.next(before)
+        self.assertEqual(connection.ended(), RESET)
+        self.assertEqual(connection.got, b"")
+        self.assert_lan_untouched()
+
+    def test_attacks_on_the_hello(self):
+        lease = self.holder.lease(GOOD)
+        for attack in ATTACKS:
+            with self.subTest(attack=attack.name):
+                self.assertEqual(self.arena.forbidden(attack, lease["address"][1]), b"")
+                self.assertIn(self.arena.control(attack, lease["address"][1]), (True, None))
+        self.assert_lan_untouched()
+
+    def test_the_range_is_closed_to_all_but_the_lease(self):
+        lease = self.holder.lease(GOOD)
+        own = lease["address"][1]
+        before = len(self.target.connections)
+        for port in [*range(40_000, 41_000, 97), own - 1, own + 1]:
+            if port != own:
+                peer = self.arena.peer(port)
+                self.assertFalse(peer.open(0.5), port)
+        other = self.arena.peer(own, source="44.3.3.7")
+        other.syn()
+        self.assertEqual(len(self.target.connections), before)
+        self.assert_lan_untouched()
+
+    def test_leases_to_what_is_not_the_internet_are_refused(self):
+        for host in ["lan.test", "mixed.test", "own-wan.test", "own-lan.test", "gateway.test", "cgnat.test", "loopback.test", "nat64.test"]:
+            with self.subTest(host=host), self.assertRaises(Refused) as refused:
+                self.holder.lease(host)
+            self.assertEqual(refused.exception.args, (403, "address-denied"))
+        for host, slug in [("owner-blocked.test", "domain-blocked"), ("44.10.0.81", "ip-literal")]:
+            with self.subTest(host=host), self.assertRaises(Refused) as refused:
+                self.holder.lease(host)
+            self.assertEqual(refused.exception.args[1], slug)
+        self.assert_lan_untouched()
+
+    def test_the_middle_of_a_stream_opens_nothing(self):
+        lease = self.holder.lease(GOOD)
+        mark = self.arena.wire.mark()
+        peer = self.arena.peer(lease["address"][1])
+        for flags in (ACK, PSH | ACK, SYN | ACK, RST | ACK):
+            peer.send(flags, 0, client_hello(sni=GOOD))
+        self.assertEqual(self.arena.wire.since(mark), b"")
+
+    def test_a_port_that_was_used_before_is_judged_again(self):
+        lease = self.holder.lease(GOOD)
+        port = lease["address"][1]
+        peer = self.arena.peer(port)
+        for round_ in range(2):
+            self.assertTrue(peer.open(), round_)
+            first = client_hello(sni=GOOD)
+            peer.send(PSH | ACK, 0, first)
+            peer.wait(lambda s: len(s.data) > 0)
+            peer.send(RST, len(first))
+            time.sleep(0.2)
+            peer.start += 1_000_000
+        mark = self.arena.wire.mark()
+        if peer.open():
+            peer.send(PSH | ACK, 0, client_hello(sni=BAD))
+        self.assertEqual(self.arena.wire.since(mark), b"")
+        peer.send(RST)
+
+    def test_pause_ends_an_offloaded_flow_within_a_tenth_of_a_second(self):
+        lease, stream = self.opened()
+        self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+        self.node.control("pause")
+        self.addCleanup(self.node.control, "resume")
+        told = time.monotonic()
+        stream.timeout(5)
+        last, mark = told, self.arena.wire.mark()
+        try:
+            while time.monotonic() < told + 1:
+                stream.write(b"y" * 100)
+                if not stream.read():
+                    break
+                last = time.monotonic()
+        except OSError:
+            pass
+        self.assertLess(last - told, 0.1)
+        self.assertEqual(self.arena.wire.since(mark), b"")
+        self.assertEqual(self.flows(lease), [])
+        self.assert_nothing_left()
+
+    def test_what_is_given_back_ends(self):
+        lease, stream = self.opened()
+        self.assertEqual(self.holder.ask("DELETE", f"/leases/{lease['leaseId']}").status, 204)
+        stream.timeout(5)
+        with self.assertRaises((ConnectionResetError, BrokenPipeError)):
+            for _ in range(100):
+                stream.write(b"z" * 100)
+                stream.read()
+                time.sleep(0.01)
+        self.assert_nothing_left()
+
+    def test_the_buyers_connection_carries_its_leases(self):
+        lease, _ = self.opened()
+        self.holder.close()
+        self.until("the flows' end", lambda: not self.flows(lease))
+        self.assert_nothing_left()
+
+    def test_bytes_are_the_origins(self):
+        lease = self.holder.lease("origin.lab.test")
+        received, sent = self.lab.origin()
+        for size in [0, 1, 1000, 100_000, 2_000_000]:
+            self.assertEqual(self.get(lease, "origin.lab.test", f"/bytes/{size}")[0], 200)
+        self.until("the flows' end", lambda: self.own()["open"] == 0)
+        after = self.lab.origin()
+        own = self.own()
+        self.assertEqual((own["bytesIngress"], own["bytesEgress"]), (after[1] - sent, after[0] - received))
+        totals = self.settle(self.session)
+        self.assertEqual((totals["bytesIngress"], totals["bytesEgress"]), (after[1] - sent, after[0] - received))
+        self.clean(self.session)
+
+
+class BehindFw4(Plain):
+    """A firewall that offloads every flow first thing."""
+
+    fw4 = True

@@ -1,0 +1,180 @@
+"""What ends leases and the flows on them: deaths, changes of the firewall and the network, floods, and long use."""
+import os
+import random
+import time
+
+from attacks import BAD, GOOD
+from harness.hello import client_hello
+from harness.netns import BUYER, NODE_WAN
+from harness.stream import RESET, ending
+from vmlab.leases import Holder, LeaseWorld, Refused
+from vmlab.packets import HUSHED, SYN, packet
+
+# How many leases are opened and closed, and how many connections are counted; by hand: 20000 and 1000.
+LEASES = int(os.environ.get("VMLAB_LEASES", "150"))
+CONNECTIONS = int(os.environ.get("VMLAB_CONNECTIONS", "60"))
+
+
+class Ends(LeaseWorld):
+    def flow(self):
+        """A lease, and a connection over it that is accepted and echoes."""
+        lease = self.holder.lease(GOOD)
+        stream = self.dial(lease)
+        stream.write(client_hello(sni=GOOD))
+        stream.read()
+        return lease, stream
+
+    def closed(self, lease):
+        """Nothing that was not there before gets through: no byte of a new connection."""
+        mark = self.arena.wire.mark()
+        for host in (GOOD, BAD):
+            peer = self.arena.peer(lease["address"][1])
+            if peer.open(0.5):
+                peer.send(24, 0, client_hello(sni=host))
+        self.assertEqual(self.arena.wire.since(mark), b"")
+
+    def again(self):
+        """A lease and a connection, as soon as the node is back."""
+
+        def works():
+            try:
+                self.holder = Holder(self, self.lab.open(seconds=60))
+                self.addCleanup(self.holder.close)
+                _, stream = self.flow()
+                stream.close()
+                return True
+            except (OSError, EOFError, Refused, AssertionError):
+                return False
+
+        self.until("a lease", works, 90)
+
+    def ended(self, lease):
+        self.until("the flows' end", lambda: not self.flows(lease), 20)
+        self.assert_nothing_left()
+
+    def test_guard_killed_in_mid_transfer(self):
+        lease, stream = self.flow()
+        stream.write(b"a" * 1000)
+        self.machine.ok("kill -9 $(cat /tmp/guard.pid)")
+        self.closed(lease)
+        self.node.wait_state("guard-down")
+        with self.assertRaises(Refused):
+            self.holder.lease(GOOD)
+        self.closed(lease)
+        self.node.start_guard()
+        self.ended(lease)
+        self.assertEqual(ending(stream), RESET)
+        self.again()
+        self.assert_lan_untouched()
+
+    def test_node_killed_in_mid_transfer(self):
+        lease, _ = self.flow()
+        self.machine.ok("kill -9 $(cat /tmp/run.pid)")
+        self.ended(lease)
+        self.closed(lease)
+        self.node.start_run()
+        self.again()
+        self.assert_lan_untouched()
+
+    def test_everybodys_rules_are_flushed(self):
+        lease, _ = self.flow()
+        self.machine.ok("nft flush ruleset")
+        self.closed(lease)
+        self.ended(lease)
+        self.again()
+        self.assert_lan_untouched()
+
+    def test_the_network_goes_and_comes(self):
+        lease, _ = self.flow()
+        self.machine.ok("/usr/sbin/ip link set eth0 down; sleep 1; /usr/sbin/ip link set eth0 up")
+        self.machine.ok("/usr/sbin/ip route replace default via 44.2.2.1; /usr/sbin/ip -6 addr add 2a10:2::2/64 dev eth0 nodad; /usr/sbin/ip -6 route replace default via 2a10:2::1 || true")
+        self.ended(lease)
+        self.again()
+
+    def test_ten_thousand_syns(self):
+        lease, stream = self.flow()
+        port = lease["address"][1]
+        before = len(self.target.connections)
+        rss = self.node.rss_kb()
+        for number in range(10_000):
+            source = BUYER if number % 2 else f"44.3.{3 + number % 200}.{1 + number // 200 % 250}"
+            sport = HUSHED[0] + number % len(HUSHED)
+            self.arena.ether.send(packet(source, NODE_WAN, sport, port, number * 7919, 0, SYN))
+        stream.write(b"still there")
+        self.assertEqual(stream.read(), b"still there")
+        self.assertEqual(len(self.target.connections), before)
+        self.assertLess(len(self.flows(lease)), 3000)
+        for now, then in zip(self.node.rss_kb(), rss):
+            self.assertLess(now - then, 4096)
+        # The flood's own connections are ended by the deadline; then the buyer's are taken again.
+        self.again()
+        self.assert_lan_untouched()
+
+    def test_many_leases_leave_nothing(self):
+        def figures():
+            return self.node.rss_kb(), [int(x) for x in self.machine.ok("for p in run guard; do ls /proc/$(cat /tmp/$p.pid)/fd | wc -l; done").split()]
+
+        def some(count):
+            for number in range(count):
+                lease = self.holder.lease(GOOD)
+                if number % 10 == 0:
+                    stream = self.dial(lease)
+                    stream.write(client_hello(sni=GOOD))
+                    stream.read()
+                    stream.close()
+                self.assertEqual(self.holder.ask("DELETE", f"/leases/{lease['leaseId']}").status, 204)
+
+        some(LEASES // 3)
+        before = figures()
+        some(LEASES)
+        after = figures()
+        print(f"     {LEASES} leases: resident {before[0]} -> {after[0]} kB, descriptors {before[1]} -> {after[1]}")
+        self.assertEqual(before[1], after[1])
+        for now, then in zip(after[0], before[0]):
+            self.assertLess(now - then, 1024)
+        self.assert_nothing_left()
+
+    def test_bytes_of_many_connections(self):
+        for gro in ("on", "off"):
+            with self.subTest(gro=gro):
+                self.machine.ok(f"ethtool -K eth0 gro {gro} gso {gro} tso {gro}")
+                self.addCleanup(self.machine.ok, "ethtool -K eth0 gro on gso on tso on")
+                self.counted_exactly()
+
+    def counted_exactly(self):
+        session = self.lab.open(seconds=60)
+        self.holder = Holder(self, session)
+        self.session = session
+        lease = self.holder.lease("origin.lab.test")
+        received, sent = self.lab.origin()
+        dice = random.Random(5)
+        for _ in range(CONNECTIONS):
+            size = dice.choice([0, 1, 500, 1447, 1448, 1449, 20_000, 300_000])
+            status, content = self.get(lease, "origin.lab.test", f"/bytes/{size}")
+            self.assertEqual((status, len(content)), (200, size))
+        self.until("the flows' end", lambda: self.own()["open"] == 0, 20)
+        after = self.lab.origin()
+        self.assertEqual((self.own()["bytesIngress"], self.own()["bytesEgress"]), (after[1] - sent, after[0] - received))
+        self.settle(session)
+        self.holder.close()
+
+    def test_bytes_of_aborted_connections(self):
+        lease = self.holder.lease(GOOD)
+        arrived = sent = 0
+        for number in range(20):
+            stream = self.dial(lease)
+            stream.write(client_hello(sni=GOOD))
+            stream.write(b"b" * (number * 3000))
+            while stream.received < stream.sent:
+                stream.read()
+            sent += stream.sent
+            arrived += stream.received
+            stream.reset()
+        self.until("the flows' end", lambda: self.own()["open"] == 0, 20)
+        own = self.own()
+        self.assertLessEqual(own["bytesIngress"], arrived)
+        self.assertLessEqual(own["bytesEgress"], sent)
+        self.assertGreaterEqual(own["bytesIngress"], 0.99 * arrived)
+        self.assertGreaterEqual(own["bytesEgress"], 0.99 * sent)
+        time.sleep(1)
+        self.settle(self.session)

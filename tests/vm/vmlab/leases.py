@@ -1,0 +1,156 @@
+"""A world whose router is a machine with the kernel path, and a buyer who holds leases."""
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+from harness.buyer import read_reply
+from harness.control import wait_for
+from harness.netns import LAN_HOST
+from harness.stream import Tcp, Tls, ca_context
+
+from . import image
+from .arena import Arena
+from .kinds import KINDS
+from .packets import Wire
+from .world import VmWorld
+
+# What matters of fw4: with the owner's offloading on, its flowtable takes flows first thing in `forward`.
+FW4 = """
+table inet fw4 {
+    flowtable ft { hook ingress priority filter; devices = { eth0, eth1 }; }
+    chain input { type filter hook input priority filter; policy drop;
+        iifname { lo, eth1, eth2 } accept
+        ct state vmap { established : accept, related : accept, invalid : drop }
+        tcp dport 8443 accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        meta l4proto tcp reject with tcp reset
+    }
+    chain forward { type filter hook forward priority filter; policy drop;
+        meta l4proto { tcp, udp } flow add @ft
+        ct state vmap { established : accept, related : accept }
+        iifname eth1 oifname eth0 accept
+    }
+    chain mangle_forward { type filter hook forward priority mangle; policy accept;
+        iifname eth0 tcp flags syn tcp option maxseg size set rt mtu
+        oifname eth0 tcp flags syn tcp option maxseg size set rt mtu
+    }
+    chain srcnat { type nat hook postrouting priority srcnat; policy accept;
+        oifname eth0 ip saddr 192.168.1.0/24 masquerade
+    }
+}
+"""
+
+
+# Of a connection: it came in by a lease, was accepted, was refused.
+MARKS = 0x07000000
+
+
+class Refused(Exception):
+    """A request for a lease that was refused: status and slug."""
+
+
+class Holder:
+    """A buyer's connection to the node that leases live on."""
+
+    def __init__(self, world, session):
+        self.world, self.session = world, session
+        self.stream = world.proxy.dial()
+
+    def ask(self, method, path, body=None):
+        data = json.dumps(body).encode() if body is not None else b""
+        head = f"{method} {path} HTTP/1.1\r\nHost: node.lab.test\r\nAuthorization: {self.session.basic()}\r\nContent-Length: {len(data)}\r\n"
+        kind = "Content-Type: application/json\r\n" if data else ""
+        self.stream.write(f"{head}{kind}\r\n".encode() + data)
+        return read_reply(self.stream, body="always")
+
+    def lease(self, host, port=443):
+        """A lease: its document, with `address` of the way in."""
+        reply = self.ask("POST", "/leases", {"host": host, "port": port})
+        if reply.status != 201:
+            raise Refused(reply.status, reply.slug)
+        lease = json.loads(reply.body)
+        address, _, number = lease["endpoint"].rpartition(":")
+        lease["address"] = address.strip("[]"), int(number)
+        return lease
+
+    def close(self):
+        self.stream.close()
+
+
+class LeaseWorld(VmWorld):
+    """Guard, node and their table on a kernel with everything the kernel path needs."""
+
+    kind = KINDS["x86_64"]
+    memory_mb = 256
+    tools = True
+    fw4 = False
+    node_config = {"network": {"perSession": {"maxConnections": 512, "maxNewPerSecond": 1000, "maxNewPerHostPerSecond": 1000}}}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.arena = Arena(cls.topology, cls.target)
+        cls.addClassCleanup(cls.arena.close)
+        cls.lan_wire = Wire(cls.topology.lan, "eth0", LAN_HOST)
+        cls.addClassCleanup(cls.lan_wire.close)
+
+    @classmethod
+    def files(cls):
+        binary = pathlib.Path(os.environ["ECHOMESH_VM"])
+        return [*image.directories("usr", "usr/sbin"), ("usr/sbin/echomesh", 0o100755, binary.read_bytes()), *image.libraries(binary)]
+
+    @classmethod
+    def before_guard(cls, machine):
+        if cls.fw4:
+            machine.ok(f"nft -f - <<'RULES'\n{FW4}\nRULES")
+
+    def run(self, result=None):
+        before = len(result.failures) + len(result.errors) if result else 0
+        super().run(result)
+        if result and len(result.failures) + len(result.errors) > before:
+            print(self.machine.sh("tail -n 40 /tmp/run.log /tmp/guard.log; conntrack -L 2>/dev/null | grep -v 192.168.9; nft list table inet echomesh_lease; dmesg | tail -n 5"))
+
+    def setUp(self):
+        self.session = self.lab.open(seconds=60)
+        self.holder = Holder(self, self.session)
+        self.addCleanup(self.holder.close)
+
+    def dial(self, lease, timeout=15):
+        return Tcp(self.topology.buyer.connect(lease["address"], timeout))
+
+    def https(self, lease, host):
+        return Tls(self.dial(lease), ca_context(str(self.lab.ca_file)), host)
+
+    def get(self, lease, host, path):
+        """GET over a connection of its own; gives status and content."""
+        stream = self.https(lease, host)
+        stream.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        reply = read_reply(stream)
+        while stream.read():
+            pass
+        stream.close()
+        return reply.status, reply.body
+
+    def curl(self, *words):
+        command = self.topology.buyer.command("curl", "-q", "-sS", "--max-time", "60", "--cacert", str(self.lab.ca_file), *map(str, words))
+        return subprocess.run(command, capture_output=True, check=False)
+
+    def flows(self, lease):
+        """Connection tracking's lines of a lease's flows."""
+        return self.machine.sh(f"conntrack -L -p tcp --dport {lease['address'][1]} 2>/dev/null").splitlines()
+
+    def until(self, what, test, seconds=10):
+        return wait_for(what, test, seconds, every=0.1)
+
+    def own(self):
+        """This session as the node counts it."""
+        return self.node.sessions()[self.session.id]
+
+    def assert_nothing_left(self):
+        """No element, no entry with a mark: as if there had never been a lease."""
+        listed = self.machine.sh("nft -j list table inet echomesh_lease")
+        self.assertNotIn('"elem": [[', listed)
+        listed = self.machine.sh("conntrack -L -p tcp 2>/dev/null").splitlines()
+        self.assertEqual([x for x in listed if (found := re.search(r" mark=(\d+) ", x)) and int(found[1]) & MARKS], [])

@@ -1,0 +1,218 @@
+"""TCP by hand: segments that no kernel would send, and a look at everything that arrives at the far end."""
+import re
+import select
+import socket
+import struct
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+
+FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
+# Source ports of hand-made connections: the kernel of the buyer's namespace says nothing about these.
+HUSHED = range(2000, 4000)
+_IPV4, _TCP = 0x0800, 6
+
+
+def checksum(data):
+    """Of the Internet (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def packet(source, target, sport, dport, seq, ack, flags, data=b"", window=64000, options=b"", bad_sum=False, ttl=64):
+    """An IPv4 packet with a TCP segment; `options` in whole words of 4 bytes."""
+    addresses = socket.inet_aton(source) + socket.inet_aton(target)
+    head = struct.pack("!HHIIBBHHH", sport, dport, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, (5 + len(options) // 4) << 4, flags, window, 0, 0)
+    segment = head + options + data
+    total = checksum(addresses + struct.pack("!BBH", 0, _TCP, len(segment)) + segment) ^ (0x5555 if bad_sum else 0)
+    segment = segment[:16] + struct.pack("!H", total) + segment[18:]
+    return ipv4(addresses, segment, ttl=ttl)
+
+
+def ipv4(addresses, body, identity=0, fragment=0, ttl=64):
+    """A header before the body; `fragment` is the field of flags and offset."""
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), identity, fragment, ttl, _TCP, 0) + addresses
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
+
+
+def fragments(whole, size):
+    """A packet in IP fragments of `size` bytes (a multiple of 8), first to last."""
+    body = whole[20:]
+    for at in range(0, len(body), size):
+        more = 0x2000 if at + size < len(body) else 0
+        yield ipv4(whole[12:20], body[at : at + size], identity=77, fragment=more | at // 8)
+
+
+@dataclass
+class Segment:
+    """What came back."""
+
+    seq: int
+    ack: int
+    flags: int
+    data: bytes
+
+
+def parse(whole):
+    """Addresses, ports and segment of an IPv4 packet with TCP; None for anything else."""
+    if len(whole) < 40 or whole[0] >> 4 != 4 or whole[9] != _TCP:
+        return None
+    at, end = (whole[0] & 15) * 4, int.from_bytes(whole[2:4], "big")
+    sport, dport, seq, ack, offset, flags = struct.unpack_from("!HHIIBB", whole, at)
+    data = whole[at + (offset >> 4) * 4 : end]
+    return socket.inet_ntoa(whole[12:16]), socket.inet_ntoa(whole[16:20]), sport, dport, Segment(seq, ack, flags, data)
+
+
+class Ether:
+    """A namespace's device, for whole IPv4 packets in and out, past its kernel's own rules."""
+
+    def __init__(self, namespace, device, gateway):
+        self.namespace, self.device = namespace, device
+        subprocess.run(namespace.command("nft", "-f", "-"), input=_HUSH, text=True, check=True)
+        own = re.search(r"link/ether (\S+)", namespace.ip("link", "show", device))[1]
+        # The answer to the first connection's question is kept here.
+        with namespace.socket(kind=socket.SOCK_DGRAM) as s:
+            s.sendto(b"", (gateway, 9))
+        end = time.monotonic() + 5
+        while not (found := re.search(r"lladdr (\S+)", namespace.ip("neigh", "show", gateway))):
+            if time.monotonic() > end:
+                raise AssertionError(f"{gateway} does not answer")
+            time.sleep(0.05)
+        self._head = bytes.fromhex((found[1] + own).replace(":", "")) + struct.pack("!H", _IPV4)
+        with namespace.inside():
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_IPV4))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+            self._socket.bind((device, _IPV4))
+
+    def send(self, whole):
+        self._socket.send(self._head + whole)
+
+    def receive(self, seconds):
+        """The next IPv4 packet that came in, or None."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._socket], [], [], left)[0]:
+                frame, where = self._socket.recvfrom(1 << 17)
+                if where[2] != socket.PACKET_OUTGOING:
+                    return frame[14:]
+        return None
+
+    def drain(self):
+        while select.select([self._socket], [], [], 0)[0]:
+            self._socket.recv(1 << 17)
+
+    def close(self):
+        self._socket.close()
+
+
+_HUSH = f"""
+table ip hush
+delete table ip hush
+table ip hush {{
+    chain out {{ type filter hook output priority 0; tcp sport {HUSHED[0]}-{HUSHED[-1]} drop; }}
+}}
+"""
+
+
+class Peer:
+    """One hand-made connection over an [`Ether`]: what it has sent and what it knows of the other side."""
+
+    def __init__(self, ether, source, sport, target, dport, start=1000):
+        self.ether, self.source, self.sport, self.target, self.dport = ether, source, sport, target, dport
+        self.start, self.there = start, 0
+        self.got, self.ended = b"", None
+
+    def packet(self, flags, at=0, data=b"", ack=None, **more):
+        """A segment whose data begin `at` bytes after the first byte of the stream."""
+        seq = self.start + 1 + at
+        return packet(self.source, self.target, self.sport, self.dport, seq, self.there if ack is None else ack, flags, data, **more)
+
+    def send(self, flags, at=0, data=b"", **more):
+        self.ether.send(self.packet(flags, at, data, **more))
+
+    def syn(self, data=b"", **more):
+        self.send(SYN, -1, data, ack=0, **more)
+
+    def wait(self, test, seconds=3):
+        """The next segment of this connection that the test likes; remembers data and ends on the way."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            whole = self.ether.receive(left)
+            found = parse(whole) if whole else None
+            if not found or found[:4] != (self.target, self.source, self.dport, self.sport):
+                continue
+            segment = found[4]
+            self._note(segment)
+            if test(segment):
+                return segment
+        return None
+
+    def _note(self, segment):
+        if segment.flags & SYN:
+            self.there = segment.seq + 1
+        elif segment.data and segment.seq == self.there & 0xFFFFFFFF:
+            self.there += len(segment.data)
+            self.got += segment.data
+        if segment.flags & RST:
+            self.ended = "reset"
+        elif segment.flags & FIN and not self.ended:
+            self.ended = "fin"
+
+    def open(self, seconds=3):
+        """The handshake; tells whether it was answered."""
+        for _ in range(3):
+            self.syn(options=b"\2\4\5\xb4")
+            answer = self.wait(lambda s: s.flags & (SYN | RST), seconds)
+            if answer:
+                break
+        if not answer or answer.flags & RST:
+            return False
+        self.send(ACK)
+        return True
+
+
+class Wire:
+    """Everything with TCP that arrives on a device, for the address given: what a target could ever have seen."""
+
+    def __init__(self, namespace, device, address):
+        with namespace.inside():
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_IPV4))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 20)
+            self._socket.bind((device, _IPV4))
+        self.address, self.segments, self.fragmented, self._stop = address, [], 0, False
+        self._socket.settimeout(0.1)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._stop:
+            try:
+                frame, where = self._socket.recvfrom(1 << 17)
+            except TimeoutError:
+                continue
+            if where[2] == socket.PACKET_OUTGOING:
+                continue
+            found = parse(frame[14:])
+            if found and found[1] == self.address:
+                self.segments.append(found)
+            self.fragmented += bool(int.from_bytes(frame[20:22], "big") & 0x3FFF)
+
+    def mark(self):
+        """A place in what arrives, for [`since`]."""
+        time.sleep(0.15)
+        return len(self.segments)
+
+    def since(self, mark):
+        """Payload bytes since then, in the order of arrival."""
+        time.sleep(0.15)
+        return b"".join(s[4].data for s in self.segments[mark:])
+
+    def close(self):
+        self._stop = True
+        self._thread.join()
+        self._socket.close()
