@@ -93,6 +93,22 @@ impl Node {
         }
     }
 
+    /// `leases` of the diagnostics.
+    pub(super) fn leases_value(&self) -> Value {
+        let flows = self.leases.flow_counts();
+        let ability = self.leases.ability();
+        object([
+            ("possible", self.leases.is_possible().into()),
+            ("caps", ability.as_ref().is_some_and(|a| a.caps).into()),
+            ("leases", self.leases.count().into()),
+            ("connections", self.leases.connection_count().into()),
+            ("undecided", flows.undecided.into()),
+            ("accepted", flows.accepted.into()),
+            ("ending", flows.ending.into()),
+            ("maxFlows", ability.map(|a| u64::from(a.max_flows)).into()),
+        ])
+    }
+
     /// `offload` of the status.
     pub(super) fn offload_value(&self) -> Value {
         let config = self.config();
