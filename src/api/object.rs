@@ -190,8 +190,11 @@ fn no_updates() -> Problem {
     Problem::not_supported("This version does not update itself; its package is updated by opkg or apk.")
 }
 
+/// Never: the node holds its key and its journal and would write them again, and the service cannot keep procd from starting it anew.
 fn wipe(_: &dyn Backend, _: Value) -> Done {
-    Err(Problem::not_supported("A running node is not wiped; stop it, then run `echomesh wipe`."))
+    let detail = "A running node would write its files again, and procd would start it again with a new key: \
+`/etc/init.d/echomesh stop`, then `echomesh wipe --yes`.";
+    Err(Problem::not_supported(detail))
 }
 
 fn reload(node: &dyn Backend, _: Value) -> Done {
