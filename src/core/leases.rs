@@ -108,6 +108,16 @@ impl Node {
         ])
     }
 
+    /// The best way there is for a session now.
+    pub(super) fn active_path(&self) -> &'static str {
+        match self.leases.ability().filter(|a| a.possible).map(|a| a.offload) {
+            None => "relay",
+            Some(Offload::Hardware) => "hardware",
+            Some(Offload::Software) => "software",
+            Some(Offload::Plain) => "plain",
+        }
+    }
+
     /// `offload` of the status.
     pub(super) fn offload_value(&self) -> Value {
         let config = self.config();
@@ -115,14 +125,10 @@ impl Node {
         let Some(ability) = self.leases.ability() else {
             return no_offload(mode, "There is no guard that gives leases, so the relay carries everything.");
         };
-        if !ability.possible {
-            return no_offload(mode, &ability.reason);
-        }
-        let active = match ability.offload {
-            Offload::Hardware => "hardware",
-            Offload::Software => "software",
-            Offload::Plain => "plain",
-        };
-        object([("mode", mode.into()), ("active", active.into()), ("reason", ability.reason.into())])
+        object([
+            ("mode", mode.into()),
+            ("active", self.active_path().into()),
+            ("reason", ability.reason.into()),
+        ])
     }
 }
