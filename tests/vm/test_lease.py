@@ -137,7 +137,7 @@ class Plain(LeaseWorld):
         lease, stream = self.opened()
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
         self.node.control("pause")
-        self.addCleanup(self.node.control, "resume")
+        self.addCleanup(self.node.control, "start")
         told = time.monotonic()
         stream.timeout(5)
         last, mark = told, self.arena.wire.mark()
