@@ -146,6 +146,8 @@ pub enum Action {
         direction: Direction,
         /// Bytes.
         payload: u32,
+        /// Sequence number behind the last of them: what is sent again is no more payload.
+        end: u32,
     },
 }
 
