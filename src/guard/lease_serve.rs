@@ -7,6 +7,7 @@ use super::clients::Clients;
 use super::conntrack::Entry;
 use super::draft::Rendered;
 use super::lease_flows::{Flows, Word};
+use super::lease_grounds::Grounds;
 use super::lease_kernel::{Kernel, Woken};
 use super::lease_rules::render;
 use super::lease_set;
@@ -51,6 +52,7 @@ pub struct Around<'a> {
 pub struct Desk {
     kernel: Result<Kernel, String>,
     ability: Ability,
+    grounds: Grounds,
     book: Book,
     flows: Flows,
     /// The connection that has the leases, and when it last said something.
@@ -69,6 +71,7 @@ impl Desk {
     /// Of a guard that begins: whatever was there of leases ends.
     pub fn start(around: &mut Around<'_>) -> Desk {
         let kernel = Kernel::open(around.scope);
+        let grounds = Grounds::look(around.tables, around.scope, around.network);
         let most = conntrack::most().unwrap_or(0) / 4;
         let mut desk = Desk {
             kernel,
@@ -79,6 +82,7 @@ impl Desk {
                 reason: String::new(),
                 max_flows: most,
             },
+            grounds,
             book: Book::default(),
             flows: Flows::new(most),
             holder: None,
@@ -99,12 +103,19 @@ impl Desk {
     }
 
     fn able(&self) -> Ability {
-        let reason = match (&self.kernel, self.owed_ms) {
-            (Err(why), _) => why.clone(),
-            (Ok(_), Some(_)) => "what was there of leases cannot be ended".to_owned(),
-            (Ok(_), None) => String::new(),
+        let obstacle = match (&self.kernel, self.owed_ms) {
+            (Err(why), _) => Some(why.as_str()),
+            (Ok(_), Some(_)) => Some("what was there of leases cannot be ended"),
+            (Ok(_), None) => self.grounds.obstacle(),
         };
-        Ability { possible: reason.is_empty(), reason, ..self.ability.clone() }
+        let (offload, shapes, why) = self.grounds.way();
+        Ability {
+            possible: obstacle.is_none(),
+            offload,
+            caps: self.ability.caps && shapes,
+            reason: obstacle.unwrap_or(why).to_owned(),
+            max_flows: self.ability.max_flows,
+        }
     }
 
     fn tell_ability(&mut self, around: &mut Around<'_>) {
@@ -321,7 +332,7 @@ impl Desk {
             return Err(io::ErrorKind::Unsupported.into());
         };
         kernel.watch()?;
-        let rendered = render(leases, around.network, None);
+        let rendered = render(leases, around.network, self.grounds.flowtable());
         around.tables.replace(&rendered.table)?;
         if around.tables.read(LEASES)?.table() != Some(&rendered.table) {
             return Err(io::Error::other("the kernel's table of leases is not the one that was rendered"));
@@ -337,7 +348,9 @@ impl Desk {
             (found.table().is_some() || !found.sets().is_empty(), &around.scope.leases)
         {
             // Whatever comes while connections are ended finds no lease, and what is undecided a queue.
-            if let Err(e) = around.tables.replace(&render(leases, around.network, None).table) {
+            if let Err(e) =
+                around.tables.replace(&render(leases, around.network, self.grounds.flowtable()).table)
+            {
                 crate::error!("the table of leases cannot be emptied first: {e}");
             }
         }
@@ -353,11 +366,32 @@ impl Desk {
     /// The network or what the owner wants may have changed.
     pub fn look_around(&mut self, around: &mut Around<'_>) {
         self.denied = denied(&around.network.inside);
-        let (Some(stands), Some(leases)) = (&self.rendered, &around.scope.leases) else { return };
-        if render(leases, around.network, None) != *stands {
-            crate::info!("leases end: the network or the configuration has changed");
-            self.end_all(around);
+        self.grounds = Grounds::look(around.tables, around.scope, around.network);
+        self.settle(around);
+    }
+
+    /// Other programs may have changed something; nobody reports their sockets.
+    pub fn review(&mut self, around: &mut Around<'_>) {
+        if self.kernel.is_ok() && self.grounds.look_again(around.tables, around.scope, around.network) {
+            self.settle(around);
         }
+    }
+
+    /// Leases end if they stand on other grounds than they were given on.
+    fn settle(&mut self, around: &mut Around<'_>) {
+        let is_right = |stands: &Rendered| {
+            let flowtable = self.grounds.flowtable();
+            let wanted = around.scope.leases.as_ref().map(|l| render(l, around.network, flowtable));
+            self.grounds.obstacle().is_none() && wanted.as_ref() == Some(stands)
+        };
+        if self.rendered.as_ref().is_none_or(is_right) {
+            return self.tell_ability(around);
+        }
+        match self.grounds.obstacle() {
+            Some(why) => crate::warn!("leases end: {why}"),
+            None => crate::info!("leases end: the network or the configuration has changed"),
+        }
+        self.end_all(around);
     }
 
     /// Somebody may have changed the table.

@@ -5,6 +5,7 @@
 //! in one transaction, reads it back, and tells `run` whether it stands.
 
 pub mod caps;
+pub mod clash;
 pub mod client;
 pub mod clients;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod expr;
 pub mod found;
 pub mod keeper;
 pub mod lease_flows;
+pub mod lease_grounds;
 pub mod lease_kernel;
 pub mod lease_rules;
 pub mod lease_serve;
