@@ -65,14 +65,11 @@ impl Grounds {
         self.way.as_ref().err().map(String::as_str)
     }
 
-    /// How they are carried, whether a shaper sees them, and why no better.
-    pub fn way(&self) -> (Offload, bool, &str) {
+    /// How they are carried, why no shaper can hold them so, and why no better.
+    pub fn way(&self) -> (Offload, Option<&str>, &str) {
         match &self.way {
-            Ok(way) => {
-                let reason = way.no_caps.as_deref().filter(|_| way.reason.is_empty()).unwrap_or(&way.reason);
-                (way.offload, way.no_caps.is_none(), reason)
-            }
-            Err(why) => (Offload::Plain, false, why),
+            Ok(way) => (way.offload, way.no_caps.as_deref(), &way.reason),
+            Err(why) => (Offload::Plain, None, why),
         }
     }
 }

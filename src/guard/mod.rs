@@ -14,6 +14,7 @@ pub mod draft;
 pub mod expr;
 pub mod found;
 pub mod keeper;
+pub mod lease_caps;
 pub mod lease_flows;
 pub mod lease_grounds;
 pub mod lease_kernel;

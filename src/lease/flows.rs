@@ -1,9 +1,9 @@
 //! The connections of leases: the gate's verdicts go to the guard, what it notes to the session's flows, and what the node
 //! ends ends in the kernel.
 use super::gate::{Action, Gate, MAX_FLOWS, Note, Owner, Packet};
-use super::payload::Payload;
 use super::service::{ANSWER_MS, Held, Leases};
 use super::table::State;
+use super::tally::{Settled, Tally};
 use crate::guard::lease_wire::{Counted, CtId, LeaseNo, LeaseReport, LeaseRequest};
 use crate::mutant;
 use crate::policy::refusal::Refusal;
@@ -39,7 +39,7 @@ enum Plan {
 struct Connection {
     flow: Flow,
     lease: LeaseNo,
-    payload: Payload,
+    tally: Tally,
     /// Its hello was accepted: its bytes count.
     accepted: bool,
     outcome: Option<Outcome>,
@@ -134,7 +134,7 @@ impl Flows {
 
     fn count(&self, counted: &Counted) {
         if let Some(connection) = self.all.borrow_mut().get_mut(&counted.ct) {
-            connection.payload.count(counted);
+            connection.tally.count(counted);
             connection.pass_on();
         }
     }
@@ -155,7 +155,11 @@ impl Connection {
         if !self.accepted {
             return;
         }
-        let (egress, ingress) = self.payload.fresh();
+        let fresh = self.tally.fresh();
+        self.pass_on_these(fresh);
+    }
+
+    fn pass_on_these(&self, [egress, ingress]: [u64; 2]) {
         for (direction, bytes) in [(Direction::Egress, egress), (Direction::Ingress, ingress)] {
             if bytes > 0 {
                 self.flow.count(direction, bytes);
@@ -163,10 +167,18 @@ impl Connection {
         }
     }
 
-    /// The line of the access log.
+    /// The line of the access log. What the end of the connection corrects counts into the window that is open now.
     fn finish(mut self, otherwise: Outcome) {
         self.pass_on();
-        let outcome = if self.payload.is_over() { Outcome::Done } else { otherwise };
+        let is_over = self.tally.is_over();
+        if self.accepted {
+            let Settled { more, less } = std::mem::take(&mut self.tally).settle();
+            self.pass_on_these(more);
+            let [egress, ingress] = less;
+            self.flow.uncount(Direction::Egress, egress);
+            self.flow.uncount(Direction::Ingress, ingress);
+        }
+        let outcome = if is_over { Outcome::Done } else { otherwise };
         self.flow.finish(self.outcome.unwrap_or(outcome));
     }
 }
@@ -298,13 +310,16 @@ impl Leases {
                         connection.plan = Plan::Forgotten(now_ms + ANSWER_MS);
                     }
                 }
-                Action::NotPassed { direction, length } => {
-                    if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
-                        connection.payload.not_passed(direction, length);
-                    }
-                }
+                Action::Seen { direction, length } => self.tally(ct, |t| t.seen(direction, length)),
+                Action::Passed { direction, payload } => self.tally(ct, |t| t.passed(direction, payload)),
                 Action::Note(note) => self.note(ct, note, now_ms),
             }
+        }
+    }
+
+    fn tally(&self, ct: CtId, change: impl FnOnce(&mut Tally)) {
+        if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
+            change(&mut connection.tally);
         }
     }
 
@@ -318,9 +333,10 @@ impl Leases {
 
 impl Connection {
     fn note(&mut self, note: Note, now_ms: u64) {
+        self.tally.note(&note);
         match note {
             Note::Established { latency_us, opening } => {
-                self.payload.open(opening);
+                self.tally.open(opening);
                 self.flow.connected(latency_us);
                 self.flow.enter(Phase::Hello);
             }
@@ -336,9 +352,8 @@ impl Connection {
                 self.outcome.get_or_insert(Outcome::Aborted);
                 self.leave(now_ms);
             }
-            Note::Fin { direction, end } => {
-                self.payload.end(direction, end);
-                if self.payload.is_over() {
+            Note::Fin { .. } => {
+                if self.tally.is_over() {
                     self.leave(now_ms);
                 } else if self.accepted {
                     self.flow.enter(Phase::HalfClosed);
@@ -386,9 +401,9 @@ impl Owner for Sessions<'_> {
         if let Some(waker) = &*leases.flows.waker.borrow() {
             let _ = flow.poll_ending(&mut Context::from_waker(waker));
         }
-        let payload = Payload::default();
+        let tally = Tally::default();
         let connection =
-            Connection { flow, lease: no, payload, accepted: false, outcome: None, plan: Plan::Live };
+            Connection { flow, lease: no, tally, accepted: false, outcome: None, plan: Plan::Live };
         leases.flows.all.borrow_mut().insert(ct, connection);
         Ok(())
     }

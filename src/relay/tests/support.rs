@@ -99,7 +99,7 @@ impl Account for TestAccount {
         assert!(latency_us < 1_000_000);
     }
     fn passed_hello(&self, _: &FlowState) {}
-    fn uncount_egress(&self, _: &FlowState, bytes: u64) {
+    fn uncount(&self, _: &FlowState, _: Direction, bytes: u64) {
         self.seen.lock().unwrap().uncounted += bytes;
     }
     fn hello_rules(&self, flow: &FlowState) -> HelloRules {
