@@ -1,6 +1,8 @@
 use super::super::netlink::Writer;
 use super::*;
 
+/// First key, last key of a range, and whether it is the first beyond one.
+type Element<'a> = (&'a [u8], Option<&'a [u8]>, bool);
 type Expression<'a> = (&'a str, Vec<(u16, Value<'a>)>);
 
 /// An attribute of an expression.
@@ -117,7 +119,7 @@ fn what_cannot_be_ruled_out_counts() {
     assert!(says(vec![dport(), lookup("unread", 1), dnat()]).unwrap().contains("all ports"));
 }
 
-fn elements(list: &[(&[u8], Option<&[u8]>, bool)]) -> Elements {
+fn elements(list: &[Element<'_>]) -> Elements {
     let bytes = message(NEW_ELEMENTS, 1, |w| {
         w.nest(3, |w| {
             for (first, last, ends) in list {
@@ -141,7 +143,7 @@ fn elements(list: &[(&[u8], Option<&[u8]>, bool)]) -> Elements {
 #[test]
 fn sets_of_ports_are_looked_into() {
     let set = SetName { family: 1, table: "fw4".to_owned(), set: "__set0".to_owned() };
-    let claim = |register, load: Expression<'static>, list: &[(&[u8], Option<&[u8]>, bool)]| {
+    let claim = |register, load: Expression<'static>, list: &[Element<'_>]| {
         let mut survey = survey(&[vec![load, lookup("__set0", register), dnat()]]);
         assert_eq!(survey.sets(), [set.clone()].into());
         survey.resolve(&set, &elements(list));
