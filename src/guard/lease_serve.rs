@@ -135,6 +135,8 @@ impl Desk {
     fn tell_ability(&mut self, around: &mut Around<'_>) {
         let able = self.able();
         if able != self.ability {
+            let can = if able.possible { "leases are possible" } else { "leases are not possible" };
+            crate::info!("{can}: {:?}; {}", able.offload, able.reason);
             self.ability = able;
             around.clients.tell(&Report::Lease(self.ability()).encode());
         }
