@@ -8,7 +8,6 @@ use super::conntrack::Entry;
 use super::draft::Rendered;
 use super::lease_caps::LeaseCaps;
 use super::lease_flows::{Flows, Word};
-use super::lease_grounds::Grounds;
 use super::lease_kernel::{Kernel, Woken};
 use super::lease_rules::render;
 use super::lease_set;
@@ -17,12 +16,15 @@ use super::lease_wire::{
 };
 use super::leases::{Action, Book, Site};
 use super::network::Network;
+use super::offload::{Decision, decide};
 use super::protocol::Report;
 use super::ranges::{Ranges, denied};
 use super::scope::Scope;
 use super::table::LEASES;
+use crate::sys::linux::clash::claim;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
+use crate::sys::linux::offload::facts;
 use futures_lite::future;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -33,6 +35,8 @@ const RETRY_MS: u64 = 1_000;
 const AT_ONCE: usize = 64;
 /// How long `run` may say nothing while connections live, milliseconds: it asks for their counters every second.
 const SILENCE_MS: u64 = 10_000;
+/// How often it is decided anew how leases are carried, milliseconds: other programs' tables and disciplines change.
+const DECIDE_MS: u64 = 30_000;
 /// How often packets are looked for that have waited too long, milliseconds.
 const LATE_MS: u64 = 1_000;
 
@@ -54,8 +58,12 @@ pub struct Around<'a> {
 #[derive(Debug)]
 pub struct Desk {
     kernel: Result<Kernel, String>,
+    /// How leases are carried, or why there can be none; decided anew from time to time.
+    way: Result<Decision, String>,
+    decide_ms: u64,
+    /// Who else has ports of the range.
+    claimed: Option<String>,
     ability: Ability,
-    grounds: Grounds,
     book: Book,
     flows: Flows,
     caps: LeaseCaps,
@@ -75,10 +83,13 @@ impl Desk {
     /// Of a guard that begins: whatever was there of leases ends.
     pub fn start(around: &mut Around<'_>) -> Desk {
         let kernel = Kernel::open(around.scope);
-        let grounds = Grounds::look(around.tables, around.scope, around.network);
         let most = conntrack::most().unwrap_or(0) / 4;
+        let claimed = claimed(around);
         let mut desk = Desk {
             kernel,
+            way: claimed.clone().map_or_else(|| way(around), Err),
+            claimed,
+            decide_ms: around.now_ms.saturating_add(DECIDE_MS),
             ability: Ability {
                 possible: false,
                 offload: Offload::Plain,
@@ -86,7 +97,6 @@ impl Desk {
                 reason: String::new(),
                 max_flows: most,
             },
-            grounds,
             book: Book::default(),
             flows: Flows::new(most),
             caps: LeaseCaps::start(around.network),
@@ -108,28 +118,25 @@ impl Desk {
     }
 
     fn able(&self) -> Ability {
-        let obstacle = match (&self.kernel, self.owed_ms) {
-            (Err(why), _) => Some(why.as_str()),
-            (Ok(_), Some(_)) => Some("what was there of leases cannot be ended"),
-            (Ok(_), None) => self.grounds.obstacle(),
+        let (possible, offload, reason) = match (&self.kernel, &self.way, self.owed_ms) {
+            (Err(why), ..) | (_, Err(why), _) => (false, Offload::Plain, why.clone()),
+            (Ok(_), Ok(_), Some(_)) => {
+                (false, Offload::Plain, "what was there of leases cannot be ended".to_owned())
+            }
+            (Ok(_), Ok(way), None) => (true, way.offload, way.reason.clone()),
         };
-        let (offload, no_caps, why) = self.grounds.way();
-        let uncapped = self.caps.obstacle(offload).or(no_caps);
-        let mut reason = match (obstacle, uncapped) {
-            (Some(obstacle), _) => obstacle.to_owned(),
-            (None, Some(why)) => format!("no leases for sessions with a cap: {why}"),
-            (None, None) => why.to_owned(),
+        let no_caps = self.way.as_ref().ok().and_then(|way| way.no_caps.as_deref());
+        let obstacle = no_caps.or_else(|| self.caps.obstacle(offload));
+        let caps = obstacle.is_none();
+        let mut reason = match obstacle {
+            Some(why) if possible && reason.is_empty() => format!("no leases for sessions with a cap: {why}"),
+            Some(why) if possible => format!("{reason}; no leases for sessions with a cap: {why}"),
+            _ => reason,
         };
         while reason.len() > MAX_REASON {
             reason.pop();
         }
-        Ability {
-            possible: obstacle.is_none(),
-            offload,
-            caps: uncapped.is_none(),
-            reason,
-            max_flows: self.ability.max_flows,
-        }
+        Ability { possible, offload, caps, reason, ..self.ability.clone() }
     }
 
     fn tell_ability(&mut self, around: &mut Around<'_>) {
@@ -401,7 +408,8 @@ impl Desk {
             return Err(io::ErrorKind::Unsupported.into());
         };
         kernel.watch()?;
-        let rendered = render(leases, around.network, self.grounds.flowtable());
+        let way = self.way.as_ref().map_err(|why| io::Error::other(why.clone()))?;
+        let rendered = render(leases, around.network, way.flowtable.as_ref());
         around.tables.replace(&rendered.table)?;
         if around.tables.read(LEASES)?.table() != Some(&rendered.table) {
             return Err(io::Error::other("the kernel's table of leases is not the one that was rendered"));
@@ -417,9 +425,7 @@ impl Desk {
             (found.table().is_some() || !found.sets().is_empty(), &around.scope.leases)
         {
             // Whatever comes while connections are ended finds no lease, and what is undecided a queue.
-            if let Err(e) =
-                around.tables.replace(&render(leases, around.network, self.grounds.flowtable()).table)
-            {
+            if let Err(e) = around.tables.replace(&render(leases, around.network, None).table) {
                 crate::error!("the table of leases cannot be emptied first: {e}");
             }
         }
@@ -437,32 +443,28 @@ impl Desk {
         self.denied = denied(&around.network.inside);
         self.caps.look_around(around.network);
         self.carry_out(Vec::new(), around);
-        self.grounds = Grounds::look(around.tables, around.scope, around.network);
-        self.settle(around);
+        self.decide(around);
     }
 
-    /// Other programs may have changed something; nobody reports their sockets.
+    /// Other programs may have taken ports of leases, or given them back: nobody reports their sockets.
     pub fn review(&mut self, around: &mut Around<'_>) {
-        if self.kernel.is_ok() && self.grounds.look_again(around.tables, around.scope, around.network) {
-            self.settle(around);
+        if self.kernel.is_ok() && claimed(around) != self.claimed {
+            self.decide(around);
         }
     }
 
-    /// Leases end if they stand on other grounds than they were given on.
-    fn settle(&mut self, around: &mut Around<'_>) {
-        let is_right = |stands: &Rendered| {
-            let flowtable = self.grounds.flowtable();
-            let wanted = around.scope.leases.as_ref().map(|l| render(l, around.network, flowtable));
-            self.grounds.obstacle().is_none() && wanted.as_ref() == Some(stands)
-        };
-        if self.rendered.as_ref().is_none_or(is_right) {
-            return self.tell_ability(around);
+    /// Decides how leases are carried. Where that is another way than those that live have, they end.
+    fn decide(&mut self, around: &mut Around<'_>) {
+        self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
+        self.claimed = claimed(around);
+        self.way = self.claimed.clone().map_or_else(|| way(around), Err);
+        let wanted = self.way.as_ref().ok().zip(around.scope.leases.as_ref());
+        let wanted = wanted.map(|(way, leases)| render(leases, around.network, way.flowtable.as_ref()));
+        if self.rendered.is_some() && self.rendered != wanted {
+            crate::info!("leases end: the network, the configuration or the way to carry them has changed");
+            self.end_all(around);
         }
-        match self.grounds.obstacle() {
-            Some(why) => crate::warn!("leases end: {why}"),
-            None => crate::info!("leases end: the network or the configuration has changed"),
-        }
-        self.end_all(around);
+        self.tell_ability(around);
     }
 
     /// Somebody may have changed the table.
@@ -502,6 +504,9 @@ impl Desk {
             let actions = self.book.expire(around.now_ms);
             self.carry_out(actions, around);
         }
+        if self.decide_ms <= around.now_ms {
+            self.decide(around);
+        }
         self.caps.tidy(around.now_ms);
         if self.late_ms <= around.now_ms {
             self.late_ms = around.now_ms.saturating_add(LATE_MS);
@@ -510,4 +515,18 @@ impl Desk {
             }
         }
     }
+}
+
+/// Who else has ports of leases; that nobody can be asked counts as well.
+fn claimed(around: &mut Around<'_>) -> Option<String> {
+    let scope = around.scope.leases.as_ref()?;
+    let unread = |e: io::Error| Some(format!("who else has the ports of leases cannot be found out: {e}"));
+    claim(around.tables, scope, around.network).unwrap_or_else(unread)
+}
+
+/// How leases are carried here.
+fn way(around: &mut Around<'_>) -> Result<Decision, String> {
+    let scope = around.scope.leases.as_ref().ok_or("lease.markMask has fewer than 4 bits")?;
+    let facts = facts(around.tables, scope, around.network);
+    decide(around.scope.offload, &facts.map_err(|e| format!("the kernel's tables cannot be read: {e}"))?)
 }

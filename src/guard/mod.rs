@@ -16,7 +16,6 @@ pub mod found;
 pub mod keeper;
 pub mod lease_caps;
 pub mod lease_flows;
-pub mod lease_grounds;
 pub mod lease_kernel;
 pub mod lease_rules;
 pub mod lease_serve;

@@ -39,16 +39,6 @@ pub fn facts(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::
     })
 }
 
-/// What other programs change: queueing disciplines and flowtables.
-///
-/// # Errors
-/// The kernel's.
-pub fn refresh(facts: &mut Facts, tables: &mut Tables, network: &Network) -> io::Result<()> {
-    facts.shaped = shaped(network)?;
-    facts.others_hardware = tables.others_hardware()?;
-    Ok(())
-}
-
 fn attempt(
     tables: &mut Tables,
     scope: &LeaseScope,
