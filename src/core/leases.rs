@@ -4,6 +4,7 @@ use super::node::Node;
 use super::session::{At, Session};
 use super::status::no_offload;
 use crate::guard::lease_wire::{LeaseReport, Offload};
+use crate::guard::scope::kbps;
 use crate::json::{Value, object};
 use crate::policy::decision::Standing as _;
 use crate::policy::decision::{admit, judge_standing};
@@ -12,9 +13,6 @@ use crate::session::limits::MAX_NEW_PER_SECOND;
 use crate::session::{Denied, Flow, LeaseTerms, Target, Tenant, Way};
 use std::net::IpAddr;
 use std::rc::Rc;
-
-/// A cap from which on there is none: no line of a router that needs one is as fast, 10^6 bit/s.
-const UNCAPPED_MBPS: f64 = 10_000.0;
 
 /// A session whose buyer has asked for a lease.
 pub struct Holder {
@@ -33,11 +31,9 @@ impl Tenant for Holder {
         let allowance = self.session.allowance.borrow();
         let limits = allowance.limits();
         let per_second = limits.max_new_per_second.unwrap_or(MAX_NEW_PER_SECOND).min(MAX_NEW_PER_SECOND);
-        let capped = limits.max_mbps.filter(|mbps| *mbps < UNCAPPED_MBPS);
         LeaseTerms {
             new_per_second: u16::try_from(per_second).unwrap_or(u16::MAX),
-            // A cap below one kbit/s is not none.
-            cap_kbps: capped.map_or(0, |mbps| ((mbps * 1000.0) as u32).max(1)),
+            cap_kbps: limits.max_mbps.map_or(0, kbps),
             until: self.session.order.expires_at,
         }
     }

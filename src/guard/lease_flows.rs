@@ -16,6 +16,8 @@ pub const PATIENCE_MS: u64 = 15_000;
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     original: Tuple,
+    /// The other way, as its last packet had it.
+    answer: Option<Tuple>,
     counted: Counted,
     /// One of its packets has passed, so that the kernel keeps it.
     passed: bool,
@@ -86,7 +88,9 @@ impl Flows {
             return None;
         }
         let counted = Counted { ct: connection.ct, ..Counted::default() };
-        self.flows.entry(connection.ct).or_insert(Flow { original, counted, passed: false });
+        let answer = connection.answer;
+        let fresh = Flow { original, answer, counted, passed: false };
+        self.flows.entry(connection.ct).or_insert(fresh).answer = answer;
         let head = queued.bytes.get(..reset::ENOUGH).unwrap_or(queued.bytes).to_vec();
         self.waiting.insert(queued.packet, Waiting { ct: connection.ct, since_ms: now_ms, head });
         Some(LeaseReport::Packet {
@@ -149,6 +153,12 @@ impl Flows {
         let waiting = self.waiting.remove(&packet)?;
         self.forget(waiting.ct);
         Some(Word::drop(packet))
+    }
+
+    /// To what a waiting packet belongs: number, and the way of either direction as far as it is known.
+    pub fn of(&self, packet: u32) -> Option<(CtId, Tuple, Option<Tuple>)> {
+        let ct = self.waiting.get(&packet)?.ct;
+        self.flows.get(&ct).map(|f| (ct, f.original, f.answer))
     }
 
     /// How the kernel names a connection.

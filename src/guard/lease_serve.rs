@@ -6,11 +6,14 @@
 use super::clients::Clients;
 use super::conntrack::Entry;
 use super::draft::Rendered;
+use super::lease_caps::LeaseCaps;
 use super::lease_flows::{Flows, Word};
 use super::lease_kernel::{Kernel, Woken};
 use super::lease_rules::render;
 use super::lease_set;
-use super::lease_wire::{Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload};
+use super::lease_wire::{
+    Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, MAX_REASON, Offload, Verdict,
+};
 use super::leases::{Action, Book, Site};
 use super::network::Network;
 use super::protocol::Report;
@@ -53,6 +56,7 @@ pub struct Desk {
     ability: Ability,
     book: Book,
     flows: Flows,
+    caps: LeaseCaps,
     /// The connection that has the leases, and when it last said something.
     holder: Option<(u64, u64)>,
     /// The table that stands, while leases live.
@@ -81,6 +85,7 @@ impl Desk {
             },
             book: Book::default(),
             flows: Flows::new(most),
+            caps: LeaseCaps::start(around.network),
             holder: None,
             rendered: None,
             denied: denied(&around.network.inside),
@@ -104,7 +109,16 @@ impl Desk {
             (Ok(_), Some(_)) => "what was there of leases cannot be ended".to_owned(),
             (Ok(_), None) => String::new(),
         };
-        Ability { possible: reason.is_empty(), reason, ..self.ability.clone() }
+        let obstacle = self.caps.obstacle(self.ability.offload);
+        let (possible, caps) = (reason.is_empty(), obstacle.is_none());
+        let mut reason = match obstacle {
+            Some(why) if possible => format!("no leases for sessions with a cap: {why}"),
+            _ => reason,
+        };
+        while reason.len() > MAX_REASON {
+            reason.pop();
+        }
+        Ability { possible, caps, reason, ..self.ability.clone() }
     }
 
     fn tell_ability(&mut self, around: &mut Around<'_>) {
@@ -117,10 +131,12 @@ impl Desk {
 
     /// Waits for the kernel.
     pub async fn next(&self) -> Woken {
-        match &self.kernel {
-            Ok(kernel) => kernel.next().await,
-            Err(_) => future::pending().await,
-        }
+        let Ok(kernel) = &self.kernel else { return future::pending().await };
+        let caps = async {
+            self.caps.next().await;
+            Woken::Caps
+        };
+        future::or(kernel.next(), caps).await
     }
 
     /// The kernel has something to say.
@@ -128,6 +144,10 @@ impl Desk {
         match woken {
             Woken::Packets => self.take_packets(around),
             Woken::Ends => self.take_ends(around),
+            Woken::Caps => {
+                self.caps.wake(around.network);
+                self.mind_caps(around);
+            }
         }
     }
 
@@ -160,8 +180,9 @@ impl Desk {
         self.say_closed(closed, around);
     }
 
-    fn say_closed(&self, closed: Vec<Counted>, around: &mut Around<'_>) {
+    fn say_closed(&mut self, closed: Vec<Counted>, around: &mut Around<'_>) {
         for counted in closed {
+            self.caps.end(counted.ct);
             self.say(LeaseReport::Closed(counted), around);
         }
     }
@@ -196,9 +217,11 @@ impl Desk {
             }
             LeaseRequest::EndAll => self.end_all(around),
             LeaseRequest::Verdict { packet, what } => {
+                let what = self.under_cap(packet, what);
                 let Ok(kernel) = &self.kernel else { return };
                 let marks = (kernel.marks.accepted, kernel.marks.refused);
                 kernel.say(self.flows.judge(packet, what, marks));
+                self.mind_caps(around);
             }
             LeaseRequest::Kill { ct } => {
                 if let Err(e) = self.kill(|e| e.counted.ct == ct, around) {
@@ -210,10 +233,40 @@ impl Desk {
         }
     }
 
+    /// A connection is not accepted before it is under its session's cap.
+    fn under_cap(&mut self, packet: u32, what: Verdict) -> Verdict {
+        let Some((ct, original, answer)) = self.flows.of(packet).filter(|_| what == Verdict::Accept) else {
+            return what;
+        };
+        let lease = self.book.of(original.from.ip(), original.to.port());
+        let begun = match lease {
+            Some(lease) => self.caps.begin(lease.class, ct, original, answer),
+            None => Err("its lease has ended".to_owned()),
+        };
+        begun.map_or_else(
+            |e| {
+                crate::warn!("a connection of a lease is refused: {e}");
+                Verdict::Refuse
+            },
+            |()| what,
+        )
+    }
+
+    /// Where a cap is not in force any more, all leases end.
+    fn mind_caps(&mut self, around: &mut Around<'_>) {
+        if self.caps.hold(self.book.grants()) {
+            self.tell_ability(around);
+        } else {
+            crate::error!("leases end: their caps are not in force");
+            self.end_all(around);
+        }
+    }
+
     fn grant(&mut self, grant: Grant, around: &mut Around<'_>) {
         let no = grant.no;
+        let is_capped = grant.cap_kbps != 0 || grant.class != 0;
         let actions = match &around.scope.leases {
-            Some(scope) if grant.cap_kbps == 0 || self.ability.caps => {
+            Some(scope) if !is_capped || self.ability.caps && grant.class != 0 => {
                 let denied = (&self.denied.0, &self.denied.1);
                 let possible = self.ability.possible;
                 let site = Site { scope, denied, taken: &self.taken, possible };
@@ -272,6 +325,12 @@ impl Desk {
         self.carry_out(actions, around);
     }
 
+    /// The guard ends: all leases do, and the line is as it was.
+    pub fn stop(&mut self, around: &mut Around<'_>) {
+        self.end_all(around);
+        self.caps.stop();
+    }
+
     /// Does what is to be done. What cannot be done now is owed, and until then no lease is possible.
     fn carry_out(&mut self, actions: Vec<Action>, around: &mut Around<'_>) {
         let mut todo = VecDeque::from(actions);
@@ -291,13 +350,21 @@ impl Desk {
                 }
             }
         }
-        self.tell_ability(around);
+        // Those of sessions without leases go.
+        let total_kbps = around.scope.max_kbps;
+        if let Err(e) = self.caps.set(self.book.grants(), total_kbps, around.now_ms) {
+            crate::error!("{e}");
+        }
+        self.mind_caps(around);
     }
 
     fn act(&mut self, action: &Action, around: &mut Around<'_>) -> io::Result<()> {
         match action {
             Action::Build(_) => self.build(around),
-            Action::Add(grant) => around.tables.carry_out(&lease_set::add(grant)),
+            Action::Add(grant) => {
+                self.caps.set(self.book.grants(), around.scope.max_kbps, around.now_ms)?;
+                around.tables.carry_out(&lease_set::add(grant))
+            }
             Action::Renew(grant) => around.tables.carry_out(&lease_set::renew(grant)),
             Action::Remove(grant) => {
                 match around.tables.carry_out(&lease_set::remove(grant)) {
@@ -353,6 +420,8 @@ impl Desk {
     /// The network or what the owner wants may have changed.
     pub fn look_around(&mut self, around: &mut Around<'_>) {
         self.denied = denied(&around.network.inside);
+        self.caps.look_around(around.network);
+        self.carry_out(Vec::new(), around);
         let (Some(stands), Some(leases)) = (&self.rendered, &around.scope.leases) else { return };
         if render(leases, around.network, None) != *stands {
             crate::info!("leases end: the network or the configuration has changed");
@@ -374,7 +443,7 @@ impl Desk {
     /// When [`Desk::do_what_is_due`] has something to do.
     pub fn due_ms(&self) -> Option<u64> {
         let late = (!self.flows.is_empty()).then_some(self.late_ms);
-        [self.book.due_ms(), self.owed_ms, late].into_iter().flatten().min()
+        [self.book.due_ms(), self.owed_ms, late, self.caps.due_ms()].into_iter().flatten().min()
     }
 
     /// Leases that are over, packets that nobody judged, a connection that is gone or silent, what could not be done before.
@@ -397,6 +466,7 @@ impl Desk {
             let actions = self.book.expire(around.now_ms);
             self.carry_out(actions, around);
         }
+        self.caps.tidy(around.now_ms);
         if self.late_ms <= around.now_ms {
             self.late_ms = around.now_ms.saturating_add(LATE_MS);
             if let Ok(kernel) = &self.kernel {

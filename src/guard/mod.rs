@@ -13,6 +13,7 @@ pub mod draft;
 pub mod expr;
 pub mod found;
 pub mod keeper;
+pub mod lease_caps;
 pub mod lease_flows;
 pub mod lease_kernel;
 pub mod lease_rules;

@@ -1,5 +1,5 @@
 //! Messages of the packet queue (linux/netfilter/nfnetlink_queue.h, net/netfilter/nfnetlink_queue.c).
-use super::conntrack::{Tuple, id_of, tuple_of};
+use super::conntrack::{Tuple, answer_of, id_of, tuple_of};
 use super::lease_wire::{CtId, MAX_PACKET};
 use super::netlink::{self as nl, ACK, Message, REQUEST, Writer};
 
@@ -106,6 +106,8 @@ pub struct Connection {
     pub ct: CtId,
     /// As its first packet came in: who connected, and to what.
     pub original: Tuple,
+    /// As the target's packets come in, as far as NAT has decided it.
+    pub answer: Option<Tuple>,
     /// The packet goes the other way.
     pub reply: bool,
 }
@@ -135,7 +137,7 @@ fn connection(list: &[u8]) -> Option<Connection> {
         _ => return None,
     };
     let entry = nl::attribute(list, 11)?;
-    Some(Connection { ct: id_of(entry)?, original: tuple_of(entry)?, reply })
+    Some(Connection { ct: id_of(entry)?, original: tuple_of(entry)?, answer: answer_of(entry), reply })
 }
 
 #[cfg(test)]

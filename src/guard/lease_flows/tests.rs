@@ -13,7 +13,7 @@ fn tuple(ct: CtId) -> Tuple {
 }
 
 fn queued(packet: u32, ct: CtId) -> Queued<'static> {
-    let connection = Some(Connection { ct, original: tuple(ct), reply: false });
+    let connection = Some(Connection { ct, original: tuple(ct), answer: None, reply: false });
     Queued { packet, connection, length: 45, bytes: HELLO }
 }
 

@@ -19,6 +19,11 @@ fn a_packet_is_read_with_its_connection() {
     assert!(queued.bytes.ends_with(b"hello"));
     let connection = queued.connection.unwrap();
     assert_eq!((connection.ct, connection.reply), (0xc937_4e78, false));
+    let answer = connection.answer.unwrap();
+    assert_eq!(
+        (answer.from, answer.to),
+        ("93.184.216.34:443".parse().unwrap(), "84.1.1.2:50000".parse().unwrap())
+    );
     let original = connection.original;
     assert_eq!(
         (original.from, original.to),
