@@ -64,12 +64,22 @@ class Plain(LeaseWorld):
         self.assertEqual(connection.got, b"")
         self.assert_lan_untouched()
 
+    def test_a_hello_that_a_kernel_sends_byte_by_byte(self):
+        lease = self.holder.lease(GOOD)
+        stream = self.dial(lease)
+        first = client_hello(sni=GOOD)
+        for at in range(len(first)):
+            stream.write(first[at : at + 1])
+        self.assertEqual(self.echoed(stream, len(first)), first)
+        stream.close()
+
     def test_attacks_on_the_hello(self):
         lease = self.holder.lease(GOOD)
         for attack in ATTACKS:
             with self.subTest(attack=attack.name):
                 self.assertEqual(self.arena.forbidden(attack, lease["address"][1]), b"")
                 self.assertIn(self.arena.control(attack, lease["address"][1]), (True, None))
+        self.assertEqual(self.arena.leaks(), [])
         self.assert_lan_untouched()
 
     def test_the_range_is_closed_to_all_but_the_lease(self):
@@ -90,7 +100,7 @@ class Plain(LeaseWorld):
             with self.subTest(host=host), self.assertRaises(Refused) as refused:
                 self.holder.lease(host)
             self.assertEqual(refused.exception.args, (403, "address-denied"))
-        for host, slug in [("owner-blocked.test", "domain-blocked"), ("44.10.0.81", "ip-literal")]:
+        for host, slug in [("owner-blocked.test", "domain-blocked"), ("44.10.0.81", "address-denied")]:
             with self.subTest(host=host), self.assertRaises(Refused) as refused:
                 self.holder.lease(host)
             self.assertEqual(refused.exception.args[1], slug)
