@@ -199,6 +199,11 @@ impl Gate {
         (self.undecided.len(), self.open.len())
     }
 
+    /// Bytes that undecided flows keep of what they have heard.
+    pub fn memory(&self) -> usize {
+        self.total(Flow::memory)
+    }
+
     /// Whether a connection is known.
     pub fn knows(&self, ct: CtId) -> bool {
         self.undecided.contains_key(&ct) || self.open.contains_key(&ct)
