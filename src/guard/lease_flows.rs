@@ -23,6 +23,8 @@ struct Flow {
     passed: bool,
     /// It was refused: its mark says so to the kernel.
     refused: bool,
+    /// Packets of it that wait.
+    waiting: u32,
 }
 
 /// A packet.
@@ -93,8 +95,10 @@ impl Flows {
         }
         let counted = Counted { ct: connection.ct, ..Counted::default() };
         let answer = connection.answer;
-        let fresh = Flow { original, answer, counted, passed: false, refused: false };
-        self.flows.entry(connection.ct).or_insert(fresh).answer = answer;
+        let fresh = Flow { original, answer, counted, passed: false, refused: false, waiting: 0 };
+        let flow = self.flows.entry(connection.ct).or_insert(fresh);
+        flow.answer = answer;
+        flow.waiting += 1;
         let head = queued.bytes.get(..reset::ENOUGH).unwrap_or(queued.bytes).to_vec();
         self.waiting.insert(queued.packet, Waiting { ct: connection.ct, since_ms: now_ms, head });
         Some(LeaseReport::Packet {
@@ -110,7 +114,7 @@ impl Flows {
 
     /// `run` has judged a packet; none if none of that number waits. The marks are those of what is accepted and refused.
     pub fn judge(&mut self, packet: u32, verdict: Verdict, (accepted, refused): (u32, u32)) -> Option<Word> {
-        let waiting = self.waiting.remove(&packet)?;
+        let waiting = self.release(packet)?;
         let is_refused = self.flows.get(&waiting.ct).is_some_and(|f| f.refused);
         let word = |fate, mark, bytes| Word { packet, fate, mark, bytes };
         let word = match verdict {
@@ -135,10 +139,18 @@ impl Flows {
         Some(word)
     }
 
+    /// A packet waits no more.
+    fn release(&mut self, packet: u32) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&packet)?;
+        if let Some(flow) = self.flows.get_mut(&waiting.ct) {
+            flow.waiting = flow.waiting.saturating_sub(1);
+        }
+        Some(waiting)
+    }
+
     /// Drops a connection of which the kernel never kept anything.
     fn forget(&mut self, ct: CtId) {
-        let waits = self.waiting.values().any(|w| w.ct == ct);
-        if !waits && self.flows.get(&ct).is_some_and(|f| !f.passed) {
+        if self.flows.get(&ct).is_some_and(|f| !f.passed && f.waiting == 0) {
             self.flows.remove(&ct);
         }
     }
@@ -160,7 +172,7 @@ impl Flows {
 
     /// `run` was not told of a packet.
     pub fn lose(&mut self, packet: u32) -> Option<Word> {
-        let waiting = self.waiting.remove(&packet)?;
+        let waiting = self.release(packet)?;
         self.forget(waiting.ct);
         Some(Word::drop(packet))
     }

@@ -21,6 +21,7 @@ use super::protocol::Report;
 use super::ranges::{Ranges, denied};
 use super::scope::Scope;
 use super::table::LEASES;
+use crate::sys::linux::clash::claim;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
 use crate::sys::linux::offload::facts;
@@ -60,6 +61,8 @@ pub struct Desk {
     /// How leases are carried, or why there can be none; decided anew from time to time.
     way: Result<Decision, String>,
     decide_ms: u64,
+    /// Who else has ports of the range.
+    claimed: Option<String>,
     ability: Ability,
     book: Book,
     flows: Flows,
@@ -81,9 +84,11 @@ impl Desk {
     pub fn start(around: &mut Around<'_>) -> Desk {
         let kernel = Kernel::open(around.scope);
         let most = conntrack::most().unwrap_or(0) / 4;
+        let claimed = claimed(around);
         let mut desk = Desk {
             kernel,
-            way: way(around),
+            way: claimed.clone().map_or_else(|| way(around), Err),
+            claimed,
             decide_ms: around.now_ms.saturating_add(DECIDE_MS),
             ability: Ability {
                 possible: false,
@@ -137,6 +142,8 @@ impl Desk {
     fn tell_ability(&mut self, around: &mut Around<'_>) {
         let able = self.able();
         if able != self.ability {
+            let can = if able.possible { "leases are possible" } else { "leases are not possible" };
+            crate::info!("{can}: {:?}; {}", able.offload, able.reason);
             self.ability = able;
             around.clients.tell(&Report::Lease(self.ability()).encode());
         }
@@ -439,10 +446,18 @@ impl Desk {
         self.decide(around);
     }
 
+    /// Other programs may have taken ports of leases, or given them back: nobody reports their sockets.
+    pub fn review(&mut self, around: &mut Around<'_>) {
+        if self.kernel.is_ok() && claimed(around) != self.claimed {
+            self.decide(around);
+        }
+    }
+
     /// Decides how leases are carried. Where that is another way than those that live have, they end.
     fn decide(&mut self, around: &mut Around<'_>) {
         self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
-        self.way = way(around);
+        self.claimed = claimed(around);
+        self.way = self.claimed.clone().map_or_else(|| way(around), Err);
         let wanted = self.way.as_ref().ok().zip(around.scope.leases.as_ref());
         let wanted = wanted.map(|(way, leases)| render(leases, around.network, way.flowtable.as_ref()));
         if self.rendered.is_some() && self.rendered != wanted {
@@ -500,6 +515,13 @@ impl Desk {
             }
         }
     }
+}
+
+/// Who else has ports of leases; that nobody can be asked counts as well.
+fn claimed(around: &mut Around<'_>) -> Option<String> {
+    let scope = around.scope.leases.as_ref()?;
+    let unread = |e: io::Error| Some(format!("who else has the ports of leases cannot be found out: {e}"));
+    claim(around.tables, scope, around.network).unwrap_or_else(unread)
 }
 
 /// How leases are carried here.

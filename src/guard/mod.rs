@@ -5,6 +5,7 @@
 //! in one transaction, reads it back, and tells `run` whether it stands.
 
 pub mod caps;
+pub mod clash;
 pub mod client;
 pub mod clients;
 pub mod config;

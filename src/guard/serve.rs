@@ -279,6 +279,7 @@ impl Guard {
             self.review_due = now.saturating_add(REVIEW_MS);
             self.look_around();
             self.check();
+            self.with_leases(Desk::review);
         }
         if self.report_due <= now {
             self.keeper.count();

@@ -223,9 +223,9 @@ impl Flow {
                 actions.push(Action::Verdict { packet: h.number, what: Verdict::Stop });
                 let new = h.end.saturating_sub(h.place.max(*passed));
                 *passed = h.end.max(*passed);
-                actions.push(passed_on(Direction::Egress, u32::try_from(new).unwrap_or(0)));
+                let end = first.wrapping_add(u32::try_from(h.end).unwrap_or(0));
+                actions.push(passed_on(Direction::Egress, u32::try_from(new).unwrap_or(0), end));
                 if h.fin {
-                    let end = first.wrapping_add(u32::try_from(h.end).unwrap_or(0));
                     actions.push(Action::Note(Note::Fin { direction: Direction::Egress, end }));
                 }
             }
@@ -349,15 +349,15 @@ fn stop_and_pass(packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec<A
 
 /// Tells of what a packet carries that is let through: payload, a FIN.
 pub(super) fn pass(packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec<Action>) {
-    actions.push(passed_on(packet.direction(), segment.length));
+    let end = segment.seq.wrapping_add(segment.length);
+    actions.push(passed_on(packet.direction(), segment.length, end));
     if segment.flags.fin() {
-        let end = segment.seq.wrapping_add(segment.length);
         actions.push(Action::Note(Note::Fin { direction: packet.direction(), end }));
     }
 }
 
-fn passed_on(direction: Direction, payload: u32) -> Action {
-    Action::Passed { direction, payload }
+fn passed_on(direction: Direction, payload: u32, end: u32) -> Action {
+    Action::Passed { direction, payload, end }
 }
 
 pub(super) fn drop_packet(packet: &Packet<'_>, actions: &mut Vec<Action>) -> Step {

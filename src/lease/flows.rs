@@ -340,7 +340,9 @@ impl Leases {
                     }
                 }
                 Action::Seen { direction, length } => self.tally(ct, |t| t.seen(direction, length)),
-                Action::Passed { direction, payload } => self.tally(ct, |t| t.passed(direction, payload)),
+                Action::Passed { direction, payload, end } => {
+                    self.tally(ct, |t| t.passed(direction, payload, end));
+                }
                 Action::Note(note) => self.note(ct, note, now_ms),
             }
         }

@@ -146,6 +146,8 @@ pub enum Action {
         direction: Direction,
         /// Bytes.
         payload: u32,
+        /// Sequence number behind the last of them: what is sent again is no more payload.
+        end: u32,
     },
 }
 
@@ -195,6 +197,11 @@ impl Gate {
     /// Flows that are not decided, and those that are accepted.
     pub fn count(&self) -> (usize, usize) {
         (self.undecided.len(), self.open.len())
+    }
+
+    /// Bytes that undecided flows keep of what they have heard.
+    pub fn memory(&self) -> usize {
+        self.total(Flow::memory)
     }
 
     /// Whether a connection is known.

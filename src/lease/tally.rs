@@ -44,8 +44,9 @@ struct Side {
     all: Count,
     /// Somebody has set the counters back: more may have passed than they show.
     set_back: bool,
-    /// Payload of what came by the gate.
+    /// Payload of what came by the gate, and where the last of it ended.
     passed: u64,
+    passed_to: Option<u32>,
     /// Payload that the flow has for certain.
     sure: u64,
     told: u64,
@@ -81,11 +82,16 @@ impl Tally {
         *seen = seen.plus(Count { packets: 1, bytes: u64::from(length) });
     }
 
-    /// The gate has let so much payload through.
-    pub fn passed(&mut self, direction: Direction, payload: u32) {
+    /// The gate has let so much payload through, up to this sequence number.
+    pub fn passed(&mut self, direction: Direction, payload: u32, end: u32) {
         let side = self.side(direction);
-        side.passed += u64::from(payload);
-        side.sure += u64::from(payload);
+        let ahead = |to: u32| u32::try_from(end.wrapping_sub(to).cast_signed()).unwrap_or(0);
+        let new = side.passed_to.map_or(payload, |to| payload.min(ahead(to)));
+        if new > 0 {
+            side.passed_to = Some(end);
+        }
+        side.passed += u64::from(new);
+        side.sure += u64::from(new);
     }
 
     /// Takes the sequence numbers of an end.

@@ -119,6 +119,16 @@ fn a_connection_stays_while_the_kernel_has_it() {
 }
 
 #[test]
+fn a_connection_is_forgotten_with_the_last_packet_that_waits() {
+    let mut flows = Flows::new(10);
+    assert!(arrive(&mut flows, 1, 1) && arrive(&mut flows, 2, 1));
+    flows.judge(1, Verdict::Drop, MARKS).unwrap();
+    assert!(flows.tuple(1).is_some(), "one waits still");
+    flows.lose(2).unwrap();
+    assert!(flows.is_empty(), "the kernel has kept nothing of it");
+}
+
+#[test]
 fn an_end_that_was_not_reported_is_found_by_comparing() {
     let mut flows = Flows::new(10);
     for ct in 1..=3 {

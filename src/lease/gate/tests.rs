@@ -151,7 +151,7 @@ impl Bench {
                     let [packets, bytes, _] = &mut self.seen[usize::from(direction == Direction::Ingress)];
                     (*packets, *bytes) = (*packets + 1, *bytes + u64::from(length));
                 }
-                Action::Passed { direction, payload } => {
+                Action::Passed { direction, payload, .. } => {
                     self.seen[usize::from(direction == Direction::Ingress)][2] += u64::from(payload);
                 }
             }

@@ -25,7 +25,7 @@ fn headers_go_off_and_what_the_gate_saw_counts_as_it_is() {
         [(Egress, 60, 0), (Ingress, 60, 0), (Egress, 52, 0), (Egress, 569, 517)]
     {
         t.seen(direction, length);
-        t.passed(direction, payload);
+        t.passed(direction, payload, payload);
     }
     assert_eq!(t.fresh(), [517, 0]);
     t.count(&counted((3, 681), (1, 60)));
@@ -47,8 +47,12 @@ fn what_the_kernel_cut_for_the_queue_is_counted_once() {
     let payload = 15 * 1448 + 405;
     (0..15).for_each(|_| t.seen(Ingress, 1500));
     t.seen(Ingress, 457);
-    t.passed(Ingress, payload);
-    t.note(&fin(Ingress, OPENING.isn[1].wrapping_add(1 + 100_000)));
+    let end = OPENING.isn[1].wrapping_add(1 + 100_000);
+    t.passed(Ingress, payload, end);
+    // Sent again, for the queue was slow.
+    t.passed(Ingress, 1448, end.wrapping_sub(405));
+    t.passed(Ingress, 405, end);
+    t.note(&fin(Ingress, end));
     let elsewhere = 100_000 - u64::from(payload);
     t.count(&counted((0, 0), (3 + 1, 4 * 52 + 100_000)));
     let told = t.fresh()[1];
