@@ -1,6 +1,6 @@
 //! The guard: the process with `CAP_NET_ADMIN` that keeps the service user's traffic within policy, whatever `run` does.
 //!
-//! `run` parses what comes from the network and may be broken by it. The guard reads nothing from the network: it takes the owner's
+//! `run` parses what comes from the network and may be broken by it. The guard judges nothing that comes from the network, and hands packets of leases on as they are: it takes the owner's
 //! configuration and the kernel's reports of addresses and routes, renders a firewall table from them, puts it in force
 //! in one transaction, reads it back, and tells `run` whether it stands.
 
