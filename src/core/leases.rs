@@ -71,6 +71,9 @@ impl Node {
     /// The guard has said something of leases.
     pub(super) fn hear_of_leases(&self, report: LeaseReport) {
         let changed = self.leases.hear(report);
+        if self.leases.take_begun() {
+            self.ledger.ring();
+        }
         self.offer_leases(changed);
     }
 

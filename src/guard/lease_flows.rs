@@ -21,6 +21,8 @@ struct Flow {
     counted: Counted,
     /// One of its packets has passed, so that the kernel keeps it.
     passed: bool,
+    /// It was refused: its mark says so to the kernel.
+    refused: bool,
 }
 
 /// A packet.
@@ -82,14 +84,16 @@ impl Flows {
         let connection = queued.connection?;
         let original = connection.original;
         let (buyer, port) = (original.from, original.to.port());
-        let known = self.flows.contains_key(&connection.ct);
+        let flow = self.flows.get(&connection.ct);
+        let (known, refused) = (flow.is_some(), flow.is_some_and(|f| f.refused));
         let has_room = self.waiting.len() < MAX_QUEUED as usize && (known || self.flows.len() < self.most);
-        if !has_room || !is_open(buyer.ip(), port) {
+        // What was refused comes here no more, as its mark says; if it does all the same, it is lost.
+        if !has_room || refused || !is_open(buyer.ip(), port) {
             return None;
         }
         let counted = Counted { ct: connection.ct, ..Counted::default() };
         let answer = connection.answer;
-        let fresh = Flow { original, answer, counted, passed: false };
+        let fresh = Flow { original, answer, counted, passed: false, refused: false };
         self.flows.entry(connection.ct).or_insert(fresh).answer = answer;
         let head = queued.bytes.get(..reset::ENOUGH).unwrap_or(queued.bytes).to_vec();
         self.waiting.insert(queued.packet, Waiting { ct: connection.ct, since_ms: now_ms, head });
@@ -107,8 +111,11 @@ impl Flows {
     /// `run` has judged a packet; none if none of that number waits. The marks are those of what is accepted and refused.
     pub fn judge(&mut self, packet: u32, verdict: Verdict, (accepted, refused): (u32, u32)) -> Option<Word> {
         let waiting = self.waiting.remove(&packet)?;
+        let is_refused = self.flows.get(&waiting.ct).is_some_and(|f| f.refused);
         let word = |fate, mark, bytes| Word { packet, fate, mark, bytes };
         let word = match verdict {
+            // By now its chain answers it with a reset: who sent it need not find out later.
+            _ if is_refused => word(Fate::Again, None, None),
             Verdict::Stop => word(Fate::Stop, None, None),
             Verdict::Accept => word(Fate::Accept, Some(accepted), None),
             Verdict::Pass => word(Fate::Accept, None, None),
@@ -119,7 +126,10 @@ impl Flows {
             },
         };
         match self.flows.get_mut(&waiting.ct) {
-            Some(flow) if word.fate != Fate::Drop => flow.passed = true,
+            Some(flow) if word.fate != Fate::Drop => {
+                flow.passed = true;
+                flow.refused |= word.bytes.is_some();
+            }
             _ => self.forget(waiting.ct),
         }
         Some(word)

@@ -16,12 +16,14 @@ use super::lease_wire::{
 };
 use super::leases::{Action, Book, Site};
 use super::network::Network;
+use super::offload::{Decision, decide};
 use super::protocol::Report;
 use super::ranges::{Ranges, denied};
 use super::scope::Scope;
 use super::table::LEASES;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
+use crate::sys::linux::offload::facts;
 use futures_lite::future;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -32,6 +34,8 @@ const RETRY_MS: u64 = 1_000;
 const AT_ONCE: usize = 64;
 /// How long `run` may say nothing while connections live, milliseconds: it asks for their counters every second.
 const SILENCE_MS: u64 = 10_000;
+/// How often it is decided anew how leases are carried, milliseconds: other programs' tables and disciplines change.
+const DECIDE_MS: u64 = 30_000;
 /// How often packets are looked for that have waited too long, milliseconds.
 const LATE_MS: u64 = 1_000;
 
@@ -53,6 +57,9 @@ pub struct Around<'a> {
 #[derive(Debug)]
 pub struct Desk {
     kernel: Result<Kernel, String>,
+    /// How leases are carried, or why there can be none; decided anew from time to time.
+    way: Result<Decision, String>,
+    decide_ms: u64,
     ability: Ability,
     book: Book,
     flows: Flows,
@@ -76,6 +83,8 @@ impl Desk {
         let most = conntrack::most().unwrap_or(0) / 4;
         let mut desk = Desk {
             kernel,
+            way: way(around),
+            decide_ms: around.now_ms.saturating_add(DECIDE_MS),
             ability: Ability {
                 possible: false,
                 offload: Offload::Plain,
@@ -104,21 +113,25 @@ impl Desk {
     }
 
     fn able(&self) -> Ability {
-        let reason = match (&self.kernel, self.owed_ms) {
-            (Err(why), _) => why.clone(),
-            (Ok(_), Some(_)) => "what was there of leases cannot be ended".to_owned(),
-            (Ok(_), None) => String::new(),
+        let (possible, offload, reason) = match (&self.kernel, &self.way, self.owed_ms) {
+            (Err(why), ..) | (_, Err(why), _) => (false, Offload::Plain, why.clone()),
+            (Ok(_), Ok(_), Some(_)) => {
+                (false, Offload::Plain, "what was there of leases cannot be ended".to_owned())
+            }
+            (Ok(_), Ok(way), None) => (true, way.offload, way.reason.clone()),
         };
-        let obstacle = self.caps.obstacle(self.ability.offload);
-        let (possible, caps) = (reason.is_empty(), obstacle.is_none());
+        let no_caps = self.way.as_ref().ok().and_then(|way| way.no_caps.as_deref());
+        let obstacle = no_caps.or_else(|| self.caps.obstacle(offload));
+        let caps = obstacle.is_none();
         let mut reason = match obstacle {
-            Some(why) if possible => format!("no leases for sessions with a cap: {why}"),
+            Some(why) if possible && reason.is_empty() => format!("no leases for sessions with a cap: {why}"),
+            Some(why) if possible => format!("{reason}; no leases for sessions with a cap: {why}"),
             _ => reason,
         };
         while reason.len() > MAX_REASON {
             reason.pop();
         }
-        Ability { possible, caps, reason, ..self.ability.clone() }
+        Ability { possible, offload, caps, reason, ..self.ability.clone() }
     }
 
     fn tell_ability(&mut self, around: &mut Around<'_>) {
@@ -388,7 +401,8 @@ impl Desk {
             return Err(io::ErrorKind::Unsupported.into());
         };
         kernel.watch()?;
-        let rendered = render(leases, around.network, None);
+        let way = self.way.as_ref().map_err(|why| io::Error::other(why.clone()))?;
+        let rendered = render(leases, around.network, way.flowtable.as_ref());
         around.tables.replace(&rendered.table)?;
         if around.tables.read(LEASES)?.table() != Some(&rendered.table) {
             return Err(io::Error::other("the kernel's table of leases is not the one that was rendered"));
@@ -422,11 +436,20 @@ impl Desk {
         self.denied = denied(&around.network.inside);
         self.caps.look_around(around.network);
         self.carry_out(Vec::new(), around);
-        let (Some(stands), Some(leases)) = (&self.rendered, &around.scope.leases) else { return };
-        if render(leases, around.network, None) != *stands {
-            crate::info!("leases end: the network or the configuration has changed");
+        self.decide(around);
+    }
+
+    /// Decides how leases are carried. Where that is another way than those that live have, they end.
+    fn decide(&mut self, around: &mut Around<'_>) {
+        self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
+        self.way = way(around);
+        let wanted = self.way.as_ref().ok().zip(around.scope.leases.as_ref());
+        let wanted = wanted.map(|(way, leases)| render(leases, around.network, way.flowtable.as_ref()));
+        if self.rendered.is_some() && self.rendered != wanted {
+            crate::info!("leases end: the network, the configuration or the way to carry them has changed");
             self.end_all(around);
         }
+        self.tell_ability(around);
     }
 
     /// Somebody may have changed the table.
@@ -466,6 +489,9 @@ impl Desk {
             let actions = self.book.expire(around.now_ms);
             self.carry_out(actions, around);
         }
+        if self.decide_ms <= around.now_ms {
+            self.decide(around);
+        }
         self.caps.tidy(around.now_ms);
         if self.late_ms <= around.now_ms {
             self.late_ms = around.now_ms.saturating_add(LATE_MS);
@@ -474,4 +500,11 @@ impl Desk {
             }
         }
     }
+}
+
+/// How leases are carried here.
+fn way(around: &mut Around<'_>) -> Result<Decision, String> {
+    let scope = around.scope.leases.as_ref().ok_or("lease.markMask has fewer than 4 bits")?;
+    let facts = facts(around.tables, scope, around.network);
+    decide(around.scope.offload, &facts.map_err(|e| format!("the kernel's tables cannot be read: {e}"))?)
 }

@@ -25,6 +25,7 @@ pub mod messages;
 pub mod netlink;
 pub mod network;
 pub mod nfqueue;
+pub mod offload;
 pub mod outbox;
 pub mod pace;
 pub mod protocol;

@@ -25,13 +25,15 @@ const ESTABLISHED: u32 = 0;
 const NEW: u32 = 2;
 const REPLY: u32 = 3;
 
-/// What the kernel does with a packet (`NF_DROP`, `NF_ACCEPT`, `NF_STOP` of linux/netfilter.h).
+/// What the kernel does with a packet (`NF_DROP`, `NF_ACCEPT`, `NF_REPEAT`, `NF_STOP` of linux/netfilter.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is lost.
     Drop,
     /// It goes on to the hook's next chain.
     Accept,
+    /// It comes to the same chain again, which knows by now what its connection is.
+    Again,
     /// It goes out, past the hook's later chains.
     Stop,
 }
@@ -69,6 +71,7 @@ pub fn verdict(packet: u32, fate: Fate, mark: Option<u32>, bytes: Option<&[u8]>)
     let fate: u32 = match fate {
         Fate::Drop => 0,
         Fate::Accept => 1,
+        Fate::Again => 4,
         Fate::Stop => 5,
     };
     let mut w = Writer::default();

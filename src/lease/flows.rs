@@ -51,6 +51,13 @@ pub(super) struct Flows {
     gate: RefCell<Gate>,
     all: RefCell<BTreeMap<CtId, Connection>>,
     counted_ms: Cell<u64>,
+    /// Counters are asked for: from the first packet on until the guard says that it has no connection. That also shows the
+    /// guard that somebody is there.
+    counting: Cell<bool>,
+    /// The answer that is coming in has named a connection.
+    listed: Cell<bool>,
+    /// Counting has begun, and nobody has been woken for it.
+    begun: Cell<bool>,
     /// Wakes the task that ends what the node ends.
     waker: RefCell<Option<Waker>>,
 }
@@ -61,6 +68,9 @@ impl Default for Flows {
             gate: RefCell::new(Gate::new(0)),
             all: RefCell::default(),
             counted_ms: Cell::new(0),
+            counting: Cell::new(false),
+            listed: Cell::new(false),
+            begun: Cell::new(false),
             waker: RefCell::default(),
         }
     }
@@ -93,16 +103,27 @@ impl Flows {
         FlowCounts { undecided, accepted, ending }
     }
 
-    /// Whether any has bytes that may have grown.
-    fn grows(&self) -> bool {
-        self.all.borrow().values().any(|c| c.accepted)
+    /// A packet has come: there is something to count.
+    fn begin_counting(&self, now_ms: u64) {
+        if !self.counting.replace(true) {
+            self.counted_ms.set(now_ms);
+            self.begun.set(true);
+        }
+    }
+
+    /// A part of the guard's answer is here.
+    fn listed(&self, any: bool, last: bool) {
+        self.listed.set(self.listed.get() || any);
+        if last && !self.listed.replace(false) && self.all.borrow().is_empty() {
+            self.counting.set(false);
+        }
     }
 
     /// When something is due next, monotonic milliseconds.
     pub fn next_ms(&self) -> Option<u64> {
         let gate = self.gate.borrow().next_deadline_us().map(|us| us.div_ceil(1000));
         let plan = self.all.borrow().values().filter_map(|c| c.plan.due_ms()).min();
-        let count = self.grows().then_some(self.counted_ms.get() + COUNT_MS);
+        let count = self.counting.get().then_some(self.counted_ms.get() + COUNT_MS);
         [gate, plan, count].into_iter().flatten().min()
     }
 
@@ -120,6 +141,7 @@ impl Flows {
 
     /// Nobody counts any more: all end with what is known.
     pub fn lost(&self) {
+        self.counting.set(false);
         self.gate.borrow_mut().gone();
         let all = std::mem::take(&mut *self.all.borrow_mut());
         for (_, connection) in all {
@@ -188,6 +210,7 @@ impl Leases {
     pub(super) fn packet(&self, report: &LeaseReport, now: Now) {
         let LeaseReport::Packet { packet, ct, port, buyer, reply, length, bytes } = report else { return };
         let (port, buyer, reply, length) = (*port, *buyer, *reply, *length);
+        self.flows.begin_counting(now.mono_ms());
         let packet = Packet { number: *packet, ct: *ct, port, buyer, reply, length, bytes };
         let mut owner = Sessions { leases: self };
         let actions = self.flows.gate.borrow_mut().packet(&packet, now.mono_us, &mut owner);
@@ -195,8 +218,14 @@ impl Leases {
     }
 
     /// Counters of flows that live.
-    pub(super) fn counted(&self, list: &[Counted]) {
+    pub(super) fn counted(&self, list: &[Counted], last: bool) {
         list.iter().for_each(|counted| self.flows.count(counted));
+        self.flows.listed(!list.is_empty(), last);
+    }
+
+    /// Whether [`Leases::tick`] is to be called earlier than it has said.
+    pub fn take_begun(&self) -> bool {
+        self.flows.begun.take()
     }
 
     /// A connection is gone from the kernel.
@@ -230,7 +259,7 @@ impl Leases {
                 Plan::Forgotten(_) => return self.distrust("it did not end a connection in time"),
             }
         }
-        if self.flows.grows() && now_ms >= self.flows.counted_ms.get() + COUNT_MS {
+        if self.flows.counting.get() && now_ms >= self.flows.counted_ms.get() + COUNT_MS {
             self.flows.counted_ms.set(now_ms);
             self.send(LeaseRequest::Count);
         }

@@ -206,7 +206,7 @@ impl Leases {
                 self.packet(&report, now);
                 return false;
             }
-            LeaseReport::Counts { list, .. } => self.counted(&list),
+            LeaseReport::Counts { list, last } => self.counted(&list, last),
             LeaseReport::Closed(last) => self.closed(&last),
         }
         self.changed.ring();

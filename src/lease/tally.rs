@@ -155,10 +155,9 @@ impl Side {
         let new = if fell && !out("counters-set-back") { now } else { now.minus(self.read) };
         self.read = now;
         self.fresh = self.fresh.plus(new);
-        // A packet is counted before it comes by. If the counters lack some, they were set back before they were read;
-        // until others have passed in their place nothing is certain.
-        if self.fresh.packets >= self.seen.packets && self.fresh.bytes >= self.seen.bytes {
-            let unseen = self.fresh.minus(self.seen);
+        // A packet is counted before it comes by. If the counters lack payload, they were set back before they were read;
+        // until other packets have passed in their place nothing is certain.
+        if let Some(unseen) = self.fresh.without(self.seen, opening) {
             (self.fresh, self.seen) = (Count::default(), Count::default());
             self.all = self.all.plus(unseen);
             self.sure += unseen.least(opening);
@@ -202,6 +201,12 @@ impl Opening {
     fn usual_options(&self) -> u64 {
         if self.timestamps { TIMESTAMPS } else { 0 }
     }
+
+    /// Bytes of a packet's headers with so many of options.
+    fn header(&self, options: u64) -> u64 {
+        let ip = if self.v6 { IPV6 } else { IPV4 };
+        ip + TCP + options
+    }
 }
 
 impl Count {
@@ -214,10 +219,18 @@ impl Count {
         Count { packets, bytes: self.bytes.saturating_sub(other.bytes) }
     }
 
+    /// Without these, of which the gate has seen the payload: the kernel counts what it has put together as one packet, and
+    /// cuts it for the queue. None if so much payload is not there.
+    fn without(self, seen: Count, opening: &Opening) -> Option<Count> {
+        let payload = |count: Count| count.payload(opening, opening.usual_options());
+        let left = payload(self).checked_sub(payload(seen))?;
+        let packets = self.packets.checked_sub(seen.packets).unwrap_or(self.packets);
+        Some(Count { packets, bytes: left + packets * opening.header(opening.usual_options()) })
+    }
+
     /// The payload, if every header has so many bytes of options.
     fn payload(self, opening: &Opening, options: u64) -> u64 {
-        let ip = if opening.v6 { IPV6 } else { IPV4 };
-        self.bytes.saturating_sub(self.packets * (ip + TCP + options))
+        self.bytes.saturating_sub(self.packets * opening.header(options))
     }
 
     /// Payload that it holds for certain.

@@ -48,7 +48,10 @@ fn what_is_asked_for_is_what_the_kernel_expects() {
         assert_eq!(message.len(), 32);
         message[24..28].to_vec()
     };
-    assert_eq!([Fate::Drop, Fate::Accept, Fate::Stop].map(bare), [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 5]]);
+    assert_eq!(
+        [Fate::Drop, Fate::Accept, Fate::Again, Fate::Stop].map(bare),
+        [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 4], [0, 0, 0, 5]]
+    );
 }
 
 #[test]

@@ -42,6 +42,21 @@ fn headers_go_off_and_what_the_gate_saw_counts_as_it_is() {
 }
 
 #[test]
+fn what_the_kernel_cut_for_the_queue_is_counted_once() {
+    let mut t = open();
+    let payload = 15 * 1448 + 405;
+    (0..15).for_each(|_| t.seen(Ingress, 1500));
+    t.seen(Ingress, 457);
+    t.passed(Ingress, payload);
+    t.note(&fin(Ingress, OPENING.isn[1].wrapping_add(1 + 100_000)));
+    let elsewhere = 100_000 - u64::from(payload);
+    t.count(&counted((0, 0), (3 + 1, 4 * 52 + 100_000)));
+    let told = t.fresh()[1];
+    assert!(told <= 100_000 && told + elsewhere / 100 >= 100_000, "{told}");
+    assert_eq!(t.settle().more[1], 100_000 - told);
+}
+
+#[test]
 fn acknowledgements_with_selective_ones_are_no_payload() {
     let mut t = open();
     t.count(&counted((1000, 1000 * 80), (3000, 3000 * 1500)));

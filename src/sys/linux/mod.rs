@@ -7,6 +7,7 @@ pub mod machine;
 mod mips_musl;
 pub mod net;
 pub mod netlink;
+pub mod offload;
 pub mod pages;
 pub mod pipe;
 pub mod process;
