@@ -44,8 +44,8 @@ impl Seen {
     }
 }
 
-/// A record: bit 7 of its first byte is the direction, the rest is how long the packet is that follows; packets that begin
-/// with 0 are an IPv4 header short, which is put in front of them.
+// A record: bit 7 of its first byte is the direction, the rest is how long the packet is that follows; packets that begin
+// with 0 are an IPv4 header short, which is put in front of them.
 fuzz_target!(|data: &[u8]| {
     let (mut gate, mut seen, mut rest, mut now_us) = (Gate::new(8), Seen::default(), data, 0);
     let mut number = 0;
