@@ -42,7 +42,7 @@ impl Account for Open {
     }
     fn connected(&self, _: &FlowState, _: u64) {}
     fn passed_hello(&self, _: &FlowState) {}
-    fn uncount_egress(&self, _: &FlowState, _: u64) {}
+    fn uncount(&self, _: &FlowState, _: Direction, _: u64) {}
     fn hello_rules(&self, flow: &FlowState) -> HelloRules {
         HelloRules { host: flow.host.clone(), alpn: self.alpn.clone(), ech_deny: false }
     }

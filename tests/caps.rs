@@ -292,10 +292,10 @@ fn inside_others() {
     ] {
         next.set(&caps_of_one, 0, 0).unwrap();
         next.begin(1, 1, ends(50001, 40001)).unwrap();
-        assert!(next.is_intact(), "our own steps are no change");
+        assert!(!next.hear(), "our own steps are no change");
         run(change);
-        assert!(!next.is_intact(), "{change}");
-        assert!(!next.stand() && !root().contains("ec40:"), "{change}");
+        assert!(next.hear() && !next.verify(), "{change}");
+        assert!(!next.hold(1) && !root().contains("ec40:"), "{change}");
     }
     let theirs = root();
     assert!(theirs.contains("tbf 1:"));

@@ -12,7 +12,8 @@ fuzz_target!(|data: &[u8]| {
             let rst = reset::of(queued.bytes);
             assert!(rst.is_none_or(|r| r.len() == 40 || r.len() == 60));
         }
-        if let Some(conntrack::Told::There(entry) | conntrack::Told::Gone(entry)) = conntrack::read(&message) {
+        if let Some(conntrack::Told::There(entry) | conntrack::Told::Gone(entry)) = conntrack::read(&message)
+        {
             // It can be named again.
             let batch = conntrack::delete([(entry.counted.ct, &entry.original)].into_iter(), 1);
             let named = messages(&batch).next().and_then(|m| conntrack::read(&m));

@@ -16,7 +16,8 @@ fuzz_target!(|data: &[u8]| {
         let name = section.name.clone().unwrap_or_else(|| format!("cfg{i:06x}"));
         shown.push_str(&format!("echomesh.{name}={}\n", section.kind));
         for option in &section.options {
-            let values: Vec<String> = option.values.iter().map(|v| format!("'{}'", v.replace('\'', r"'\''"))).collect();
+            let values: Vec<String> =
+                option.values.iter().map(|v| format!("'{}'", v.replace('\'', r"'\''"))).collect();
             shown.push_str(&format!("echomesh.{name}.{}={}\n", option.name, values.join(" ")));
         }
     }

@@ -4,6 +4,7 @@ use super::node::Node;
 use super::session::{At, Session};
 use super::status::no_offload;
 use crate::guard::lease_wire::{LeaseReport, Offload};
+use crate::guard::scope::kbps;
 use crate::json::{Value, object};
 use crate::policy::decision::Standing as _;
 use crate::policy::decision::{admit, judge_standing};
@@ -12,9 +13,6 @@ use crate::session::limits::MAX_NEW_PER_SECOND;
 use crate::session::{Denied, Flow, LeaseTerms, Target, Tenant, Way};
 use std::net::IpAddr;
 use std::rc::Rc;
-
-/// A cap from which on there is none: no line of a router that needs one is as fast, 10^6 bit/s.
-const UNCAPPED_MBPS: f64 = 10_000.0;
 
 /// A session whose buyer has asked for a lease.
 pub struct Holder {
@@ -33,11 +31,9 @@ impl Tenant for Holder {
         let allowance = self.session.allowance.borrow();
         let limits = allowance.limits();
         let per_second = limits.max_new_per_second.unwrap_or(MAX_NEW_PER_SECOND).min(MAX_NEW_PER_SECOND);
-        let capped = limits.max_mbps.filter(|mbps| *mbps < UNCAPPED_MBPS);
         LeaseTerms {
             new_per_second: u16::try_from(per_second).unwrap_or(u16::MAX),
-            // A cap below one kbit/s is not none.
-            cap_kbps: capped.map_or(0, |mbps| ((mbps * 1000.0) as u32).max(1)),
+            cap_kbps: limits.max_mbps.map_or(0, kbps),
             until: self.session.order.expires_at,
         }
     }
@@ -75,6 +71,9 @@ impl Node {
     /// The guard has said something of leases.
     pub(super) fn hear_of_leases(&self, report: LeaseReport) {
         let changed = self.leases.hear(report);
+        if self.leases.take_begun() {
+            self.ledger.ring();
+        }
         self.offer_leases(changed);
     }
 
@@ -93,6 +92,32 @@ impl Node {
         }
     }
 
+    /// `leases` of the diagnostics.
+    pub(super) fn leases_value(&self) -> Value {
+        let flows = self.leases.flow_counts();
+        let ability = self.leases.ability();
+        object([
+            ("possible", self.leases.is_possible().into()),
+            ("caps", ability.as_ref().is_some_and(|a| a.caps).into()),
+            ("leases", self.leases.count().into()),
+            ("connections", self.leases.connection_count().into()),
+            ("undecided", flows.undecided.into()),
+            ("accepted", flows.accepted.into()),
+            ("ending", flows.ending.into()),
+            ("maxFlows", ability.map(|a| u64::from(a.max_flows)).into()),
+        ])
+    }
+
+    /// The best way there is for a session now.
+    pub(super) fn active_path(&self) -> &'static str {
+        match self.leases.ability().filter(|a| a.possible).map(|a| a.offload) {
+            None => "relay",
+            Some(Offload::Hardware) => "hardware",
+            Some(Offload::Software) => "software",
+            Some(Offload::Plain) => "plain",
+        }
+    }
+
     /// `offload` of the status.
     pub(super) fn offload_value(&self) -> Value {
         let config = self.config();
@@ -100,14 +125,10 @@ impl Node {
         let Some(ability) = self.leases.ability() else {
             return no_offload(mode, "There is no guard that gives leases, so the relay carries everything.");
         };
-        if !ability.possible {
-            return no_offload(mode, &ability.reason);
-        }
-        let active = match ability.offload {
-            Offload::Hardware => "hardware",
-            Offload::Software => "software",
-            Offload::Plain => "plain",
-        };
-        object([("mode", mode.into()), ("active", active.into()), ("reason", ability.reason.into())])
+        object([
+            ("mode", mode.into()),
+            ("active", self.active_path().into()),
+            ("reason", ability.reason.into()),
+        ])
     }
 }

@@ -264,7 +264,7 @@ impl Node {
             ("kernel", machine.kernel.into()),
             ("rssKB", machine.rss_kb.into()),
             ("cpuPercent", (tenths / 10.0).into()),
-            ("offload", "relay".into()),
+            ("offload", self.active_path().into()),
         ]))
     }
 

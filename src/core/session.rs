@@ -50,6 +50,8 @@ pub struct Session {
     shared: Shared,
     name: Rc<str>,
     connections: Cell<u32>,
+    /// The ways by which bytes have gone.
+    path: Cell<Option<Path>>,
     /// Bytes that its flows have taken in and not yet passed on and counted.
     held: Cell<u64>,
 }
@@ -86,8 +88,14 @@ impl Session {
             rules: RefCell::new(rules),
             shared,
             connections: Cell::new(0),
+            path: Cell::new(None),
             held: Cell::new(0),
         }
+    }
+
+    /// The way by which its bytes have gone, the relay if there were none.
+    pub fn path(&self) -> Path {
+        self.path.get().unwrap_or(Path::Relay)
     }
 
     /// Live connections.
@@ -273,7 +281,9 @@ impl Account for Session {
             Direction::Ingress => (bytes, 0),
             Direction::Egress => (0, bytes),
         };
-        self.meter.borrow_mut().add_on(now, path(flow.way), ingress, egress);
+        let way = path(flow.way);
+        self.path.set(Some(self.path.get().map_or(way, |p| p.and(way))));
+        self.meter.borrow_mut().add_on(now, way, ingress, egress);
         let node_spent = self.shared.ledger.count(now, ingress, egress);
         let mut own = self.allowance.borrow_mut();
         own.turn(now.mono_us, utc_day(now));
@@ -295,8 +305,8 @@ impl Account for Session {
         self.shared.ledger.qos.borrow_mut().connection(now);
     }
 
-    fn uncount_egress(&self, _: &FlowState, bytes: u64) {
-        self.meter.borrow_mut().uncount_egress(bytes);
+    fn uncount(&self, _: &FlowState, direction: Direction, bytes: u64) {
+        self.meter.borrow_mut().uncount(direction, bytes);
     }
 
     fn hello_rules(&self, flow: &FlowState) -> HelloRules {

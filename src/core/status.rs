@@ -123,6 +123,7 @@ impl Node {
             ("guardRefused", self.guard_value()),
             ("wan", self.wan_value()),
             ("liveFlows", self.ledger.live_flows().into()),
+            ("leases", self.leases_value()),
             ("maxFlows", self.ledger.most_flows().into()),
             ("flashWrites", self.flash_writes().into()),
             ("unansweredTransitions", durable.transitions.len().into()),
@@ -152,7 +153,7 @@ fn session_value(session: &Session) -> Value {
         ("rejected", total("rejected")),
         ("bytesIngress", total("bytesIngress")),
         ("bytesEgress", total("bytesEgress")),
-        ("path", "relay".into()),
+        ("path", session.path().as_str().into()),
     ])
 }
 

@@ -6,26 +6,21 @@ use super::shaping::{Cap, LINGER, Shaping};
 use super::tc::{Ends, Root, Step};
 use crate::policy::wan::Wan;
 use crate::sys::linux::traffic::{Traffic, TrafficReports};
+use async_io::Async;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 /// The kernel's traffic control, as far as it is ours.
 #[derive(Debug)]
 pub struct Caps {
     traffic: Traffic,
     reports: TrafficReports,
+    wait: Async<OwnedFd>,
     /// The device by which all leaves; else why caps cannot be kept.
     device: Result<u32, String>,
     shaping: Shaping,
     /// When our queueing discipline goes, because no session needs it.
     ends_ms: Option<u64>,
-}
-
-impl AsFd for Caps {
-    /// Readable when something was changed: then [`Caps::is_intact`] is to be asked.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.reports.as_fd()
-    }
 }
 
 impl Caps {
@@ -36,12 +31,13 @@ impl Caps {
     pub fn start() -> io::Result<Caps> {
         let mut traffic = Traffic::open()?;
         let reports = TrafficReports::open()?;
+        let wait = Async::new(reports.as_fd().try_clone_to_owned()?)?;
         for device in traffic.with_ours()? {
             traffic.take(device, &[Step::RemoveRoot])?;
             crate::info!("the caps of an earlier guard were taken off device {device}");
         }
         let device = Err("no line is known yet".to_owned());
-        Ok(Caps { traffic, reports, device, shaping: Shaping::default(), ends_ms: None })
+        Ok(Caps { traffic, reports, wait, device, shaping: Shaping::default(), ends_ms: None })
     }
 
     /// The network is another one. Caps of a device that is no longer the line are gone then.
@@ -60,7 +56,7 @@ impl Caps {
     pub fn are_possible(&mut self) -> Result<(), String> {
         let device = self.device.clone()?;
         let unread = |e: io::Error| format!("traffic control cannot be read: {e}");
-        match self.traffic.read(device).map_err(unread)?.root {
+        match self.traffic.root(device).map_err(unread)? {
             Root::Other(kind) => Err(format!(
                 "the WAN has a queueing discipline that somebody configured ({kind}), as SQM does"
             )),
@@ -89,7 +85,7 @@ impl Caps {
     /// Puts a connection into its session's class: the ends of its packets to the buyer, and of those to the target.
     ///
     /// # Errors
-    /// A sentence. Then this connection must not be accepted; if [`Caps::stand`] is `false`, no cap is in force.
+    /// A sentence. Then this connection must not be accepted; if [`Caps::hold`] says so, no cap is in force any more.
     pub fn begin(&mut self, ct: u32, class: u16, ends: [Ends; 2]) -> Result<(), String> {
         self.end(ct)?;
         let steps = self.shaping.begin(ct, class, ends);
@@ -105,9 +101,17 @@ impl Caps {
         self.take(&steps)
     }
 
-    /// Whether the caps that were set are in force.
-    pub const fn stand(&self) -> bool {
-        self.shaping.stands()
+    /// Whether a session's cap is in force, as far as is known.
+    pub fn hold(&self, class: u16) -> bool {
+        self.shaping.has(class)
+    }
+
+    /// Waits until something was changed: then [`Caps::hear`] is to be asked.
+    pub async fn changed(&self) {
+        // If that cannot be waited for, what was changed is seen when it is read back.
+        if self.wait.readable().await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// When [`Caps::tidy`] has something to do.
@@ -122,13 +126,13 @@ impl Caps {
         }
     }
 
-    /// Whether what is ours is as it was put there; reads the kernel only if another program changed something.
-    pub fn is_intact(&mut self) -> bool {
-        let Ok(device) = self.device else { return true };
-        !self.reports.any_foreign(device, &self.traffic) || self.verify()
+    /// Whether another program changed something on the line, as far as is known: then [`Caps::verify`] is to be asked.
+    pub fn hear(&mut self) -> bool {
+        // Whatever device it is of: the reports are taken in.
+        self.reports.any_foreign(*self.device.as_ref().unwrap_or(&0), &self.traffic)
     }
 
-    /// Reads the kernel.
+    /// Whether what is ours is as it was put there; if not, all of it goes.
     pub fn verify(&mut self) -> bool {
         let Ok(device) = self.device else { return true };
         let intact = self.traffic.read(device).is_ok_and(|found| self.shaping.equals(&found));
@@ -148,7 +152,7 @@ impl Caps {
         self.shaping.forget();
         let Ok(device) = self.device else { return };
         // A device that is gone has nothing any more, and somebody's root is not ours to remove.
-        let is_ours = self.traffic.read(device).is_ok_and(|found| found.root == Root::Ours);
+        let is_ours = self.traffic.root(device).is_ok_and(|root| root == Root::Ours);
         if let Err(e) = if is_ours { self.traffic.take(device, &[Step::RemoveRoot]) } else { Ok(()) } {
             crate::warn!("the WAN's queueing discipline could not be put back: {e}");
         }

@@ -104,7 +104,17 @@ pub fn id_of(list: &[u8]) -> Option<CtId> {
 
 /// `CTA_TUPLE_ORIG` of an entry's attributes, if it is one of TCP.
 pub fn tuple_of(list: &[u8]) -> Option<Tuple> {
-    let tuple = nl::attribute(list, 1)?;
+    tuple(list, 1)
+}
+
+/// `CTA_TUPLE_REPLY`: as answers come in. Before NAT has chosen the source, which it does as the first packet leaves, its
+/// destination is the buyer.
+pub fn answer_of(list: &[u8]) -> Option<Tuple> {
+    tuple(list, 2)
+}
+
+fn tuple(list: &[u8], kind: u16) -> Option<Tuple> {
+    let tuple = nl::attribute(list, kind)?;
     let (addresses, protocol) = (nl::attribute(tuple, 1)?, nl::attribute(tuple, 2)?);
     if nl::attribute(protocol, 1)? != [TCP] {
         return None;

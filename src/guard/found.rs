@@ -2,7 +2,7 @@
 use super::lease_set::Element;
 use super::messages::{
     ACCEPT, COUNTER, COUNTS, HARDWARE, INET, INTERVAL_END, NEW_CHAIN, NEW_ELEMENTS, NEW_FLOWTABLE,
-    NEW_OBJECT, NEW_RULE, NEW_SET, NEW_TABLE, SUBSYSTEM,
+    NEW_OBJECT, NEW_RULE, NEW_SET, NEW_TABLE, SUBSYSTEM, number,
 };
 use super::netlink::{self as nl, Message, attributes};
 use super::table::{Expr, Flowtable, Hook, Key, Place, Set, Table};
@@ -149,6 +149,12 @@ impl Found {
         self.table.counters.insert(name);
         Some(())
     }
+}
+
+/// The table of a flowtable for the network hardware, if a message tells of one.
+pub fn hardware_of<'a>(message: &Message<'a>) -> Option<&'a str> {
+    let body = message.body.get(4..).filter(|_| message.kind == number(NEW_FLOWTABLE))?;
+    (nl::be32(body, 7)? & HARDWARE != 0).then(|| nl::text(body, 1)).flatten()
 }
 
 #[cfg(test)]

@@ -16,9 +16,15 @@ pub const PATIENCE_MS: u64 = 15_000;
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     original: Tuple,
+    /// The other way, as its last packet had it.
+    answer: Option<Tuple>,
     counted: Counted,
     /// One of its packets has passed, so that the kernel keeps it.
     passed: bool,
+    /// It was refused: its mark says so to the kernel.
+    refused: bool,
+    /// Packets of it that wait.
+    waiting: u32,
 }
 
 /// A packet.
@@ -80,13 +86,19 @@ impl Flows {
         let connection = queued.connection?;
         let original = connection.original;
         let (buyer, port) = (original.from, original.to.port());
-        let known = self.flows.contains_key(&connection.ct);
+        let flow = self.flows.get(&connection.ct);
+        let (known, refused) = (flow.is_some(), flow.is_some_and(|f| f.refused));
         let has_room = self.waiting.len() < MAX_QUEUED as usize && (known || self.flows.len() < self.most);
-        if !has_room || !is_open(buyer.ip(), port) {
+        // What was refused comes here no more, as its mark says; if it does all the same, it is lost.
+        if !has_room || refused || !is_open(buyer.ip(), port) {
             return None;
         }
         let counted = Counted { ct: connection.ct, ..Counted::default() };
-        self.flows.entry(connection.ct).or_insert(Flow { original, counted, passed: false });
+        let answer = connection.answer;
+        let fresh = Flow { original, answer, counted, passed: false, refused: false, waiting: 0 };
+        let flow = self.flows.entry(connection.ct).or_insert(fresh);
+        flow.answer = answer;
+        flow.waiting += 1;
         let head = queued.bytes.get(..reset::ENOUGH).unwrap_or(queued.bytes).to_vec();
         self.waiting.insert(queued.packet, Waiting { ct: connection.ct, since_ms: now_ms, head });
         Some(LeaseReport::Packet {
@@ -102,9 +114,12 @@ impl Flows {
 
     /// `run` has judged a packet; none if none of that number waits. The marks are those of what is accepted and refused.
     pub fn judge(&mut self, packet: u32, verdict: Verdict, (accepted, refused): (u32, u32)) -> Option<Word> {
-        let waiting = self.waiting.remove(&packet)?;
+        let waiting = self.release(packet)?;
+        let is_refused = self.flows.get(&waiting.ct).is_some_and(|f| f.refused);
         let word = |fate, mark, bytes| Word { packet, fate, mark, bytes };
         let word = match verdict {
+            // By now its chain answers it with a reset: who sent it need not find out later.
+            _ if is_refused => word(Fate::Again, None, None),
             Verdict::Stop => word(Fate::Stop, None, None),
             Verdict::Accept => word(Fate::Accept, Some(accepted), None),
             Verdict::Pass => word(Fate::Accept, None, None),
@@ -115,16 +130,27 @@ impl Flows {
             },
         };
         match self.flows.get_mut(&waiting.ct) {
-            Some(flow) if word.fate != Fate::Drop => flow.passed = true,
+            Some(flow) if word.fate != Fate::Drop => {
+                flow.passed = true;
+                flow.refused |= word.bytes.is_some();
+            }
             _ => self.forget(waiting.ct),
         }
         Some(word)
     }
 
+    /// A packet waits no more.
+    fn release(&mut self, packet: u32) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&packet)?;
+        if let Some(flow) = self.flows.get_mut(&waiting.ct) {
+            flow.waiting = flow.waiting.saturating_sub(1);
+        }
+        Some(waiting)
+    }
+
     /// Drops a connection of which the kernel never kept anything.
     fn forget(&mut self, ct: CtId) {
-        let waits = self.waiting.values().any(|w| w.ct == ct);
-        if !waits && self.flows.get(&ct).is_some_and(|f| !f.passed) {
+        if self.flows.get(&ct).is_some_and(|f| !f.passed && f.waiting == 0) {
             self.flows.remove(&ct);
         }
     }
@@ -146,9 +172,15 @@ impl Flows {
 
     /// `run` was not told of a packet.
     pub fn lose(&mut self, packet: u32) -> Option<Word> {
-        let waiting = self.waiting.remove(&packet)?;
+        let waiting = self.release(packet)?;
         self.forget(waiting.ct);
         Some(Word::drop(packet))
+    }
+
+    /// To what a waiting packet belongs: number, and the way of either direction as far as it is known.
+    pub fn of(&self, packet: u32) -> Option<(CtId, Tuple, Option<Tuple>)> {
+        let ct = self.waiting.get(&packet)?.ct;
+        self.flows.get(&ct).map(|f| (ct, f.original, f.answer))
     }
 
     /// How the kernel names a connection.

@@ -115,4 +115,6 @@ pub enum Woken {
     Packets,
     /// Connections have ended.
     Ends,
+    /// Somebody changed the kernel's traffic control.
+    Caps,
 }

@@ -6,19 +6,25 @@
 use super::clients::Clients;
 use super::conntrack::Entry;
 use super::draft::Rendered;
+use super::lease_caps::LeaseCaps;
 use super::lease_flows::{Flows, Word};
 use super::lease_kernel::{Kernel, Woken};
 use super::lease_rules::render;
 use super::lease_set;
-use super::lease_wire::{Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload};
+use super::lease_wire::{
+    Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, MAX_REASON, Offload, Verdict,
+};
 use super::leases::{Action, Book, Site};
 use super::network::Network;
+use super::offload::{Decision, decide};
 use super::protocol::Report;
 use super::ranges::{Ranges, denied};
 use super::scope::Scope;
 use super::table::LEASES;
+use crate::sys::linux::clash::claim;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
+use crate::sys::linux::offload::facts;
 use futures_lite::future;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -29,6 +35,8 @@ const RETRY_MS: u64 = 1_000;
 const AT_ONCE: usize = 64;
 /// How long `run` may say nothing while connections live, milliseconds: it asks for their counters every second.
 const SILENCE_MS: u64 = 10_000;
+/// How often it is decided anew how leases are carried, milliseconds: other programs' tables and disciplines change.
+const DECIDE_MS: u64 = 30_000;
 /// How often packets are looked for that have waited too long, milliseconds.
 const LATE_MS: u64 = 1_000;
 
@@ -50,9 +58,15 @@ pub struct Around<'a> {
 #[derive(Debug)]
 pub struct Desk {
     kernel: Result<Kernel, String>,
+    /// How leases are carried, or why there can be none; decided anew from time to time.
+    way: Result<Decision, String>,
+    decide_ms: u64,
+    /// Who else has ports of the range.
+    claimed: Option<String>,
     ability: Ability,
     book: Book,
     flows: Flows,
+    caps: LeaseCaps,
     /// The connection that has the leases, and when it last said something.
     holder: Option<(u64, u64)>,
     /// The table that stands, while leases live.
@@ -70,8 +84,12 @@ impl Desk {
     pub fn start(around: &mut Around<'_>) -> Desk {
         let kernel = Kernel::open(around.scope);
         let most = conntrack::most().unwrap_or(0) / 4;
+        let claimed = claimed(around);
         let mut desk = Desk {
             kernel,
+            way: claimed.clone().map_or_else(|| way(around), Err),
+            claimed,
+            decide_ms: around.now_ms.saturating_add(DECIDE_MS),
             ability: Ability {
                 possible: false,
                 offload: Offload::Plain,
@@ -81,6 +99,7 @@ impl Desk {
             },
             book: Book::default(),
             flows: Flows::new(most),
+            caps: LeaseCaps::start(around.network),
             holder: None,
             rendered: None,
             denied: denied(&around.network.inside),
@@ -99,17 +118,32 @@ impl Desk {
     }
 
     fn able(&self) -> Ability {
-        let reason = match (&self.kernel, self.owed_ms) {
-            (Err(why), _) => why.clone(),
-            (Ok(_), Some(_)) => "what was there of leases cannot be ended".to_owned(),
-            (Ok(_), None) => String::new(),
+        let (possible, offload, reason) = match (&self.kernel, &self.way, self.owed_ms) {
+            (Err(why), ..) | (_, Err(why), _) => (false, Offload::Plain, why.clone()),
+            (Ok(_), Ok(_), Some(_)) => {
+                (false, Offload::Plain, "what was there of leases cannot be ended".to_owned())
+            }
+            (Ok(_), Ok(way), None) => (true, way.offload, way.reason.clone()),
         };
-        Ability { possible: reason.is_empty(), reason, ..self.ability.clone() }
+        let no_caps = self.way.as_ref().ok().and_then(|way| way.no_caps.as_deref());
+        let obstacle = no_caps.or_else(|| self.caps.obstacle(offload));
+        let caps = obstacle.is_none();
+        let mut reason = match obstacle {
+            Some(why) if possible && reason.is_empty() => format!("no leases for sessions with a cap: {why}"),
+            Some(why) if possible => format!("{reason}; no leases for sessions with a cap: {why}"),
+            _ => reason,
+        };
+        while reason.len() > MAX_REASON {
+            reason.pop();
+        }
+        Ability { possible, offload, caps, reason, ..self.ability.clone() }
     }
 
     fn tell_ability(&mut self, around: &mut Around<'_>) {
         let able = self.able();
         if able != self.ability {
+            let can = if able.possible { "leases are possible" } else { "leases are not possible" };
+            crate::info!("{can}: {:?}; {}", able.offload, able.reason);
             self.ability = able;
             around.clients.tell(&Report::Lease(self.ability()).encode());
         }
@@ -117,10 +151,12 @@ impl Desk {
 
     /// Waits for the kernel.
     pub async fn next(&self) -> Woken {
-        match &self.kernel {
-            Ok(kernel) => kernel.next().await,
-            Err(_) => future::pending().await,
-        }
+        let Ok(kernel) = &self.kernel else { return future::pending().await };
+        let caps = async {
+            self.caps.next().await;
+            Woken::Caps
+        };
+        future::or(kernel.next(), caps).await
     }
 
     /// The kernel has something to say.
@@ -128,6 +164,10 @@ impl Desk {
         match woken {
             Woken::Packets => self.take_packets(around),
             Woken::Ends => self.take_ends(around),
+            Woken::Caps => {
+                self.caps.wake(around.network);
+                self.mind_caps(around);
+            }
         }
     }
 
@@ -160,8 +200,9 @@ impl Desk {
         self.say_closed(closed, around);
     }
 
-    fn say_closed(&self, closed: Vec<Counted>, around: &mut Around<'_>) {
+    fn say_closed(&mut self, closed: Vec<Counted>, around: &mut Around<'_>) {
         for counted in closed {
+            self.caps.end(counted.ct);
             self.say(LeaseReport::Closed(counted), around);
         }
     }
@@ -196,9 +237,11 @@ impl Desk {
             }
             LeaseRequest::EndAll => self.end_all(around),
             LeaseRequest::Verdict { packet, what } => {
+                let what = self.under_cap(packet, what);
                 let Ok(kernel) = &self.kernel else { return };
                 let marks = (kernel.marks.accepted, kernel.marks.refused);
                 kernel.say(self.flows.judge(packet, what, marks));
+                self.mind_caps(around);
             }
             LeaseRequest::Kill { ct } => {
                 if let Err(e) = self.kill(|e| e.counted.ct == ct, around) {
@@ -210,10 +253,40 @@ impl Desk {
         }
     }
 
+    /// A connection is not accepted before it is under its session's cap.
+    fn under_cap(&mut self, packet: u32, what: Verdict) -> Verdict {
+        let Some((ct, original, answer)) = self.flows.of(packet).filter(|_| what == Verdict::Accept) else {
+            return what;
+        };
+        let lease = self.book.of(original.from.ip(), original.to.port());
+        let begun = match lease {
+            Some(lease) => self.caps.begin(lease.class, ct, original, answer),
+            None => Err("its lease has ended".to_owned()),
+        };
+        begun.map_or_else(
+            |e| {
+                crate::warn!("a connection of a lease is refused: {e}");
+                Verdict::Refuse
+            },
+            |()| what,
+        )
+    }
+
+    /// Where a cap is not in force any more, all leases end.
+    fn mind_caps(&mut self, around: &mut Around<'_>) {
+        if self.caps.hold(self.book.grants()) {
+            self.tell_ability(around);
+        } else {
+            crate::error!("leases end: their caps are not in force");
+            self.end_all(around);
+        }
+    }
+
     fn grant(&mut self, grant: Grant, around: &mut Around<'_>) {
         let no = grant.no;
+        let is_capped = grant.cap_kbps != 0 || grant.class != 0;
         let actions = match &around.scope.leases {
-            Some(scope) if grant.cap_kbps == 0 || self.ability.caps => {
+            Some(scope) if !is_capped || self.ability.caps && grant.class != 0 => {
                 let denied = (&self.denied.0, &self.denied.1);
                 let possible = self.ability.possible;
                 let site = Site { scope, denied, taken: &self.taken, possible };
@@ -272,6 +345,12 @@ impl Desk {
         self.carry_out(actions, around);
     }
 
+    /// The guard ends: all leases do, and the line is as it was.
+    pub fn stop(&mut self, around: &mut Around<'_>) {
+        self.end_all(around);
+        self.caps.stop();
+    }
+
     /// Does what is to be done. What cannot be done now is owed, and until then no lease is possible.
     fn carry_out(&mut self, actions: Vec<Action>, around: &mut Around<'_>) {
         let mut todo = VecDeque::from(actions);
@@ -291,13 +370,21 @@ impl Desk {
                 }
             }
         }
-        self.tell_ability(around);
+        // Those of sessions without leases go.
+        let total_kbps = around.scope.max_kbps;
+        if let Err(e) = self.caps.set(self.book.grants(), total_kbps, around.now_ms) {
+            crate::error!("{e}");
+        }
+        self.mind_caps(around);
     }
 
     fn act(&mut self, action: &Action, around: &mut Around<'_>) -> io::Result<()> {
         match action {
             Action::Build(_) => self.build(around),
-            Action::Add(grant) => around.tables.carry_out(&lease_set::add(grant)),
+            Action::Add(grant) => {
+                self.caps.set(self.book.grants(), around.scope.max_kbps, around.now_ms)?;
+                around.tables.carry_out(&lease_set::add(grant))
+            }
             Action::Renew(grant) => around.tables.carry_out(&lease_set::renew(grant)),
             Action::Remove(grant) => {
                 match around.tables.carry_out(&lease_set::remove(grant)) {
@@ -321,7 +408,8 @@ impl Desk {
             return Err(io::ErrorKind::Unsupported.into());
         };
         kernel.watch()?;
-        let rendered = render(leases, around.network, None);
+        let way = self.way.as_ref().map_err(|why| io::Error::other(why.clone()))?;
+        let rendered = render(leases, around.network, way.flowtable.as_ref());
         around.tables.replace(&rendered.table)?;
         if around.tables.read(LEASES)?.table() != Some(&rendered.table) {
             return Err(io::Error::other("the kernel's table of leases is not the one that was rendered"));
@@ -353,11 +441,30 @@ impl Desk {
     /// The network or what the owner wants may have changed.
     pub fn look_around(&mut self, around: &mut Around<'_>) {
         self.denied = denied(&around.network.inside);
-        let (Some(stands), Some(leases)) = (&self.rendered, &around.scope.leases) else { return };
-        if render(leases, around.network, None) != *stands {
-            crate::info!("leases end: the network or the configuration has changed");
+        self.caps.look_around(around.network);
+        self.carry_out(Vec::new(), around);
+        self.decide(around);
+    }
+
+    /// Other programs may have taken ports of leases, or given them back: nobody reports their sockets.
+    pub fn review(&mut self, around: &mut Around<'_>) {
+        if self.kernel.is_ok() && claimed(around) != self.claimed {
+            self.decide(around);
+        }
+    }
+
+    /// Decides how leases are carried. Where that is another way than those that live have, they end.
+    fn decide(&mut self, around: &mut Around<'_>) {
+        self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
+        self.claimed = claimed(around);
+        self.way = self.claimed.clone().map_or_else(|| way(around), Err);
+        let wanted = self.way.as_ref().ok().zip(around.scope.leases.as_ref());
+        let wanted = wanted.map(|(way, leases)| render(leases, around.network, way.flowtable.as_ref()));
+        if self.rendered.is_some() && self.rendered != wanted {
+            crate::info!("leases end: the network, the configuration or the way to carry them has changed");
             self.end_all(around);
         }
+        self.tell_ability(around);
     }
 
     /// Somebody may have changed the table.
@@ -374,7 +481,7 @@ impl Desk {
     /// When [`Desk::do_what_is_due`] has something to do.
     pub fn due_ms(&self) -> Option<u64> {
         let late = (!self.flows.is_empty()).then_some(self.late_ms);
-        [self.book.due_ms(), self.owed_ms, late].into_iter().flatten().min()
+        [self.book.due_ms(), self.owed_ms, late, self.caps.due_ms()].into_iter().flatten().min()
     }
 
     /// Leases that are over, packets that nobody judged, a connection that is gone or silent, what could not be done before.
@@ -397,6 +504,10 @@ impl Desk {
             let actions = self.book.expire(around.now_ms);
             self.carry_out(actions, around);
         }
+        if self.decide_ms <= around.now_ms {
+            self.decide(around);
+        }
+        self.caps.tidy(around.now_ms);
         if self.late_ms <= around.now_ms {
             self.late_ms = around.now_ms.saturating_add(LATE_MS);
             if let Ok(kernel) = &self.kernel {
@@ -404,4 +515,18 @@ impl Desk {
             }
         }
     }
+}
+
+/// Who else has ports of leases; that nobody can be asked counts as well.
+fn claimed(around: &mut Around<'_>) -> Option<String> {
+    let scope = around.scope.leases.as_ref()?;
+    let unread = |e: io::Error| Some(format!("who else has the ports of leases cannot be found out: {e}"));
+    claim(around.tables, scope, around.network).unwrap_or_else(unread)
+}
+
+/// How leases are carried here.
+fn way(around: &mut Around<'_>) -> Result<Decision, String> {
+    let scope = around.scope.leases.as_ref().ok_or("lease.markMask has fewer than 4 bits")?;
+    let facts = facts(around.tables, scope, around.network);
+    decide(around.scope.offload, &facts.map_err(|e| format!("the kernel's tables cannot be read: {e}"))?)
 }

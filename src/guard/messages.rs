@@ -218,6 +218,11 @@ pub enum Ask<'a> {
 
 /// A question for a dump.
 pub fn ask(table: &str, what: Ask<'_>, seq: u32) -> Vec<u8> {
+    ask_of(Some((INET, table)), what, seq)
+}
+
+/// The same of a table of any family, or of all tables.
+pub fn ask_of(table: Option<(u8, &str)>, what: Ask<'_>, seq: u32) -> Vec<u8> {
     let mut w = Writer::default();
     let kind = match what {
         Ask::Table => GET_TABLE,
@@ -228,9 +233,10 @@ pub fn ask(table: &str, what: Ask<'_>, seq: u32) -> Vec<u8> {
         Ask::Flowtables => GET_FLOWTABLE,
         Ask::Elements(_) => GET_ELEMENTS,
     };
-    w.message((number(kind), REQUEST | DUMP, seq), &[INET, 0, 0, 0], |w| {
-        if what != Ask::Table {
-            w.put_text(1, table);
+    let family = table.map_or(0, |t| t.0);
+    w.message((number(kind), REQUEST | DUMP, seq), &[family, 0, 0, 0], |w| {
+        if let Some((_, name)) = table.filter(|_| what != Ask::Table) {
+            w.put_text(1, name);
         }
         if let Ask::Elements(set) = what {
             w.put_text(2, set);

@@ -1,10 +1,11 @@
 //! The guard: the process with `CAP_NET_ADMIN` that keeps the service user's traffic within policy, whatever `run` does.
 //!
-//! `run` parses what comes from the network and may be broken by it. The guard reads nothing from the network: it takes the owner's
+//! `run` parses what comes from the network and may be broken by it. The guard judges nothing that comes from the network, and hands packets of leases on as they are: it takes the owner's
 //! configuration and the kernel's reports of addresses and routes, renders a firewall table from them, puts it in force
 //! in one transaction, reads it back, and tells `run` whether it stands.
 
 pub mod caps;
+pub mod clash;
 pub mod client;
 pub mod clients;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod draft;
 pub mod expr;
 pub mod found;
 pub mod keeper;
+pub mod lease_caps;
 pub mod lease_flows;
 pub mod lease_kernel;
 pub mod lease_rules;
@@ -24,6 +26,7 @@ pub mod messages;
 pub mod netlink;
 pub mod network;
 pub mod nfqueue;
+pub mod offload;
 pub mod outbox;
 pub mod pace;
 pub mod protocol;

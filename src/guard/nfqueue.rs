@@ -1,5 +1,5 @@
 //! Messages of the packet queue (linux/netfilter/nfnetlink_queue.h, net/netfilter/nfnetlink_queue.c).
-use super::conntrack::{Tuple, id_of, tuple_of};
+use super::conntrack::{Tuple, answer_of, id_of, tuple_of};
 use super::lease_wire::{CtId, MAX_PACKET};
 use super::netlink::{self as nl, ACK, Message, REQUEST, Writer};
 
@@ -25,13 +25,15 @@ const ESTABLISHED: u32 = 0;
 const NEW: u32 = 2;
 const REPLY: u32 = 3;
 
-/// What the kernel does with a packet (`NF_DROP`, `NF_ACCEPT`, `NF_STOP` of linux/netfilter.h).
+/// What the kernel does with a packet (`NF_DROP`, `NF_ACCEPT`, `NF_REPEAT`, `NF_STOP` of linux/netfilter.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is lost.
     Drop,
     /// It goes on to the hook's next chain.
     Accept,
+    /// It comes to the same chain again, which knows by now what its connection is.
+    Again,
     /// It goes out, past the hook's later chains.
     Stop,
 }
@@ -69,6 +71,7 @@ pub fn verdict(packet: u32, fate: Fate, mark: Option<u32>, bytes: Option<&[u8]>)
     let fate: u32 = match fate {
         Fate::Drop => 0,
         Fate::Accept => 1,
+        Fate::Again => 4,
         Fate::Stop => 5,
     };
     let mut w = Writer::default();
@@ -106,6 +109,8 @@ pub struct Connection {
     pub ct: CtId,
     /// As its first packet came in: who connected, and to what.
     pub original: Tuple,
+    /// As the target's packets come in, as far as NAT has decided it.
+    pub answer: Option<Tuple>,
     /// The packet goes the other way.
     pub reply: bool,
 }
@@ -135,7 +140,7 @@ fn connection(list: &[u8]) -> Option<Connection> {
         _ => return None,
     };
     let entry = nl::attribute(list, 11)?;
-    Some(Connection { ct: id_of(entry)?, original: tuple_of(entry)?, reply })
+    Some(Connection { ct: id_of(entry)?, original: tuple_of(entry)?, answer: answer_of(entry), reply })
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ const HTTPS: u16 = 443;
 /// The port of plain HTTP, for probes where the owner allows it.
 const HTTP: u16 = 80;
 
+/// A cap from which on there is none: no line of a router that needs one is as fast, 10^6 bit/s.
+const UNCAPPED_MBPS: f64 = 10_000.0;
+
 /// What may be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
@@ -37,6 +40,8 @@ pub struct Scope {
     pub leases: Option<LeaseScope>,
     /// How the owner wants accepted connections of leases carried.
     pub offload: Offload,
+    /// What all leases together may carry, kbit/s; 0: as much as they can.
+    pub max_kbps: u32,
 }
 
 impl Scope {
@@ -53,6 +58,7 @@ impl Scope {
             leases: Marks::of(config.lease.mark_mask)
                 .map(|marks| LeaseScope { ports: config.lease.ports, marks }),
             offload: config.network.offload,
+            max_kbps: kbps(config.network.max_mbps),
             ..Scope::default()
         };
         if config.policy.allow_plain_http_probes {
@@ -73,6 +79,7 @@ impl Scope {
             ports: other.ports.clone(),
             listen: other.listen.clone(),
             offload: other.offload,
+            max_kbps: other.max_kbps,
             ..self.clone()
         };
         let differs = new != *other;
@@ -87,6 +94,12 @@ impl Scope {
         }
         Some(origin.port)
     }
+}
+
+/// A rate in kbit/s; 0 for one that no router's line has.
+pub fn kbps(mbps: f64) -> u32 {
+    // A cap below one kbit/s is not none.
+    if mbps < UNCAPPED_MBPS { ((mbps * 1000.0) as u32).max(1) } else { 0 }
 }
 
 /// The highest of the bits that the node may use; the kernel path has the others.

@@ -218,7 +218,7 @@ impl Guard {
             }
             self.do_what_is_due();
         }
-        self.with_leases(Desk::end_all);
+        self.with_leases(Desk::stop);
         crate::info!("guard stopped; its table stays");
         Ok(())
     }
@@ -279,6 +279,7 @@ impl Guard {
             self.review_due = now.saturating_add(REVIEW_MS);
             self.look_around();
             self.check();
+            self.with_leases(Desk::review);
         }
         if self.report_due <= now {
             self.keeper.count();

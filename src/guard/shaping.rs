@@ -227,7 +227,7 @@ fn foundation(steps: &mut Vec<Step>) {
 }
 
 /// The lower one of two caps of which 0 is none.
-fn least(a: u32, b: u32) -> u32 {
+pub fn least(a: u32, b: u32) -> u32 {
     if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
 }
 

@@ -34,6 +34,8 @@ echomesh-lab buyer --proxy https://HOST:PORT|http://HOST:PORT [OPTIONS]
   --sni NAME | --no-sni    --alpn A,B   --tls12   --split N (hello in pieces of N bytes)
   --hello-hex HEX          sends this after the 200 and prints what comes back
   --silent-ms N            waits before the hello
+  --lease                  asks for a lease of the host instead of CONNECT, and connects to it directly
+  --listen ADDR:PORT --lease   is a CONNECT proxy for local clients, which uses a lease for each host; no --get
 
 echomesh-lab ask PATH [JSON] [--dir DIR] [--state NAME] [--control ADDR:PORT]
   Asks the control API; GET without JSON. Exit 1 for an error, and for a verdict that is not ok.
@@ -179,6 +181,10 @@ pub struct Buyer {
     pub hello: Option<Vec<u8>>,
     /// Wait before the hello, ms.
     pub silent_ms: u64,
+    /// By leases.
+    pub lease: bool,
+    /// Where a local proxy listens.
+    pub listen: Option<SocketAddr>,
 }
 
 /// A question to the control API.
@@ -313,6 +319,8 @@ fn buyer(parser: &mut Parser) -> Result<Command, lexopt::Error> {
             Arg::Long("tls12") => buyer.tls12 = true,
             Arg::Long("split") => buyer.split = Some(parser.value()?.parse()?),
             Arg::Long("silent-ms") => buyer.silent_ms = parser.value()?.parse()?,
+            Arg::Long("lease") => buyer.lease = true,
+            Arg::Long("listen") => buyer.listen = Some(parser.value()?.parse()?),
             Arg::Long("hello-hex") => {
                 let hex = parser.value()?.string()?;
                 buyer.hello = Some(super::text::unhex(&hex).ok_or("--hello-hex wants hex")?);
@@ -322,8 +330,12 @@ fn buyer(parser: &mut Parser) -> Result<Command, lexopt::Error> {
         }
     }
     buyer.credentials = session.zip(token);
-    if buyer.proxy.is_empty() || (buyer.url.is_empty() && buyer.authority.is_none()) {
-        return Err("buyer needs --proxy, and --get or --authority".into());
+    let named = !buyer.url.is_empty() || buyer.authority.is_some();
+    if buyer.proxy.is_empty() || (!named && buyer.listen.is_none()) {
+        return Err("buyer needs --proxy, and --get, --authority or --listen".into());
+    }
+    if buyer.listen.is_some() && !buyer.lease {
+        return Err("--listen needs --lease".into());
     }
     Ok(Command::Buyer(buyer))
 }

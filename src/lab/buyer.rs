@@ -4,6 +4,7 @@ use super::client::{self, Duplex};
 use super::clock::mono_ms;
 use super::http::{Executor, Payload};
 use super::json::{Json, Members, canonical, number, object, parse, text};
+use super::lease::{self, Leases};
 use super::pki;
 use super::text::{base64, hex};
 use async_io::{Async, Timer};
@@ -28,14 +29,20 @@ const MAX_RAW: usize = 65_536;
 /// Makes the requests; true if every one ended with 200 from the target.
 pub async fn run(executor: &Executor, buyer: Buyer) -> io::Result<bool> {
     let plan = Rc::new(Plan::new(buyer)?);
+    let leases = plan.buyer.lease.then(|| Leases::new(executor, Rc::clone(&plan)));
+    if let (Some(listen), Some(leases)) = (plan.buyer.listen, &leases) {
+        let (listener, address) = super::http::bind(listen)?;
+        println!("{}", canonical(&object([("listening", text(address.to_string()))])));
+        return lease::serve(executor, listener, Rc::clone(leases)).await.map(|()| true);
+    }
     let started = mono_ms();
     let mut tasks = Vec::new();
     for _ in 0..plan.buyer.parallel.max(1) {
-        let (plan, spawner) = (Rc::clone(&plan), Rc::clone(executor));
+        let (plan, spawner, leases) = (Rc::clone(&plan), Rc::clone(executor), leases.clone());
         tasks.push(executor.spawn(async move {
             let (mut good, mut bytes) = (0u64, 0u64);
             for _ in 0..plan.buyer.repeat {
-                let result = plan.request(&spawner).await;
+                let result = plan.request(&spawner, leases.as_ref()).await;
                 println!("{}", canonical(&result));
                 good += u64::from(result.int("status") == Some(200));
                 bytes += result.int("bytes").map_or(0, i64::unsigned_abs);
@@ -49,6 +56,12 @@ pub async fn run(executor: &Executor, buyer: Buyer) -> io::Result<bool> {
         good += more;
         bytes += moved;
     }
+    if let Some(leases) = leases {
+        let status = leases.end(&plan.authority).await?;
+        if status != 204 && good > 0 {
+            eprintln!("echomesh-lab: the lease's end was answered {status}");
+        }
+    }
     let requests = plan.buyer.parallel.max(1) * plan.buyer.repeat;
     if requests > 1 {
         let sum = [("requests", requests), ("ok", good), ("bytes", bytes), ("ms", mono_ms() - started)];
@@ -57,7 +70,8 @@ pub async fn run(executor: &Executor, buyer: Buyer) -> io::Result<bool> {
     Ok(good == requests)
 }
 
-struct Plan {
+/// What every request needs.
+pub struct Plan {
     buyer: Buyer,
     proxy: SocketAddr,
     outer: Option<(TlsConnector, ServerName<'static>)>,
@@ -68,7 +82,8 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(buyer: Buyer) -> io::Result<Plan> {
+    /// From the command line.
+    pub fn new(buyer: Buyer) -> io::Result<Plan> {
         let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
         let proxy = buyer.proxy.trim_end_matches('/');
         let (scheme, place) = proxy.split_once("://").ok_or_else(|| wrong(format!("{proxy} is no URL")))?;
@@ -101,10 +116,14 @@ impl Plan {
         Ok(Plan { proxy: address, outer, inner, host, authority, path, buyer })
     }
 
-    async fn request(&self, executor: &Executor) -> Json {
+    async fn request(&self, executor: &Executor, leases: Option<&Rc<Leases>>) -> Json {
         let started = mono_ms();
         let mut result = object([]);
-        if let Err(error) = self.attempt(executor, &mut result).await {
+        let attempt = match leases {
+            Some(leases) => self.attempt_by_lease(executor, leases, &mut result).await,
+            None => self.attempt(executor, &mut result).await,
+        };
+        if let Err(error) = attempt {
             result.set("error", text(error.to_string()));
             if let Some(number) = client::alert(&error) {
                 result.set("alert", super::json::number(number));
@@ -125,7 +144,7 @@ impl Plan {
             true => format!("GET {} HTTP/1.1\r\nHost: {}\r\n", self.buyer.url, self.host),
             false => format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n", self.authority),
         };
-        stream.write_all(format!("{line}{}\r\n", self.credentials()).as_bytes()).await?;
+        stream.write_all(format!("{line}{}\r\n", self.credentials_field()).as_bytes()).await?;
         stream.flush().await?;
         let (head, rest) = read_head(&mut stream).await?;
         result.set("connectMs", number(mono_ms() - started));
@@ -134,18 +153,64 @@ impl Plan {
             result.set("status", number(status));
             return read_problem(&head, rest, &mut stream, result).await;
         }
+        self.through(executor, Tunnel { stream, early: rest, split: self.buyer.split }, result).await
+    }
+
+    async fn attempt_by_lease(
+        &self,
+        executor: &Executor,
+        leases: &Rc<Leases>,
+        result: &mut Json,
+    ) -> io::Result<()> {
+        result.set("stage", text("lease"));
+        let started = mono_ms();
+        let endpoint = match leases.endpoint(&self.authority).await? {
+            Ok(endpoint) => endpoint,
+            Err(refused) => {
+                result.set("status", number(refused.status));
+                if let Some(slug) = refused.body.str("type") {
+                    result.set("slug", text(slug));
+                }
+                result.set("problem", refused.body);
+                return Ok(());
+            }
+        };
+        result.set("leaseMs", number(mono_ms() - started));
+        result.set("endpoint", text(endpoint.to_string()));
+        result.set("stage", text("connect"));
+        let started = mono_ms();
+        let stream = Async::<TcpStream>::connect(endpoint).await?;
+        stream.get_ref().set_nodelay(true)?;
+        result.set("connectMs", number(mono_ms() - started));
+        let tunnel = Tunnel { stream: Box::new(stream), early: Vec::new(), split: self.buyer.split };
+        self.through(executor, tunnel, result).await
+    }
+
+    /// What is done once the way to the target is there.
+    async fn through(&self, executor: &Executor, mut tunnel: Tunnel, result: &mut Json) -> io::Result<()> {
         if self.buyer.silent_ms > 0 {
             Timer::after(Duration::from_millis(self.buyer.silent_ms)).await;
         }
         result.set("stage", text("tunnel"));
-        let mut tunnel = Tunnel { stream, early: rest, split: self.buyer.split };
         match &self.buyer.hello {
             Some(hello) => raw(&mut tunnel, hello, result).await,
             None => self.fetch(executor, tunnel, result).await,
         }
     }
 
-    async fn dial(&self) -> io::Result<Box<dyn Duplex>> {
+    /// The node's name, for the Host field.
+    pub fn host(&self) -> String {
+        let place = self.buyer.proxy.trim_end_matches('/');
+        place.split_once("://").map_or(place, |(_, rest)| rest).to_owned()
+    }
+
+    /// Session and token.
+    pub fn credentials(&self) -> Option<&(String, String)> {
+        self.buyer.credentials.as_ref()
+    }
+
+    /// A connection to the node, its TLS done.
+    pub async fn dial(&self) -> io::Result<Box<dyn Duplex>> {
         let stream = Async::<TcpStream>::connect(self.proxy).await?;
         stream.get_ref().set_nodelay(true)?;
         Ok(match &self.outer {
@@ -154,7 +219,7 @@ impl Plan {
         })
     }
 
-    fn credentials(&self) -> String {
+    fn credentials_field(&self) -> String {
         let header = |(session, token): &(String, String)| {
             format!("Proxy-Authorization: Basic {}\r\n", base64(format!("{session}:{token}").as_bytes()))
         };

@@ -20,6 +20,7 @@ mod http;
 pub(crate) mod httpsig;
 pub(crate) mod json;
 pub(crate) mod keys;
+mod lease;
 mod origin;
 mod pki;
 mod shape;

@@ -39,7 +39,6 @@ struct Held {
     place: usize,
     /// The place behind it.
     end: usize,
-    length: u32,
     fin: bool,
 }
 
@@ -55,6 +54,8 @@ pub(super) struct Flow {
     inspector: Inspector,
     answer: AnswerReader,
     held: Vec<Held>,
+    /// Place up to which the target was let have the bytes.
+    passed: usize,
     /// Place of the buyer's FIN.
     fin: Option<usize>,
 }
@@ -71,6 +72,7 @@ impl Flow {
             inspector: Inspector::new(first),
             answer: AnswerReader::new(0),
             held: Vec::new(),
+            passed: 0,
             fin: None,
         }
     }
@@ -121,11 +123,9 @@ impl Flow {
         let held = std::mem::take(&mut self.held);
         let best = held.iter().find(|h| h.place <= cleared).map(|h| h.number);
         let refused = best.or(current.map(|p| p.number)).or(held.first().map(|h| h.number));
-        let all = held.iter().map(|h| (h.number, h.length)).chain(current.map(|p| (p.number, p.length)));
-        for (number, length) in all {
+        for number in held.iter().map(|h| h.number).chain(current.map(|p| p.number)) {
             let what = if Some(number) == refused { Verdict::Refuse } else { Verdict::Drop };
             actions.push(Action::Verdict { packet: number, what });
-            actions.push(Action::NotPassed { direction: Direction::Egress, length });
         }
         refused.is_some()
     }
@@ -189,7 +189,7 @@ impl Flow {
         let whole = segment.payload.len() == segment.length as usize && taken != Taken::Outside;
         let is_new = taken == Taken::New || first_fin || end <= self.inspector.cleared();
         if whole && is_new && self.held.len() < MAX_HELD {
-            self.held.push(Held { number: packet.number, place, end, length: packet.length, fin });
+            self.held.push(Held { number: packet.number, place, end, fin });
         } else {
             drop_packet(packet, actions);
         }
@@ -201,7 +201,7 @@ impl Flow {
             self.stage = Stage::Answer;
             self.deadline_us = now_us + ANSWER_US;
         }
-        self.release(actions);
+        self.release(false, actions);
         let over = self.fin.is_some_and(|at| at <= self.inspector.stream().end());
         if over && matches!(self.stage, Stage::Hello | Stage::Again) {
             Step::Over(Note::Gone)
@@ -210,18 +210,22 @@ impl Flow {
         }
     }
 
-    /// Lets go what the target may have, in order.
-    fn release(&mut self, actions: &mut Vec<Action>) {
+    /// Lets go what the target may have, in order; all of it, once the flow is decided.
+    fn release(&mut self, all: bool, actions: &mut Vec<Action>) {
         let settled = self.inspector.settled_at().is_some();
         let cleared = self.inspector.cleared();
+        let first = self.opening.isn[0].wrapping_add(1);
+        let passed = &mut self.passed;
         self.held.sort_by_key(|h| h.place);
         self.held.retain(|h| {
-            let may = (h.end <= cleared && (settled || !h.fin)) || out("lease-hold");
+            let may = all || (h.end <= cleared && (settled || !h.fin)) || out("lease-hold");
             if may {
                 actions.push(Action::Verdict { packet: h.number, what: Verdict::Stop });
+                let new = h.end.saturating_sub(h.place.max(*passed));
+                *passed = h.end.max(*passed);
+                let end = first.wrapping_add(u32::try_from(h.end).unwrap_or(0));
+                actions.push(passed_on(Direction::Egress, u32::try_from(new).unwrap_or(0), end));
                 if h.fin {
-                    let end =
-                        self.opening.isn[0].wrapping_add(1).wrapping_add(u32::try_from(h.end).unwrap_or(0));
                     actions.push(Action::Note(Note::Fin { direction: Direction::Egress, end }));
                 }
             }
@@ -250,7 +254,7 @@ impl Flow {
             Stage::Syn => drop_packet(packet, actions),
             // It has not heard a byte yet; what it says before that it says again once the hello is there.
             Stage::Hello if segment.length > 0 => drop_packet(packet, actions),
-            Stage::Hello => stop_and_note(packet, segment, actions),
+            Stage::Hello => stop_and_pass(packet, segment, actions),
             Stage::Answer | Stage::Again => self.answer(packet, segment, now_us, actions),
         }
     }
@@ -291,7 +295,7 @@ impl Flow {
         let heard = |at: usize| acknowledged >= at || out("lease-acknowledged");
         let settled = self.inspector.settled_at().is_some_and(heard);
         match self.answer.answer() {
-            Ok(Answer::Unknown) if !out("lease-second-hello") => stop_and_note(packet, segment, actions),
+            Ok(Answer::Unknown) if !out("lease-second-hello") => stop_and_pass(packet, segment, actions),
             Ok(Answer::Retry) if !self.inspector.is_asked_again() && !out("lease-second-hello") => {
                 if !settled {
                     return drop_packet(packet, actions);
@@ -299,16 +303,15 @@ impl Flow {
                 self.inspector.ask_again(acknowledged);
                 self.stage = Stage::Again;
                 self.deadline_us = now_us + PATIENCE_US;
-                stop_and_note(packet, segment, actions)
+                stop_and_pass(packet, segment, actions)
             }
             Ok(_) if settled => {
-                let rest = self.held.drain(..);
-                actions.extend(rest.map(|h| Action::Verdict { packet: h.number, what: Verdict::Stop }));
+                self.release(true, actions);
                 actions.push(Action::Verdict { packet: packet.number, what: Verdict::Accept });
-                note_fin(packet, segment, actions);
+                pass(packet, segment, actions);
                 Step::Decided
             }
-            Ok(_) => stop_and_note(packet, segment, actions),
+            Ok(_) => stop_and_pass(packet, segment, actions),
             Err(refusal) => {
                 drop_packet(packet, actions);
                 Step::Over(Note::Refused(refusal))
@@ -320,7 +323,6 @@ impl Flow {
     fn reset(&mut self, packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec<Action>) -> Step {
         for held in std::mem::take(&mut self.held) {
             actions.push(Action::Verdict { packet: held.number, what: Verdict::Drop });
-            actions.push(Action::NotPassed { direction: Direction::Egress, length: held.length });
         }
         if segment.length > 0 {
             drop_packet(packet, actions);
@@ -340,21 +342,25 @@ fn stop(packet: &Packet<'_>, actions: &mut Vec<Action>) -> Step {
     Step::Stay
 }
 
-fn stop_and_note(packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec<Action>) -> Step {
-    note_fin(packet, segment, actions);
+fn stop_and_pass(packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec<Action>) -> Step {
+    pass(packet, segment, actions);
     stop(packet, actions)
 }
 
-/// Notes a FIN, if it is one.
-pub(super) fn note_fin(packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec<Action>) {
+/// Tells of what a packet carries that is let through: payload, a FIN.
+pub(super) fn pass(packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec<Action>) {
+    let end = segment.seq.wrapping_add(segment.length);
+    actions.push(passed_on(packet.direction(), segment.length, end));
     if segment.flags.fin() {
-        let end = segment.seq.wrapping_add(segment.length);
         actions.push(Action::Note(Note::Fin { direction: packet.direction(), end }));
     }
 }
 
+fn passed_on(direction: Direction, payload: u32, end: u32) -> Action {
+    Action::Passed { direction, payload, end }
+}
+
 pub(super) fn drop_packet(packet: &Packet<'_>, actions: &mut Vec<Action>) -> Step {
     actions.push(Action::Verdict { packet: packet.number, what: Verdict::Drop });
-    actions.push(Action::NotPassed { direction: packet.direction(), length: packet.length });
     Step::Stay
 }

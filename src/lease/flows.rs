@@ -1,9 +1,9 @@
 //! The connections of leases: the gate's verdicts go to the guard, what it notes to the session's flows, and what the node
 //! ends ends in the kernel.
 use super::gate::{Action, Gate, MAX_FLOWS, Note, Owner, Packet};
-use super::payload::Payload;
 use super::service::{ANSWER_MS, Held, Leases};
 use super::table::State;
+use super::tally::{Settled, Tally};
 use crate::guard::lease_wire::{Counted, CtId, LeaseNo, LeaseReport, LeaseRequest};
 use crate::mutant;
 use crate::policy::refusal::Refusal;
@@ -39,7 +39,7 @@ enum Plan {
 struct Connection {
     flow: Flow,
     lease: LeaseNo,
-    payload: Payload,
+    tally: Tally,
     /// Its hello was accepted: its bytes count.
     accepted: bool,
     outcome: Option<Outcome>,
@@ -51,6 +51,13 @@ pub(super) struct Flows {
     gate: RefCell<Gate>,
     all: RefCell<BTreeMap<CtId, Connection>>,
     counted_ms: Cell<u64>,
+    /// Counters are asked for: from the first packet on until the guard says that it has no connection. That also shows the
+    /// guard that somebody is there.
+    counting: Cell<bool>,
+    /// The answer that is coming in has named a connection.
+    listed: Cell<bool>,
+    /// Counting has begun, and nobody has been woken for it.
+    begun: Cell<bool>,
     /// Wakes the task that ends what the node ends.
     waker: RefCell<Option<Waker>>,
 }
@@ -61,6 +68,9 @@ impl Default for Flows {
             gate: RefCell::new(Gate::new(0)),
             all: RefCell::default(),
             counted_ms: Cell::new(0),
+            counting: Cell::new(false),
+            listed: Cell::new(false),
+            begun: Cell::new(false),
             waker: RefCell::default(),
         }
     }
@@ -93,16 +103,27 @@ impl Flows {
         FlowCounts { undecided, accepted, ending }
     }
 
-    /// Whether any has bytes that may have grown.
-    fn grows(&self) -> bool {
-        self.all.borrow().values().any(|c| c.accepted)
+    /// A packet has come: there is something to count.
+    fn begin_counting(&self, now_ms: u64) {
+        if !self.counting.replace(true) {
+            self.counted_ms.set(now_ms);
+            self.begun.set(true);
+        }
+    }
+
+    /// A part of the guard's answer is here.
+    fn listed(&self, any: bool, last: bool) {
+        self.listed.set(self.listed.get() || any);
+        if last && !self.listed.replace(false) && self.all.borrow().is_empty() {
+            self.counting.set(false);
+        }
     }
 
     /// When something is due next, monotonic milliseconds.
     pub fn next_ms(&self) -> Option<u64> {
         let gate = self.gate.borrow().next_deadline_us().map(|us| us.div_ceil(1000));
         let plan = self.all.borrow().values().filter_map(|c| c.plan.due_ms()).min();
-        let count = self.grows().then_some(self.counted_ms.get() + COUNT_MS);
+        let count = self.counting.get().then_some(self.counted_ms.get() + COUNT_MS);
         [gate, plan, count].into_iter().flatten().min()
     }
 
@@ -120,6 +141,7 @@ impl Flows {
 
     /// Nobody counts any more: all end with what is known.
     pub fn lost(&self) {
+        self.counting.set(false);
         self.gate.borrow_mut().gone();
         let all = std::mem::take(&mut *self.all.borrow_mut());
         for (_, connection) in all {
@@ -134,7 +156,7 @@ impl Flows {
 
     fn count(&self, counted: &Counted) {
         if let Some(connection) = self.all.borrow_mut().get_mut(&counted.ct) {
-            connection.payload.count(counted);
+            connection.tally.count(counted);
             connection.pass_on();
         }
     }
@@ -155,7 +177,11 @@ impl Connection {
         if !self.accepted {
             return;
         }
-        let (egress, ingress) = self.payload.fresh();
+        let fresh = self.tally.fresh();
+        self.pass_on_these(fresh);
+    }
+
+    fn pass_on_these(&self, [egress, ingress]: [u64; 2]) {
         for (direction, bytes) in [(Direction::Egress, egress), (Direction::Ingress, ingress)] {
             if bytes > 0 {
                 self.flow.count(direction, bytes);
@@ -163,10 +189,18 @@ impl Connection {
         }
     }
 
-    /// The line of the access log.
+    /// The line of the access log. What the end of the connection corrects counts into the window that is open now.
     fn finish(mut self, otherwise: Outcome) {
         self.pass_on();
-        let outcome = if self.payload.is_over() { Outcome::Done } else { otherwise };
+        let is_over = self.tally.is_over();
+        if self.accepted {
+            let Settled { more, less } = std::mem::take(&mut self.tally).settle();
+            self.pass_on_these(more);
+            let [egress, ingress] = less;
+            self.flow.uncount(Direction::Egress, egress);
+            self.flow.uncount(Direction::Ingress, ingress);
+        }
+        let outcome = if is_over { Outcome::Done } else { otherwise };
         self.flow.finish(self.outcome.unwrap_or(outcome));
     }
 }
@@ -176,6 +210,7 @@ impl Leases {
     pub(super) fn packet(&self, report: &LeaseReport, now: Now) {
         let LeaseReport::Packet { packet, ct, port, buyer, reply, length, bytes } = report else { return };
         let (port, buyer, reply, length) = (*port, *buyer, *reply, *length);
+        self.flows.begin_counting(now.mono_ms());
         let packet = Packet { number: *packet, ct: *ct, port, buyer, reply, length, bytes };
         let mut owner = Sessions { leases: self };
         let actions = self.flows.gate.borrow_mut().packet(&packet, now.mono_us, &mut owner);
@@ -183,8 +218,14 @@ impl Leases {
     }
 
     /// Counters of flows that live.
-    pub(super) fn counted(&self, list: &[Counted]) {
+    pub(super) fn counted(&self, list: &[Counted], last: bool) {
         list.iter().for_each(|counted| self.flows.count(counted));
+        self.flows.listed(!list.is_empty(), last);
+    }
+
+    /// Whether [`Leases::tick`] is to be called earlier than it has said.
+    pub fn take_begun(&self) -> bool {
+        self.flows.begun.take()
     }
 
     /// A connection is gone from the kernel.
@@ -218,7 +259,7 @@ impl Leases {
                 Plan::Forgotten(_) => return self.distrust("it did not end a connection in time"),
             }
         }
-        if self.flows.grows() && now_ms >= self.flows.counted_ms.get() + COUNT_MS {
+        if self.flows.counting.get() && now_ms >= self.flows.counted_ms.get() + COUNT_MS {
             self.flows.counted_ms.set(now_ms);
             self.send(LeaseRequest::Count);
         }
@@ -298,13 +339,18 @@ impl Leases {
                         connection.plan = Plan::Forgotten(now_ms + ANSWER_MS);
                     }
                 }
-                Action::NotPassed { direction, length } => {
-                    if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
-                        connection.payload.not_passed(direction, length);
-                    }
+                Action::Seen { direction, length } => self.tally(ct, |t| t.seen(direction, length)),
+                Action::Passed { direction, payload, end } => {
+                    self.tally(ct, |t| t.passed(direction, payload, end));
                 }
                 Action::Note(note) => self.note(ct, note, now_ms),
             }
+        }
+    }
+
+    fn tally(&self, ct: CtId, change: impl FnOnce(&mut Tally)) {
+        if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
+            change(&mut connection.tally);
         }
     }
 
@@ -318,9 +364,10 @@ impl Leases {
 
 impl Connection {
     fn note(&mut self, note: Note, now_ms: u64) {
+        self.tally.note(&note);
         match note {
             Note::Established { latency_us, opening } => {
-                self.payload.open(opening);
+                self.tally.open(opening);
                 self.flow.connected(latency_us);
                 self.flow.enter(Phase::Hello);
             }
@@ -336,9 +383,8 @@ impl Connection {
                 self.outcome.get_or_insert(Outcome::Aborted);
                 self.leave(now_ms);
             }
-            Note::Fin { direction, end } => {
-                self.payload.end(direction, end);
-                if self.payload.is_over() {
+            Note::Fin { .. } => {
+                if self.tally.is_over() {
                     self.leave(now_ms);
                 } else if self.accepted {
                     self.flow.enter(Phase::HalfClosed);
@@ -386,9 +432,9 @@ impl Owner for Sessions<'_> {
         if let Some(waker) = &*leases.flows.waker.borrow() {
             let _ = flow.poll_ending(&mut Context::from_waker(waker));
         }
-        let payload = Payload::default();
+        let tally = Tally::default();
         let connection =
-            Connection { flow, lease: no, payload, accepted: false, outcome: None, plan: Plan::Live };
+            Connection { flow, lease: no, tally, accepted: false, outcome: None, plan: Plan::Live };
         leases.flows.all.borrow_mut().insert(ct, connection);
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! A flow begins with a SYN and is undecided until its target has answered an accepted hello; from then on only its FINs
 //! and RSTs come by. A packet that belongs to no known flow and begins none is dropped.
-use super::flow::{Flow, drop_packet, note_fin};
+use super::flow::{Flow, drop_packet, pass};
 use super::segment::Segment;
 use crate::guard::lease_wire::{CtId, Verdict};
 use crate::mutant::out;
@@ -133,12 +133,21 @@ pub enum Action {
     Note(Note),
     /// The following notes are about this flow.
     Of(CtId),
-    /// The kernel has counted a packet that never passed: so many bytes, headers included.
-    NotPassed {
+    /// The kernel has counted a packet of the flow that came by here, whatever becomes of it.
+    Seen {
+        /// Which way it goes.
+        direction: Direction,
+        /// Bytes, headers included.
+        length: u32,
+    },
+    /// Payload of packets that came by here was let through.
+    Passed {
         /// Which way.
         direction: Direction,
         /// Bytes.
-        length: u32,
+        payload: u32,
+        /// Sequence number behind the last of them: what is sent again is no more payload.
+        end: u32,
     },
 }
 
@@ -190,6 +199,11 @@ impl Gate {
         (self.undecided.len(), self.open.len())
     }
 
+    /// Bytes that undecided flows keep of what they have heard.
+    pub fn memory(&self) -> usize {
+        self.total(Flow::memory)
+    }
+
     /// Whether a connection is known.
     pub fn knows(&self, ct: CtId) -> bool {
         self.undecided.contains_key(&ct) || self.open.contains_key(&ct)
@@ -199,8 +213,10 @@ impl Gate {
     pub fn packet(&mut self, packet: &Packet<'_>, now_us: u64, owner: &mut dyn Owner) -> Vec<Action> {
         let mut actions = vec![Action::Of(packet.ct)];
         let identity = (packet.port, packet.buyer);
+        let seen = Action::Seen { direction: packet.direction(), length: packet.length };
         if self.open.get(&packet.ct).is_some_and(|known| *known == identity) {
             if self.decided(packet, &mut actions) {
+                actions.push(seen);
                 return actions;
             }
             // The kernel has begun another connection under the old number.
@@ -208,6 +224,7 @@ impl Gate {
         }
         let known = self.undecided.get(&packet.ct).is_some_and(|(known, _)| *known == identity);
         if known {
+            actions.push(seen);
             self.undecided_packet(packet, now_us, owner, &mut actions);
         } else {
             self.begin(packet, now_us, owner, &mut actions);
@@ -264,10 +281,9 @@ impl Gate {
         if segment.flags.syn() && !packet.reply && !segment.flags.ack() {
             return false;
         }
+        pass(packet, &segment, actions);
         if segment.flags.rst() {
             actions.push(Action::Note(Note::reset(packet, &segment)));
-        } else {
-            note_fin(packet, &segment, actions);
         }
         actions.push(Action::Verdict { packet: packet.number, what: Verdict::Pass });
         true
@@ -340,6 +356,7 @@ impl Gate {
         let flow = Flow::new(&segment, now_us);
         self.undecided.insert(packet.ct, ((packet.port, packet.buyer), flow));
         actions.push(Action::Verdict { packet: packet.number, what: Verdict::Stop });
+        actions.push(Action::Seen { direction: Direction::Egress, length: packet.length });
         self.bound(actions);
     }
 

@@ -142,6 +142,11 @@ impl Leases {
         self.table.borrow().iter().count()
     }
 
+    /// Connections of buyers that may hold leases.
+    pub fn connection_count(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
     /// A buyer's connection that may ask for leases; none if there are too many.
     pub fn connect(self: &Rc<Leases>) -> Option<Connection> {
         let mut connections = self.connections.borrow_mut();
@@ -201,7 +206,7 @@ impl Leases {
                 self.packet(&report, now);
                 return false;
             }
-            LeaseReport::Counts { list, .. } => self.counted(&list),
+            LeaseReport::Counts { list, last } => self.counted(&list, last),
             LeaseReport::Closed(last) => self.closed(&last),
         }
         self.changed.ring();

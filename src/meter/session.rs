@@ -3,6 +3,7 @@ use super::access_log::{AccessLine, Path};
 use super::window::{SecondBucket, WINDOW_S, Window, window_of};
 use crate::encoding::{b3, is_b3};
 use crate::json::{FieldError, Fields, MAX_INTEGER, Value, object};
+use crate::session::Direction;
 use crate::signed::{Kind, NodeKey, sign, signed_bytes};
 use crate::time::{Now, Unix};
 
@@ -140,11 +141,14 @@ impl SessionMeter {
         }
     }
 
-    /// Takes back bytes that were written to a target and never taken by it, from the newest seconds of the open window.
+    /// Takes back bytes that were counted and never got to the other side, from the newest seconds of the open window.
     /// What has been sealed stays. Returns how many were taken back.
-    pub fn uncount_egress(&mut self, bytes: u64) -> u64 {
-        let taken = self.window.as_mut().map_or(0, |window| window.uncount_egress(bytes));
-        self.totals.bytes_egress -= taken;
+    pub fn uncount(&mut self, direction: Direction, bytes: u64) -> u64 {
+        let taken = self.window.as_mut().map_or(0, |window| window.uncount(direction, bytes));
+        match direction {
+            Direction::Ingress => self.totals.bytes_ingress -= taken,
+            Direction::Egress => self.totals.bytes_egress -= taken,
+        }
         taken
     }
 

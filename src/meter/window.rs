@@ -2,6 +2,7 @@
 use super::access_log::Path;
 use super::qos::{error_rate_pct, whole_ms};
 use super::quantiles::Histogram;
+use crate::session::Direction;
 use crate::time::Unix;
 
 /// Length of a metering window, seconds. Windows start at multiples of it in Unix time.
@@ -85,12 +86,16 @@ impl Window {
         self.path = Some(self.path.map_or(path, |p| p.and(path)));
     }
 
-    /// Takes back egress from the newest seconds, and returns how much there was to take.
-    pub fn uncount_egress(&mut self, bytes: u64) -> u64 {
+    /// Takes back bytes from the newest seconds, and returns how many there were to take.
+    pub fn uncount(&mut self, direction: Direction, bytes: u64) -> u64 {
         let mut left = bytes;
         for bucket in self.buckets.iter_mut().rev() {
-            let taken = bucket.egress.min(left);
-            bucket.egress -= taken;
+            let counted = match direction {
+                Direction::Ingress => &mut bucket.ingress,
+                Direction::Egress => &mut bucket.egress,
+            };
+            let taken = left.min(*counted);
+            *counted -= taken;
             left -= taken;
         }
         bytes - left

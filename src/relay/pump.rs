@@ -158,7 +158,7 @@ pub(super) fn finish(end: End, flow: Option<Flow>, up: &Half, buyer: &Io, target
     net::reset(target.as_fd());
     net::reset(buyer.as_fd());
     if lost > 0 {
-        flow.uncount_egress(lost);
+        flow.uncount(Direction::Egress, lost);
     }
     flow.finish(outcome);
 }

@@ -1,4 +1,5 @@
 //! The relay on loopback sockets, with a gate that the test holds.
+mod leases;
 mod peer;
 mod support;
 

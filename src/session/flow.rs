@@ -161,6 +161,13 @@ impl FlowState {
         self.outcome.get()
     }
 
+    fn total(&self, direction: Direction) -> &Cell<u64> {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
+
     /// How its connection to the target leaves, if it does so by the line.
     pub fn leaving(&self) -> Option<Leaving> {
         self.leaving.get()
@@ -200,8 +207,8 @@ pub trait Account {
     fn connected(&self, flow: &FlowState, latency_us: u64);
     /// The ClientHello was accepted.
     fn passed_hello(&self, flow: &FlowState);
-    /// Bytes written to a target that was then reset, never acknowledged: they were not taken.
-    fn uncount_egress(&self, flow: &FlowState, bytes: u64);
+    /// Bytes that were counted and never got to the other side.
+    fn uncount(&self, flow: &FlowState, direction: Direction, bytes: u64);
     /// Rules in force now.
     fn hello_rules(&self, flow: &FlowState) -> HelloRules;
     /// Whether a name that the host is an alias of (CNAME) may be reached.
@@ -261,20 +268,19 @@ impl Flow {
         if direction == Direction::Egress {
             self.release(bytes);
         }
-        let total = match direction {
-            Direction::Ingress => &self.state.ingress,
-            Direction::Egress => &self.state.egress,
-        };
+        let total = self.state.total(direction);
         total.set(total.get() + bytes);
         self.state.active.set(true);
         self.account.count(&self.state, direction, bytes);
     }
 
-    /// Takes back bytes that were written but never acknowledged by a target that is being reset.
-    pub fn uncount_egress(&self, bytes: u64) {
-        let bytes = bytes.min(self.state.egress.get());
-        self.state.egress.set(self.state.egress.get() - bytes);
-        self.account.uncount_egress(&self.state, bytes);
+    /// Takes back bytes that were counted and never got to the other side: written but never acknowledged by a target that
+    /// is being reset, or sent again by a side of a lease.
+    pub fn uncount(&self, direction: Direction, bytes: u64) {
+        let total = self.state.total(direction);
+        let bytes = bytes.min(total.get());
+        total.set(total.get() - bytes);
+        self.account.uncount(&self.state, direction, bytes);
     }
 
     /// The target's SYN-ACK came `latency_us` after the SYN.

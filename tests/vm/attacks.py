@@ -96,7 +96,9 @@ ATTACKS = [
     Attack("one segment", (_OPEN, Part())),
     Attack("cut inside the name", (_OPEN, Part(0, MID), Part(MID))),
     Attack("cut inside the record's head", (_OPEN, Part(0, 3), Part(3))),
-    Attack("byte by byte", (_OPEN, Each(1))),
+    Attack("pieces of eight bytes", (_OPEN, Each(8))),
+    # More pieces at once than any sender's first window has.
+    Attack("byte by byte", (_OPEN, Each(1)), control=False),
     Attack("bytes from the last to the first", (_OPEN, Each(24, backwards=True))),
     Attack("the second half first", (_OPEN, Part(MID), Sleep(0.05), Part(0, MID))),
     Attack("everything twice", (_OPEN, Part(0, MID), Part(0, MID), Part(MID), Part(MID))),

@@ -105,6 +105,7 @@ fn a_session_with_leases_is_taken_while_they_are_possible() {
     bench.open(ID, &lease_only);
     assert_eq!(bench.queued(ID), ["refused transport-unsupported"]);
     let (bench, _guard) = leasing("", &lease_only);
+    assert_eq!(text(bench.status().member("offload").unwrap(), "active"), "software");
     assert_eq!(bench.refusal(ID, "a.test"), Some(Refusal::SessionClosed), "no CONNECT");
     assert!(tenant(&bench, "a.test").is_ok());
     let ways = |bench: &Bench| {
@@ -117,7 +118,8 @@ fn a_session_with_leases_is_taken_while_they_are_possible() {
     assert!(!ways(&bench).contains("lease"));
     assert_eq!(*bench.services.calls.borrow(), ["ways"], "the coordinator is told");
     assert_eq!(tenant(&bench, "a.test").err(), Some(Refusal::LeaseUnavailable));
-    assert_eq!(text(bench.status().member("offload").unwrap(), "reason"), "no flowtable");
+    let offload = bench.status().member("offload").unwrap().clone();
+    assert_eq!((text(&offload, "active"), text(&offload, "reason")), ("relay", "no flowtable"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn tuple(ct: CtId) -> Tuple {
 }
 
 fn queued(packet: u32, ct: CtId) -> Queued<'static> {
-    let connection = Some(Connection { ct, original: tuple(ct), reply: false });
+    let connection = Some(Connection { ct, original: tuple(ct), answer: None, reply: false });
     Queued { packet, connection, length: 45, bytes: HELLO }
 }
 
@@ -53,8 +53,8 @@ fn what_no_lease_allows_is_lost() {
 
 #[test]
 fn verdicts_become_what_the_kernel_knows() {
-    let mut flows = Flows::new(10);
-    let mut judge = |verdict| {
+    let judge = |verdict| {
+        let mut flows = Flows::new(10);
         assert!(arrive(&mut flows, 1, 1));
         let word = flows.judge(1, verdict, MARKS).unwrap();
         assert_eq!(flows.judge(1, verdict, MARKS), None, "once");
@@ -68,6 +68,19 @@ fn verdicts_become_what_the_kernel_knows() {
     assert_eq!((fate, mark), (Fate::Accept, Some(MARKS.1)));
     assert_eq!(bytes, reset::of(HELLO));
     assert_eq!(bytes.unwrap().len(), 40, "nothing of the hello is left");
+}
+
+#[test]
+fn what_waits_of_a_refused_connection_is_reset_and_nothing_of_it_passes() {
+    let mut flows = Flows::new(10);
+    assert!((1..=4).all(|packet| arrive(&mut flows, packet, 1)));
+    assert_eq!(flows.judge(2, Verdict::Refuse, MARKS).unwrap().mark, Some(MARKS.1));
+    for (packet, verdict) in [(1, Verdict::Drop), (3, Verdict::Accept), (4, Verdict::Stop)] {
+        let word = flows.judge(packet, verdict, MARKS).unwrap();
+        assert_eq!(word, Word { packet, fate: Fate::Again, mark: None, bytes: None });
+    }
+    assert!(!arrive(&mut flows, 5, 1), "its mark keeps it away; if not, it is lost here");
+    assert!(arrive(&mut flows, 6, 2), "others are not meant");
 }
 
 #[test]
@@ -103,6 +116,16 @@ fn a_connection_stays_while_the_kernel_has_it() {
     assert!(flows.tuple(1).is_some(), "its SYN has passed");
     assert_eq!(flows.closed(&entry(1, 60)), entry(1, 60).counted);
     assert!(flows.is_empty());
+}
+
+#[test]
+fn a_connection_is_forgotten_with_the_last_packet_that_waits() {
+    let mut flows = Flows::new(10);
+    assert!(arrive(&mut flows, 1, 1) && arrive(&mut flows, 2, 1));
+    flows.judge(1, Verdict::Drop, MARKS).unwrap();
+    assert!(flows.tuple(1).is_some(), "one waits still");
+    flows.lose(2).unwrap();
+    assert!(flows.is_empty(), "the kernel has kept nothing of it");
 }
 
 #[test]

@@ -19,6 +19,11 @@ fn a_packet_is_read_with_its_connection() {
     assert!(queued.bytes.ends_with(b"hello"));
     let connection = queued.connection.unwrap();
     assert_eq!((connection.ct, connection.reply), (0xc937_4e78, false));
+    let answer = connection.answer.unwrap();
+    assert_eq!(
+        (answer.from, answer.to),
+        ("93.184.216.34:443".parse().unwrap(), "84.1.1.2:50000".parse().unwrap())
+    );
     let original = connection.original;
     assert_eq!(
         (original.from, original.to),
@@ -43,7 +48,10 @@ fn what_is_asked_for_is_what_the_kernel_expects() {
         assert_eq!(message.len(), 32);
         message[24..28].to_vec()
     };
-    assert_eq!([Fate::Drop, Fate::Accept, Fate::Stop].map(bare), [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 5]]);
+    assert_eq!(
+        [Fate::Drop, Fate::Accept, Fate::Again, Fate::Stop].map(bare),
+        [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 4], [0, 0, 0, 5]]
+    );
 }
 
 #[test]

@@ -86,7 +86,8 @@ struct Bench {
     order: Vec<u32>,
     notes: Vec<(CtId, Note)>,
     killed: Vec<CtId>,
-    not_passed: u64,
+    /// Packets seen, their bytes, payload passed; each way.
+    seen: [[u64; 3]; 2],
 }
 
 impl Bench {
@@ -100,7 +101,7 @@ impl Bench {
             order: Vec::new(),
             notes: Vec::new(),
             killed: Vec::new(),
-            not_passed: 0,
+            seen: [[0; 3]; 2],
         }
     }
 
@@ -146,7 +147,13 @@ impl Bench {
                 Action::Kill(ct) => self.killed.push(ct),
                 Action::Note(note) => self.notes.push((of, note)),
                 Action::Of(ct) => of = ct,
-                Action::NotPassed { length, .. } => self.not_passed += u64::from(length),
+                Action::Seen { direction, length } => {
+                    let [packets, bytes, _] = &mut self.seen[usize::from(direction == Direction::Ingress)];
+                    (*packets, *bytes) = (*packets + 1, *bytes + u64::from(length));
+                }
+                Action::Passed { direction, payload, .. } => {
+                    self.seen[usize::from(direction == Direction::Ingress)][2] += u64::from(payload);
+                }
             }
         }
     }
@@ -197,7 +204,9 @@ fn a_flow_from_its_syn_to_its_end() {
     let end = 101 + curl().len() as u32;
     assert_eq!(b.target(ACK, 9_001, end, b""), Some(Verdict::Stop));
     assert_eq!(b.target(ACK, 9_001, end, &server_hello([7; 32])), Some(Verdict::Accept));
-    assert_eq!((b.gate.count(), b.not_passed), ((0, 1), 0));
+    assert_eq!(b.gate.count(), (0, 1));
+    let hello = curl().len() as u64;
+    assert_eq!(b.seen, [[3, 60 + 40 + 40 + hello, hello], [3, 60 + 40 + 40 + 83, 83]]);
     assert_eq!(b.buyer(ACK, end, b"in flight when it was marked"), Some(Verdict::Pass));
     assert_eq!(b.buyer(FIN, end + 10, b"last"), Some(Verdict::Pass));
     assert_eq!(b.last(), Some(Note::Fin { direction: Direction::Egress, end: end + 14 }));
@@ -219,7 +228,7 @@ fn a_refused_hello_resets_both_sides_and_reaches_nobody() {
     assert_eq!(b.verdicts[&3], Verdict::Refuse, "the one that begins where the target stands");
     assert_eq!(b.verdicts[&4], Verdict::Drop);
     assert_eq!((b.last(), b.arrived(100)), (Some(Note::Refused(Refusal::SniMismatch)), vec![]));
-    assert_eq!((b.gate.count(), b.not_passed), ((0, 0), 3 * 40 + evil.len() as u64));
+    assert_eq!((b.gate.count(), b.seen[0]), ((0, 0), [5, 60 + 4 * 40 + evil.len() as u64, 0]));
     assert_eq!(b.buyer(ACK, 101, curl()), Some(Verdict::Drop));
 }
 

@@ -144,7 +144,7 @@ fn nothing_is_counted_after_the_close() {
     m.error(at(2));
     m.connected(at(2), 1);
     assert_eq!(m.write_line(at(2), &line()), None);
-    assert_eq!(m.uncount_egress(5), 0);
+    assert_eq!(m.uncount(Direction::Egress, 5), 0);
     assert_eq!(*m.totals(), before);
     assert!(m.close(at(999)).is_empty() && m.window_end().is_none());
 }
@@ -155,9 +155,9 @@ fn bytes_are_taken_back_from_the_newest_seconds_of_the_open_window() {
     m.add(at(0), 0, 100);
     m.add(at(300), 0, 10);
     m.add(at(301), 0, 10);
-    assert_eq!(m.uncount_egress(15), 15);
+    assert_eq!(m.uncount(Direction::Egress, 15), 15);
     assert_eq!(m.buckets().iter().map(|b| b.egress).collect::<Vec<_>>(), [5, 0]);
-    assert_eq!(m.uncount_egress(15), 5);
+    assert_eq!(m.uncount(Direction::Egress, 15), 5);
     assert_eq!(m.totals().bytes_egress, 100);
 }
 
@@ -251,7 +251,7 @@ proptest! {
                     ingress += i;
                     egress += e;
                 }
-                Step::Uncount(n) => egress -= m.uncount_egress(n),
+                Step::Uncount(n) => egress -= m.uncount(Direction::Egress, n),
                 Step::Connection => m.connection(at(t)),
                 Step::Rejected => m.rejected(at(t)),
                 Step::Clock(by) => t += by,

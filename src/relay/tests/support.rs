@@ -1,16 +1,19 @@
 //! A relay in a thread of its own, its gate, and both of its peers.
 use super::super::{RelayShared, serve_plain, serve_tls};
+use super::leases::{Asked, TestTenant, granted};
 use super::peer::{PATIENCE, Peer, client_config, connect_to_port, dial, hello, pause};
 use crate::clock::Clock;
 use crate::dns::{Answer, Lookup, ResolveError, Resolver};
 use crate::egress::Egress;
+use crate::guard::lease_wire::LeaseRequest;
+use crate::lease::service::Leases;
 use crate::policy::addresses::AddressGuard;
 use crate::policy::refusal::Refusal;
 use crate::relay::admission::Limits;
 use crate::relay::door::DEFAULT_LIMITS;
 use crate::session::{
     Account, Credentials, Denied, Direction, Ending, Flow, FlowState, Gate, HelloRules, Outcome, Phase,
-    Target,
+    Target, Tenant,
 };
 use crate::time::Now;
 use crate::tls::server::{Acceptor, ServerKey};
@@ -34,11 +37,12 @@ pub struct Setup {
     pub denied: Option<Denied>,
     pub bytes_per_ms: Option<usize>,
     pub strangers: usize,
+    pub leases: bool,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { tls: false, denied: None, bytes_per_ms: None, strangers: 64 }
+        Setup { tls: false, denied: None, bytes_per_ms: None, strangers: 64, leases: false }
     }
 }
 
@@ -99,7 +103,7 @@ impl Account for TestAccount {
         assert!(latency_us < 1_000_000);
     }
     fn passed_hello(&self, _: &FlowState) {}
-    fn uncount_egress(&self, _: &FlowState, bytes: u64) {
+    fn uncount(&self, _: &FlowState, _: Direction, bytes: u64) {
         self.seen.lock().unwrap().uncounted += bytes;
     }
     fn hello_rules(&self, flow: &FlowState) -> HelloRules {
@@ -121,6 +125,7 @@ impl Account for TestAccount {
 struct TestGate {
     account: Rc<TestAccount>,
     denied: Option<Denied>,
+    leases: Option<Rc<Leases>>,
 }
 
 impl Gate for TestGate {
@@ -142,6 +147,22 @@ impl Gate for TestGate {
         let state = Rc::new(state);
         flows.push(state.clone());
         Ok(Flow::new(state, self.account.clone()))
+    }
+    fn admit_lease(
+        &self,
+        _: Option<IpAddr>,
+        _: Option<&Credentials>,
+        target: Option<Result<&Target, Refusal>>,
+        reachable: bool,
+    ) -> Result<Rc<dyn Tenant>, Denied> {
+        if !reachable {
+            return Err(Refusal::LeaseUnavailable.into());
+        }
+        target.transpose()?;
+        Ok(Rc::new(TestTenant("s".into())))
+    }
+    fn leases(&self) -> Option<Rc<Leases>> {
+        self.leases.clone()
     }
 }
 
@@ -173,6 +194,7 @@ pub struct Relay {
     seen: Arc<Mutex<Seen>>,
     ended: Receiver<Ended>,
     clock: Clock,
+    asked: Asked,
 }
 
 impl Relay {
@@ -186,9 +208,16 @@ impl Relay {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (sender, ended) = channel();
         let (tls, thread_seen) = (setup.tls.then(client_config), seen.clone());
-        std::thread::spawn(move || run(listener, setup, thread_seen, sender));
+        let asked = Asked::default();
+        let thread_asked = asked.clone();
+        std::thread::spawn(move || run(listener, setup, (thread_seen, thread_asked), sender));
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
-        Relay { address, target, tls, seen, ended, clock: Clock::new() }
+        Relay { address, target, tls, seen, ended, clock: Clock::new(), asked }
+    }
+
+    /// What was asked of the guard so far.
+    pub fn asked(&self) -> Vec<LeaseRequest> {
+        self.asked.lock().unwrap().clone()
     }
 
     /// A connection to the listener, without its TLS.
@@ -272,7 +301,7 @@ impl Relay {
     }
 }
 
-fn run(listener: OwnedFd, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<Ended>) {
+fn run(listener: OwnedFd, setup: Setup, (seen, asked): (Arc<Mutex<Seen>>, Asked), ended: Sender<Ended>) {
     let executor = Rc::new(LocalExecutor::new());
     let account = Rc::new(TestAccount {
         clock: Clock::new(),
@@ -283,7 +312,8 @@ fn run(listener: OwnedFd, setup: Setup, seen: Arc<Mutex<Seen>>, ended: Sender<En
         seen,
         ended,
     });
-    let gate = Rc::new(TestGate { account: account.clone(), denied: setup.denied });
+    let leases = setup.leases.then(|| granted(&asked));
+    let gate = Rc::new(TestGate { account: account.clone(), denied: setup.denied, leases });
     let guard = AddressGuard::new(vec![("127.0.0.0".parse().unwrap(), 8)]);
     let system = Rc::new(crate::sys::dummy::Dummy::with(Vec::new()));
     let egress = Egress::new(system, Rc::new(Clock::new()), guard);
@@ -312,7 +342,7 @@ pub fn lone_shared() -> Rc<RelayShared> {
         seen: Arc::default(),
         ended: channel().0,
     });
-    let gate = Rc::new(TestGate { account, denied: None });
+    let gate = Rc::new(TestGate { account, denied: None, leases: None });
     RelayShared::new(gate, Rc::new(TestNames), Egress::loopback(), Rc::new(LocalExecutor::new())).unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! Linux: the only place with `unsafe`.
 #![allow(unsafe_code, reason = "system calls that no safe crate offers; each block has its SAFETY comment")]
+pub mod clash;
 pub mod device;
 pub mod local_time;
 pub mod machine;
@@ -7,6 +8,7 @@ pub mod machine;
 mod musl_32;
 pub mod net;
 pub mod netlink;
+pub mod offload;
 pub mod pages;
 pub mod pipe;
 pub mod process;

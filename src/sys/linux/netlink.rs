@@ -1,9 +1,10 @@
 //! Sockets for nf_tables and for the kernel's reports of links, addresses and routes.
-use crate::guard::found::Found;
-use crate::guard::messages::{Ask, acknowledgements, ask, attempt, remove, replace};
+use crate::guard::clash::{Elements, Survey};
+use crate::guard::found::{Found, hardware_of};
+use crate::guard::messages::{Ask, acknowledgements, ask, ask_of, attempt, remove, replace};
 use crate::guard::netlink::{self as nl, DONE, DUMP, ERROR, INTERRUPTED, REQUEST, Writer};
 use crate::guard::network::{Answers, Network, Wanted};
-use crate::guard::table::Table;
+use crate::guard::table::{LEASES, Table};
 use crate::policy::addresses::Prefix;
 use crate::policy::routes::name_servers;
 use rustix::io::Errno;
@@ -259,6 +260,43 @@ impl Tables {
         let mut found = Found::of(name);
         self.ask(name, Ask::Objects, &mut found)?;
         Ok(found)
+    }
+
+    /// A table that is not of leases and has a flowtable for the network hardware.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn others_hardware(&mut self) -> io::Result<Option<String>> {
+        let mut others = None;
+        self.all(Ask::Flowtables, |m| {
+            others = others.take().or_else(|| hardware_of(m).filter(|t| *t != LEASES).map(ToOwned::to_owned));
+        })?;
+        Ok(others)
+    }
+
+    /// Looks through the rules of all tables, and the sets that they name.
+    ///
+    /// # Errors
+    /// The kernel's, or they change faster than they can be read.
+    pub fn survey(&mut self, survey: &mut Survey) -> io::Result<()> {
+        let mut whole = self.all(Ask::Rules, |m| survey.take_rule(m))?;
+        for set in survey.sets() {
+            let question = ask_of(Some((set.family, &set.table)), Ask::Elements(&set.set), self.0.next());
+            let mut elements = Elements::default();
+            match self.0.dump(&question, |m| elements.take(m)) {
+                // Gone with its rule, which then was read too early.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => whole = false,
+                read => whole &= read?,
+            }
+            survey.resolve(&set, &elements);
+        }
+        if whole { Ok(()) } else { Err(io::ErrorKind::ResourceBusy.into()) }
+    }
+
+    /// What all tables have of a kind.
+    fn all(&mut self, what: Ask<'_>, take: impl FnMut(&nl::Message<'_>)) -> io::Result<bool> {
+        let question = ask_of(None, what, self.0.next());
+        self.0.dump(&question, take)
     }
 
     fn ask(&mut self, name: &str, what: Ask<'_>, found: &mut Found) -> io::Result<bool> {

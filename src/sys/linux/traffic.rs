@@ -2,7 +2,7 @@
 use super::netlink::{DUMPS, Netlink, PIECE, ROUTE};
 use crate::guard::netlink::Writer;
 use crate::guard::shaping::plain;
-use crate::guard::tc::{Ask, Found, Step, ask, is_foreign, ours, write, write_trial};
+use crate::guard::tc::{Ask, Found, Root, Step, ask, is_foreign, ours, write, write_trial};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -84,10 +84,23 @@ impl Traffic {
     /// # Errors
     /// The kernel's, or it changes faster than it can be read.
     pub fn read(&mut self, device: u32) -> io::Result<Found> {
+        self.ask(device, &[Ask::Qdiscs, Ask::Classes, Ask::Filters])
+    }
+
+    /// The root on a device.
+    ///
+    /// # Errors
+    /// As [`Traffic::read`].
+    pub fn root(&mut self, device: u32) -> io::Result<Root> {
+        self.ask(device, &[Ask::Qdiscs]).map(|found| found.root)
+    }
+
+    fn ask(&mut self, device: u32, questions: &[Ask]) -> io::Result<Found> {
         for _ in 0..DUMPS {
             let mut found = Found::of(device);
             let mut whole = true;
-            for what in [Ask::Qdiscs, Ask::Classes, Ask::Filters] {
+            for what in questions {
+                let what = *what;
                 let question = ask(what, self.socket.next(), device);
                 whole &= self.socket.dump(&question, |m| found.take(m))?;
             }

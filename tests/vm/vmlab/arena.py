@@ -1,5 +1,7 @@
 """What attacks need around a router: hand-made packets from the buyer, and a look at all that reaches target and LAN."""
 import itertools
+import time
+from typing import NamedTuple
 
 from attacks import BAD, GOOD, hello, play
 from harness.netns import BUYER, NODE_WAN, TARGET
@@ -11,6 +13,14 @@ def _pieces(data, size=8):
     return {data[at : at + size] for at in range(len(data) - size + 1)}
 
 
+class Strike(NamedTuple):
+    """An attack that was played: its name, the port it came from, and its hellos by host."""
+
+    name: str
+    sport: int
+    hellos: dict
+
+
 class Arena:
     """The buyer's packets and the target's wire in a topology."""
 
@@ -18,6 +28,7 @@ class Arena:
         self.target = target
         self.ether = Ether(topology.buyer, "eth0", "44.3.3.1")
         self.wire = Wire(topology.inet, "w0", TARGET)
+        self.strikes = []
         self._ports = itertools.cycle(HUSHED)
 
     def peer(self, port, source=BUYER):
@@ -25,33 +36,48 @@ class Arena:
         sport = next(self._ports)
         return Peer(self.ether, source, sport, NODE_WAN, port, start=1000 + sport * 70_000)
 
-    def strike(self, attack, port, host, settle=0.5):
-        """Plays an attack; gives the hellos, the bytes that reached the target's wire, and those that its program read."""
-        mark, before = self.wire.mark(), len(self.target.connections)
+    def strike(self, attack, port, host, seconds=1.5, until=lambda read: False):
+        """Plays an attack, and waits for a reset or until the target's program has read what is wanted; gives what it read."""
+        before = len(self.target.connections)
         self.ether.drain()
         peer = self.peer(port)
-        hellos = {}
-        play(attack, peer, lambda name: hellos.setdefault(name, hello(attack, name)), host)
-        peer.wait(lambda s: s.flags & RST, settle)
+        strike = Strike(attack.name, peer.sport, {})
+        self.strikes.append(strike)
+        play(attack, peer, lambda name: strike.hellos.setdefault(name, hello(attack, name)), host)
+        end = time.monotonic() + seconds
+
+        def read():
+            return b"".join(c.got for c in self.target.connections[before:] if c.peer[1] == peer.sport)
+
+        while time.monotonic() < end and not until(read()) and not peer.ended:
+            peer.wait(lambda s: s.flags & RST, 0.1)
         peer.send(RST, max(0, len(peer.got)))
-        arrived = self.wire.since(mark)
-        read = b"".join(c.got for c in self.target.connections[before:])
-        return hellos, arrived, read
+        return strike, read()
 
     def forbidden(self, attack, port):
         """What reached the target though it must not: any payload; beside bytes of the lease's own hello where that is in it."""
-        hellos, arrived, read = self.strike(attack, port, BAD)
-        if GOOD not in hellos:
-            return arrived or read
-        ours, theirs = _pieces(hellos[BAD]), _pieces(hellos[GOOD])
-        return b"".join(sorted((_pieces(arrived) | _pieces(read)) & (ours - theirs)))
+        strike, _ = self.strike(attack, port, BAD)
+        return self.leaked(strike)
+
+    def leaked(self, strike):
+        """What of a forbidden strike has reached the target by now."""
+        time.sleep(0.15)
+        arrived = b"".join(s[4].data for s in list(self.wire.segments) if s[2] == strike.sport)
+        if BAD not in strike.hellos or GOOD not in strike.hellos:
+            return arrived if BAD in strike.hellos else b""
+        ours, theirs = _pieces(strike.hellos[BAD]), _pieces(strike.hellos[GOOD])
+        return b"".join(sorted(_pieces(arrived) & (ours - theirs)))
+
+    def leaks(self):
+        """Names of the strikes that leaked, however late."""
+        return [strike.name for strike in self.strikes if self.leaked(strike)]
 
     def control(self, attack, port):
         """Whether the same with the lease's own host arrives whole; None if there is no such thing."""
         if not attack.control:
             return None
-        hellos, _, read = self.strike(attack, port, GOOD)
-        return read == hellos[GOOD]
+        strike, read = self.strike(attack, port, GOOD, 10, lambda read: read and read == self.strikes[-1].hellos[GOOD])
+        return read == strike.hellos[GOOD]
 
     def close(self):
         self.ether.close()

@@ -1,4 +1,5 @@
 """TCP by hand: segments that no kernel would send, and a look at everything that arrives at the far end."""
+import itertools
 import re
 import select
 import socket
@@ -12,6 +13,7 @@ FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 # Source ports of hand-made connections: the kernel of the buyer's namespace says nothing about these.
 HUSHED = range(2000, 4000)
 _IPV4, _TCP = 0x0800, 6
+_identities = itertools.cycle(range(1, 65536))
 
 
 def checksum(data):
@@ -42,10 +44,10 @@ def ipv4(addresses, body, identity=0, fragment=0, ttl=64):
 
 def fragments(whole, size):
     """A packet in IP fragments of `size` bytes (a multiple of 8), first to last."""
-    body = whole[20:]
+    body, identity = whole[20:], next(_identities)
     for at in range(0, len(body), size):
         more = 0x2000 if at + size < len(body) else 0
-        yield ipv4(whole[12:20], body[at : at + size], identity=77, fragment=more | at // 8)
+        yield ipv4(whole[12:20], body[at : at + size], identity=identity, fragment=more | at // 8)
 
 
 @dataclass

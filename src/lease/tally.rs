@@ -1,0 +1,255 @@
+//! The TCP payload of one flow whose packets the kernel alone sees, so that leases and relay count the same.
+//!
+//! While it lives, from conntrack's counters: bytes with headers, from which the headers go off. How long they are is known
+//! from the SYNs but for selective acknowledgements (RFC 2018), which a side sends only while it misses something. What is
+//! counted is a lower bound: it never exceeds what has passed. At the end, sequence numbers of FINs and RSTs say it
+//! exactly, if the counters agree that they can be true: such a segment may be made up.
+use super::gate::{Note, Opening};
+use crate::guard::lease_wire::Counted;
+use crate::mutant::out;
+use crate::session::Direction;
+
+const TCP: u64 = 20;
+const IPV4: u64 = 20;
+const IPV6: u64 = 40;
+/// With their padding (RFC 7323 appendix A).
+const TIMESTAMPS: u64 = 12;
+/// Options of a segment at most.
+const OPTIONS: u64 = 40;
+/// Payload per packet from which on a direction carries data for the most part, and not acknowledgements.
+const DATA: u64 = 512;
+/// Of such a direction so much stays uncounted while the flow lives, for acknowledgements among its segments and for what
+/// is sent twice: less than 1 %.
+const MARGIN: u64 = 128;
+/// Bytes that may be sent twice beside a sixteenth of all before an end is no longer believed.
+const SLACK: u64 = 4096;
+
+/// The count of one flow.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    opening: Option<Opening>,
+    sides: [Side; 2],
+}
+
+/// One direction.
+#[derive(Clone, Debug, Default)]
+struct Side {
+    /// The counters when they were last read.
+    read: Count,
+    /// What was counted and nobody has looked at.
+    fresh: Count,
+    /// Of those, packets that came by the gate: it knows what they carried.
+    seen: Count,
+    /// Everything but those.
+    all: Count,
+    /// Somebody has set the counters back: more may have passed than they show.
+    set_back: bool,
+    /// Payload of what came by the gate, and where the last of it ended.
+    passed: u64,
+    passed_to: Option<u32>,
+    /// Payload that the flow has for certain.
+    sure: u64,
+    told: u64,
+    fin: Option<u32>,
+    /// Behind the last byte that the side had sent when it gave up, or that the other had got when that gave up.
+    reset: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    packets: u64,
+    bytes: u64,
+}
+
+/// What is left to be settled when a flow is over: egress and ingress.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Bytes that were not counted yet.
+    pub more: [u64; 2],
+    /// Bytes that were counted and never were: sent twice, and lost behind us the first time.
+    pub less: [u64; 2],
+}
+
+impl Tally {
+    /// Both SYNs are known.
+    pub fn open(&mut self, opening: Opening) {
+        self.opening = Some(opening);
+    }
+
+    /// The kernel has counted a packet of so many bytes that came by the gate.
+    pub fn seen(&mut self, direction: Direction, length: u32) {
+        let seen = &mut self.side(direction).seen;
+        *seen = seen.plus(Count { packets: 1, bytes: u64::from(length) });
+    }
+
+    /// The gate has let so much payload through, up to this sequence number.
+    pub fn passed(&mut self, direction: Direction, payload: u32, end: u32) {
+        let side = self.side(direction);
+        let ahead = |to: u32| u32::try_from(end.wrapping_sub(to).cast_signed()).unwrap_or(0);
+        let new = side.passed_to.map_or(payload, |to| payload.min(ahead(to)));
+        if new > 0 {
+            side.passed_to = Some(end);
+        }
+        side.passed += u64::from(new);
+        side.sure += u64::from(new);
+    }
+
+    /// Takes the sequence numbers of an end.
+    pub fn note(&mut self, note: &Note) {
+        match *note {
+            Note::Fin { direction, end } => self.side(direction).fin = Some(end),
+            Note::Reset { direction, seq, ack } => {
+                self.side(direction).reset = Some(seq);
+                let other = match direction {
+                    Direction::Egress => Direction::Ingress,
+                    Direction::Ingress => Direction::Egress,
+                };
+                if let Some(ack) = ack {
+                    self.side(other).reset = Some(ack);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether both sides have said their last.
+    pub fn is_over(&self) -> bool {
+        self.sides.iter().all(|s| s.fin.is_some())
+    }
+
+    /// The counters as they are now. Where they have fallen somebody has set them back to zero.
+    pub fn count(&mut self, now: &Counted) {
+        let Some(opening) = self.opening else { return };
+        let read = now.packets.into_iter().zip(now.bytes);
+        for (side, (packets, bytes)) in self.sides.iter_mut().zip(read) {
+            side.count(Count { packets, bytes }, &opening);
+        }
+    }
+
+    /// Payload that has passed since the last call: egress and ingress.
+    pub fn fresh(&mut self) -> [u64; 2] {
+        self.sides.each_mut().map(Side::tell)
+    }
+
+    /// The flow is over, and its last counters, if there are any, are counted.
+    pub fn settle(self) -> Settled {
+        let mut settled = Settled::default();
+        let isn = self.opening.map_or([0; 2], |o| o.isn);
+        let places = settled.more.iter_mut().zip(&mut settled.less);
+        for ((side, isn), (more, less)) in self.sides.iter().zip(isn).zip(places) {
+            let exact = self.opening.and_then(|opening| side.exact(isn, &opening));
+            let all = exact.unwrap_or(side.sure.max(side.told));
+            *more = all.saturating_sub(side.told);
+            *less = side.told.saturating_sub(all);
+        }
+        settled
+    }
+
+    fn side(&mut self, direction: Direction) -> &mut Side {
+        let [egress, ingress] = &mut self.sides;
+        match direction {
+            Direction::Egress => egress,
+            Direction::Ingress => ingress,
+        }
+    }
+}
+
+impl Side {
+    fn count(&mut self, now: Count, opening: &Opening) {
+        let fell = now.packets < self.read.packets || now.bytes < self.read.bytes;
+        self.set_back |= fell;
+        let new = if fell && !out("counters-set-back") { now } else { now.minus(self.read) };
+        self.read = now;
+        self.fresh = self.fresh.plus(new);
+        // A packet is counted before it comes by. If the counters lack payload, they were set back before they were read;
+        // until other packets have passed in their place nothing is certain.
+        if let Some(unseen) = self.fresh.without(self.seen, opening) {
+            (self.fresh, self.seen) = (Count::default(), Count::default());
+            self.all = self.all.plus(unseen);
+            self.sure += unseen.least(opening);
+        }
+    }
+
+    fn tell(&mut self) -> u64 {
+        let new = self.sure.saturating_sub(self.told);
+        self.told += new;
+        new
+    }
+
+    /// What the sequence numbers say, if it can be true.
+    fn exact(&self, isn: u32, opening: &Opening) -> Option<u64> {
+        let most = self.passed + self.all.payload(opening, 0);
+        let likely = self.passed + self.all.payload(opening, opening.usual_options());
+        let place = |end: u32| {
+            let low = end.wrapping_sub(isn).wrapping_sub(1);
+            // The numbers wrap every 4 GiB; the counters tell how often they have.
+            let ahead = low.wrapping_sub(low_half(likely)).cast_signed();
+            likely.checked_add_signed(i64::from(ahead))
+        };
+        let least = (likely - likely / 16).saturating_sub(SLACK);
+        let possible = |n: &u64| (*n >= least && (*n <= most || self.set_back)) || out("lease-end-plausible");
+        let fin = self.fin.and_then(place).filter(possible);
+        let reset = self.reset.and_then(place).filter(possible);
+        // What was acknowledged with a reset counts the FIN as well.
+        match (fin, reset) {
+            (Some(fin), Some(reset)) => Some(fin.min(reset)),
+            (fin, reset) => fin.or(reset),
+        }
+    }
+}
+
+fn low_half(n: u64) -> u32 {
+    let [_, _, _, _, a, b, c, d] = n.to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+impl Opening {
+    fn usual_options(&self) -> u64 {
+        if self.timestamps { TIMESTAMPS } else { 0 }
+    }
+
+    /// Bytes of a packet's headers with so many of options.
+    fn header(&self, options: u64) -> u64 {
+        let ip = if self.v6 { IPV6 } else { IPV4 };
+        ip + TCP + options
+    }
+}
+
+impl Count {
+    fn plus(self, other: Count) -> Count {
+        Count { packets: self.packets + other.packets, bytes: self.bytes + other.bytes }
+    }
+
+    fn minus(self, other: Count) -> Count {
+        let packets = self.packets.saturating_sub(other.packets);
+        Count { packets, bytes: self.bytes.saturating_sub(other.bytes) }
+    }
+
+    /// Without these, of which the gate has seen the payload: the kernel counts what it has put together as one packet, and
+    /// cuts it for the queue. None if so much payload is not there.
+    fn without(self, seen: Count, opening: &Opening) -> Option<Count> {
+        let payload = |count: Count| count.payload(opening, opening.usual_options());
+        let left = payload(self).checked_sub(payload(seen))?;
+        let packets = self.packets.checked_sub(seen.packets).unwrap_or(self.packets);
+        Some(Count { packets, bytes: left + packets * opening.header(opening.usual_options()) })
+    }
+
+    /// The payload, if every header has so many bytes of options.
+    fn payload(self, opening: &Opening, options: u64) -> u64 {
+        self.bytes.saturating_sub(self.packets * opening.header(options))
+    }
+
+    /// Payload that it holds for certain.
+    fn least(self, opening: &Opening) -> u64 {
+        let usual = self.payload(opening, opening.usual_options());
+        if !opening.sack {
+            return usual;
+        }
+        let least = self.payload(opening, OPTIONS);
+        let data = usual >= DATA * self.packets;
+        if data { least.max(usual - usual / MARGIN) } else { least }
+    }
+}
+
+#[cfg(test)]
+mod tests;

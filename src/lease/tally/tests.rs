@@ -1,0 +1,257 @@
+use super::*;
+use Direction::{Egress, Ingress};
+use proptest::prelude::*;
+
+const OPENING: Opening = Opening { isn: [100, u32::MAX - 5], v6: false, timestamps: true, sack: true };
+
+fn counted(out: (u64, u64), back: (u64, u64)) -> Counted {
+    Counted { ct: 1, packets: [out.0, back.0], bytes: [out.1, back.1] }
+}
+
+fn open() -> Tally {
+    let mut t = Tally::default();
+    t.open(OPENING);
+    t
+}
+
+fn fin(direction: Direction, end: u32) -> Note {
+    Note::Fin { direction, end }
+}
+
+#[test]
+fn headers_go_off_and_what_the_gate_saw_counts_as_it_is() {
+    let mut t = open();
+    for (direction, length, payload) in
+        [(Egress, 60, 0), (Ingress, 60, 0), (Egress, 52, 0), (Egress, 569, 517)]
+    {
+        t.seen(direction, length);
+        t.passed(direction, payload, payload);
+    }
+    assert_eq!(t.fresh(), [517, 0]);
+    t.count(&counted((3, 681), (1, 60)));
+    assert_eq!(t.fresh(), [0, 0], "the counters show nothing else");
+    t.count(&counted((3 + 10, 681 + 520), (1 + 2, 60 + 2 * 52 + 100_000)));
+    assert_eq!(t.fresh(), [0, 100_000 - 56], "GRO: few headers, so all of their options may be used up");
+    t.count(&counted((13, 1201), (103, 100_164 + 100 * 1500)));
+    assert_eq!(t.fresh(), [0, 144_800 - 144_800 / MARGIN]);
+    let ipv6 = Opening { v6: true, timestamps: false, sack: false, ..OPENING };
+    let mut t = Tally::default();
+    t.open(ipv6);
+    t.count(&counted((1, 1500), (1, 61)));
+    assert_eq!(t.fresh(), [1440, 1], "no options, so it is exact");
+}
+
+#[test]
+fn what_the_kernel_cut_for_the_queue_is_counted_once() {
+    let mut t = open();
+    let payload = 15 * 1448 + 405;
+    (0..15).for_each(|_| t.seen(Ingress, 1500));
+    t.seen(Ingress, 457);
+    let end = OPENING.isn[1].wrapping_add(1 + 100_000);
+    t.passed(Ingress, payload, end);
+    // Sent again, for the queue was slow.
+    t.passed(Ingress, 1448, end.wrapping_sub(405));
+    t.passed(Ingress, 405, end);
+    t.note(&fin(Ingress, end));
+    let elsewhere = 100_000 - u64::from(payload);
+    t.count(&counted((0, 0), (3 + 1, 4 * 52 + 100_000)));
+    let told = t.fresh()[1];
+    assert!(told <= 100_000 && told + elsewhere / 100 >= 100_000, "{told}");
+    assert_eq!(t.settle().more[1], 100_000 - told);
+}
+
+#[test]
+fn acknowledgements_with_selective_ones_are_no_payload() {
+    let mut t = open();
+    t.count(&counted((1000, 1000 * 80), (3000, 3000 * 1500)));
+    assert_eq!(t.fresh()[0], 0);
+}
+
+#[test]
+fn a_clean_close_is_exact_and_a_wrap_is_told_by_the_counters() {
+    for total in [0, 1, 1000, (1 << 32) - 1, 1 << 32, 5_000_000_000, 13_000_000_123] {
+        let mut t = open();
+        let packets = u64::div_ceil(total, 1448) + 1;
+        t.count(&counted((9, 9 * 52), (packets, packets * 52 + total)));
+        let told = t.fresh();
+        assert!(
+            told[1] <= total && told[1] >= (total - total / 100).saturating_sub(1448),
+            "{told:?} of {total}"
+        );
+        t.note(&fin(Egress, 101));
+        t.note(&fin(Ingress, (total as u32).wrapping_add(u32::MAX - 4)));
+        assert!(t.is_over());
+        assert_eq!(t.settle(), Settled { more: [0, total - told[1]], less: [0, 0] });
+    }
+}
+
+#[test]
+fn what_was_sent_twice_is_given_back() {
+    let mut t = open();
+    t.count(&counted((9, 9 * 52), (1050, 1050 * 1500)));
+    assert_eq!(t.fresh()[1], 1050 * 1448 - 1050 * 1448 / MARGIN);
+    t.note(&fin(Egress, 101));
+    t.note(&fin(Ingress, (1000 * 1448_u32).wrapping_add(u32::MAX - 4)));
+    assert_eq!(
+        t.settle(),
+        Settled { more: [0, 0], less: [0, 1050 * 1448 - 1050 * 1448 / MARGIN - 1000 * 1448] }
+    );
+}
+
+#[test]
+fn a_reset_says_what_both_have_got() {
+    let start = u32::MAX - 4;
+    let settle = |note: &[Note]| {
+        let mut t = open();
+        t.count(&counted((101, 101 * 52 + 300), (100, 100 * 1500)));
+        note.iter().for_each(|n| t.note(n));
+        t.settle().more
+    };
+    let reset = |direction, seq, ack| Note::Reset { direction, seq, ack };
+    assert_eq!(settle(&[reset(Egress, 401, Some(start.wrapping_add(140_000)))]), [300, 140_000]);
+    assert_eq!(settle(&[reset(Ingress, start.wrapping_add(144_800), None)]), [0, 144_800]);
+    assert_eq!(
+        settle(&[fin(Egress, 401), reset(Ingress, start.wrapping_add(144_800), Some(402))]),
+        [300, 144_800]
+    );
+    assert_eq!(settle(&[]), [0, 144_800 - 144_800 / MARGIN]);
+}
+
+#[test]
+fn an_end_that_cannot_be_true_is_not_believed() {
+    let start = u32::MAX - 4;
+    let estimate = 144_800 - 144_800 / MARGIN;
+    for (end, believed) in [
+        (0, false),
+        (144_800 - 9_050 - 4_096, true),
+        (144_800 - 9_050 - 4_097, false),
+        (144_800 + 1200, true),
+        (144_800 + 1201, false),
+    ] {
+        let mut t = open();
+        t.count(&counted((1, 52), (100, 100 * 1500)));
+        t.note(&fin(Ingress, start.wrapping_add(end)));
+        let wanted = if believed { u64::from(end) } else { estimate };
+        assert_eq!(t.settle().more[1], wanted, "{end}");
+    }
+}
+
+#[test]
+fn counters_that_somebody_sets_back_lose_nothing_that_was_read() {
+    let mut t = open();
+    t.count(&counted((1, 52), (100, 100 * 1500)));
+    t.count(&counted((0, 0), (50, 50 * 1500)));
+    assert_eq!(t.fresh()[1], 150 * 1448 - 144_800 / MARGIN - 72_400 / MARGIN);
+    t.note(&fin(Ingress, (200 * 1448_u32).wrapping_add(u32::MAX - 4)));
+    let more = t.clone().settle().more[1];
+    assert_eq!(more + t.sides[1].told, 200 * 1448, "the end is believed: more may have passed than was seen");
+}
+
+#[test]
+fn packets_that_come_by_before_they_are_read_off_wait_for_the_counters() {
+    let mut t = open();
+    t.count(&counted((1, 1500), (0, 0)));
+    t.seen(Egress, 1500);
+    t.count(&counted((1, 1500), (0, 0)));
+    t.count(&counted((2, 3000), (0, 0)));
+    assert_eq!(t.fresh(), [1448 - 1448 / MARGIN, 0]);
+}
+
+/// One direction's data through a router, as its conntrack counts them.
+#[derive(Clone, Debug)]
+struct Transfer {
+    opening: Opening,
+    segments: Vec<(u16, u8)>,
+    gro: u64,
+    /// Of 256 segments, so many are lost behind the router, and before it.
+    loss: (u8, u8),
+    poll: usize,
+}
+
+struct Outcome {
+    told: u64,
+    most: u64,
+    passed: u64,
+    unique: u64,
+    acknowledgements_told: u64,
+    tally: Tally,
+}
+
+fn run(t: &Transfer) -> Outcome {
+    let mut tally = Tally::default();
+    tally.open(t.opening);
+    let header = if t.opening.v6 { 60 } else { 40 } + if t.opening.timestamps { 12 } else { 0 };
+    let (mut data, mut acks) = (Count::default(), Count::default());
+    let (mut passed, mut unique, mut told, mut most) = (0, 0, [0; 2], 0);
+    let mut joined = 0;
+    for (n, (size, luck)) in t.segments.iter().enumerate() {
+        let size = u64::from(*size);
+        let lost_behind = *luck < t.loss.0;
+        let lost_before = !lost_behind && 255 - *luck < t.loss.1;
+        unique += size;
+        // It crosses the router twice if it is lost behind it, and breaks what GRO had joined.
+        let times = if lost_behind { 2 } else { 1 };
+        for _ in 0..times {
+            let joins = joined > 0 && joined < t.gro && !lost_behind && !lost_before;
+            joined = if joins { joined + 1 } else { 1 };
+            data =
+                data.plus(Count { packets: u64::from(!joins), bytes: size + if joins { 0 } else { header } });
+            passed += size;
+        }
+        if n % 2 == 0 || lost_behind || lost_before {
+            let sack =
+                if t.opening.sack && (lost_behind || lost_before) { 12 + 8 * (n as u64 % 3) } else { 0 };
+            acks = acks.plus(Count { packets: 1, bytes: header + sack.min(28) });
+        }
+        if n % t.poll == t.poll - 1 {
+            tally.count(&counted((acks.packets, acks.bytes), (data.packets, data.bytes)));
+            let [out, back] = tally.fresh();
+            told = [told[0] + out, told[1] + back];
+            most = most.max(told[1].saturating_sub(passed));
+        }
+    }
+    tally.count(&counted((acks.packets, acks.bytes), (data.packets, data.bytes)));
+    Outcome { told: told[1], most, passed, unique, acknowledgements_told: told[0], tally }
+}
+
+fn transfers() -> impl Strategy<Value = Transfer> {
+    let sizes = prop_oneof![
+        4 => prop::collection::vec((Just(1440u16), any::<u8>()), 1..400),
+        1 => prop::collection::vec((1u16..1440, any::<u8>()), 1..200),
+    ];
+    let options = (any::<[u32; 2]>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (options, sizes, 1u64..44, (0u8..13, 0u8..13), 1usize..60).prop_map(|(o, segments, gro, loss, poll)| {
+        let opening = Opening { isn: o.0, v6: o.1, timestamps: o.2, sack: o.3 };
+        Transfer { opening, segments, gro, loss, poll }
+    })
+}
+
+proptest! {
+    /// What is told never exceeds what has crossed the router; acknowledgements are nothing; a clean end is exact.
+    #[test]
+    fn the_running_count_is_a_lower_bound_and_the_end_is_exact(t in transfers()) {
+        let o = run(&t);
+        prop_assert_eq!((o.most, o.acknowledgements_told), (0, 0));
+        prop_assert!(o.told <= o.passed);
+        let mut tally = o.tally;
+        let end = |n: usize, bytes: u64| t.opening.isn[n].wrapping_add(1).wrapping_add(bytes as u32);
+        tally.note(&fin(Egress, end(0, 0)));
+        tally.note(&fin(Ingress, end(1, o.unique)));
+        let settled = tally.settle();
+        prop_assert_eq!(o.told + settled.more[1] - settled.less[1], o.unique);
+        prop_assert_eq!((settled.more[0], settled.less[0]), (0, 0));
+    }
+
+    /// A flow that carries data and is cut off is counted within 1 % of what has crossed the router.
+    #[test]
+    fn what_is_cut_off_is_within_one_percent(t in transfers()) {
+        let bulk = t.segments.iter().all(|(size, _)| *size == 1440);
+        let o = run(&t);
+        let more = o.tally.settle().more[1];
+        let all = o.told + more;
+        prop_assert!(all <= o.passed);
+        if bulk {
+            prop_assert!(all >= o.passed - o.passed / 100, "{all} of {}", o.passed);
+        }
+    }
+}

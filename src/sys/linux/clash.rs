@@ -1,0 +1,34 @@
+//! Whether another program has ports that leases would take: asked of the kernel.
+use super::netlink::{DUMPS, Tables};
+use crate::guard::clash::Survey;
+use crate::guard::lease_rules::LeaseScope;
+use crate::guard::network::Network;
+use std::io::{self, ErrorKind};
+
+/// A sentence that says who has ports of the range, if somebody has.
+///
+/// # Errors
+/// The kernel's: sockets or tables cannot be read, or change faster than they can be.
+pub fn claim(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::Result<Option<String>> {
+    for _ in 0..DUMPS {
+        match look(tables, scope, network) {
+            Err(e) if e.kind() == ErrorKind::ResourceBusy => {}
+            found => return found,
+        }
+    }
+    Err(ErrorKind::ResourceBusy.into())
+}
+
+fn look(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::Result<Option<String>> {
+    let mut survey = Survey::new(scope.ports, &network.wan);
+    for path in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        match std::fs::read_to_string(path) {
+            Ok(text) => survey.take_sockets(&text),
+            // A kernel without IPv6.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    tables.survey(&mut survey)?;
+    Ok(survey.claim_of_range())
+}

@@ -1,0 +1,102 @@
+//! What this machine offers to carry leases: asked of the kernel, which does none of it, and read from its files.
+use super::netlink::Tables;
+use super::traffic::Traffic;
+use crate::guard::expr::Expr;
+use crate::guard::lease_rules::{LeaseScope, QUEUE, render};
+use crate::guard::network::Network;
+use crate::guard::offload::{Facts, Link, boards, devices, pppoe_devices};
+use crate::guard::table::{Chain, Flowtable, Hook, Place, Table};
+use crate::guard::tc::Root;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+/// The name under which a table is asked about.
+const TRIAL: &str = "echomesh_trial";
+const DEVICES: &str = "/sys/class/net";
+
+/// All of it.
+///
+/// # Errors
+/// The kernel's: its tables cannot be read.
+pub fn facts(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::Result<Facts> {
+    let pppoe = pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default());
+    let mut offered = |hardware| {
+        let devices = devices(&network.wan, &pppoe, hardware, link);
+        let flowtable = Flowtable { devices, hardware };
+        attempt(tables, scope, network, Some(&flowtable)).map(|()| flowtable)
+    };
+    let software = offered(false).map_err(|e| no_flowtable(&e, false));
+    let hardware = offered(true).map_err(|e| no_flowtable(&e, true));
+    let table = attempt(tables, scope, network, None).map_err(|e| missing(tables, &e));
+    Ok(Facts {
+        table,
+        software,
+        hardware,
+        boards: boards(&std::fs::read("/proc/device-tree/compatible").unwrap_or_default()),
+        shaped: shaped(network)?,
+        others_hardware: tables.others_hardware()?,
+    })
+}
+
+fn attempt(
+    tables: &mut Tables,
+    scope: &LeaseScope,
+    network: &Network,
+    flowtable: Option<&Flowtable>,
+) -> io::Result<()> {
+    if flowtable.is_some_and(|f| f.devices.is_empty()) {
+        return Err(ErrorKind::NotConnected.into());
+    }
+    let mut table = render(scope, network, flowtable).table;
+    table.name = TRIAL.to_owned();
+    tables.attempt(&table)
+}
+
+/// Why a flowtable is not possible.
+fn no_flowtable(e: &io::Error, hardware: bool) -> String {
+    match e.kind() {
+        ErrorKind::NotConnected => "there is no line".to_owned(),
+        ErrorKind::Unsupported if hardware => "the WAN's device has no offload in hardware".to_owned(),
+        ErrorKind::NotFound => "the kernel has no flowtables (OpenWrt: kmod-nft-offload)".to_owned(),
+        _ => format!("the kernel takes no flowtable: {e}"),
+    }
+}
+
+/// What the kernel lacks that did not take the table.
+fn missing(tables: &mut Tables, e: &io::Error) -> String {
+    let chain = Chain {
+        hook: Some(Hook { nat: false, place: Place::Forward, priority: 0 }),
+        rules: vec![vec![Expr::Queue { number: QUEUE }]],
+    };
+    let table =
+        Table { name: TRIAL.to_owned(), chains: [("queue".to_owned(), chain)].into(), ..Table::default() };
+    match tables.attempt(&table) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            "the kernel has no nft_queue (OpenWrt: kmod-nft-queue)".to_owned()
+        }
+        _ => format!("the kernel does not take the table of leases: {e}"),
+    }
+}
+
+/// A queueing discipline of somebody's on a device that leads outward.
+fn shaped(network: &Network) -> io::Result<Option<String>> {
+    let mut traffic = Traffic::open()?;
+    let devices: BTreeSet<u32> = network.uplinks.uplinks().map(|u| u.index).collect();
+    for device in devices {
+        if let Root::Other(kind) = traffic.read(device)?.root {
+            return Ok(Some(kind));
+        }
+    }
+    Ok(None)
+}
+
+/// A device as sysfs has it.
+fn link(name: &str) -> Option<Link> {
+    let place = Path::new(DEVICES).join(name);
+    let uevent = std::fs::read_to_string(place.join("uevent")).ok()?;
+    let devtype = uevent.lines().find_map(|l| l.strip_prefix("DEVTYPE=")).unwrap_or_default().to_owned();
+    let entries = std::fs::read_dir(&place).ok()?.flatten();
+    let lower = entries.filter_map(|e| e.file_name().to_str()?.strip_prefix("lower_").map(ToOwned::to_owned));
+    Some(Link { devtype, lower: lower.collect() })
+}

@@ -1,0 +1,130 @@
+"""Caps of sessions with leases, on the fast path: HTB at the WAN, and what becomes of the line's own queueing discipline."""
+import contextlib
+import threading
+import time
+
+from attacks import GOOD
+from harness.hello import client_hello
+from harness.stream import RESET, ending
+from vmlab.leases import Holder, LeaseWorld, Refused
+
+CAP_MBPS = 4
+SECONDS = 10
+DOWN, UP = b"down", b"up"
+
+
+class Caps(LeaseWorld):
+    @classmethod
+    def target_answer(cls, connection, data):
+        """Echoes the hello; after that it sends without end if it is asked to, and otherwise takes what comes."""
+        if data == DOWN:
+            threading.Thread(target=cls._pour, args=(connection,), daemon=True).start()
+        elif len(connection.got) == len(data):
+            connection.send(data)
+
+    @staticmethod
+    def _pour(connection):
+        with contextlib.suppress(OSError):
+            while True:
+                connection.send(bytes(16384))
+
+    def capped(self, mbps=CAP_MBPS):
+        holder = Holder(self, self.lab.open(seconds=120, limits={"maxMbps": mbps}))
+        self.addCleanup(holder.close)
+        return holder
+
+    def flow(self, holder):
+        """A connection over a lease, accepted; both ends of it."""
+        lease = holder.lease(GOOD)
+        before = len(self.target.connections)
+        stream = self.dial(lease)
+        hello = client_hello(sni=GOOD)
+        stream.write(hello)
+        got = b""
+        while len(got) < len(hello):
+            got += stream.read()
+        self.addCleanup(stream.close)
+        return lease, stream, self.target.next(before)
+
+    def root(self):
+        return self.machine.ok("tc qdisc show dev eth0 root")
+
+    def rate(self, count, seconds=SECONDS):
+        """Bytes a second of what `count` counts."""
+        time.sleep(1)
+        first, start = count(), time.monotonic()
+        time.sleep(seconds)
+        return (count() - first) / (time.monotonic() - start)
+
+    def assert_capped(self, what, rate, mbps=CAP_MBPS):
+        cap = mbps * 125_000
+        print(f"{what}: {rate * 8e-6:.2f} Mbit/s of {mbps}")
+        self.assertGreater(rate, 0.9 * cap, what)
+        self.assertLess(rate, 1.02 * cap, what)
+
+    def test_downloads_keep_the_cap_on_the_fast_path(self):
+        lease, stream, _ = self.flow(self.capped())
+        taken = [0]
+
+        def take():
+            with contextlib.suppress(OSError, EOFError):
+                while data := stream.read():
+                    taken[0] += len(data)
+
+        stream.write(DOWN)
+        threading.Thread(target=take, daemon=True).start()
+        down = self.rate(lambda: taken[0])
+        self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+        self.assert_capped("down", down)
+        self.assertIn("htb ec40:", self.root())
+
+    def test_uploads_keep_the_cap_on_the_fast_path(self):
+        lease, stream, target = self.flow(self.capped())
+
+        def pour():
+            with contextlib.suppress(OSError):
+                while True:
+                    stream.write(bytes(16384))
+
+        threading.Thread(target=pour, daemon=True).start()
+        up = self.rate(lambda: len(target.got))
+        self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+        self.assert_capped("up", up)
+
+    def test_what_somebody_configured_is_left_alone(self):
+        self.until("the line's own", lambda: "ec40:" not in self.root() or self.kill_guard())
+        self.machine.ok("tc qdisc replace dev eth0 root handle 1: cake bandwidth 500mbit")
+        self.addCleanup(self.machine.sh, "tc qdisc del dev eth0 root handle 1:")
+        theirs = self.root()
+        with self.assertRaises(Refused) as refused:
+            self.until("a refusal", lambda: not self.capped().lease(GOOD))
+        self.assertEqual(refused.exception.args, (503, "lease-unavailable"))
+        self.assertIn("cake", self.node.status()["offload"]["reason"])
+        self.assertEqual(self.root(), theirs)
+        self.machine.ok("tc qdisc del dev eth0 root handle 1:")
+        self.until("a lease", self.works)
+
+    def works(self):
+        with contextlib.suppress(Refused, AssertionError):
+            self.flow(self.capped())
+            return True
+
+    def kill_guard(self):
+        """Kills the guard; the next one puts the line back."""
+        self.machine.ok("kill -9 $(cat /tmp/guard.pid)")
+        self.node.wait_state("guard-down")
+        self.node.start_guard()
+
+    def test_a_killed_guards_caps_are_taken_off_and_another_programs_change_ends_leases(self):
+        self.flow(self.capped())
+        self.assertIn("htb ec40:", self.root())
+        self.kill_guard()
+        self.assertNotIn("ec40:", self.root())
+        self.until("another lease", self.works, 30)
+        lease, stream, target = self.flow(self.capped())
+        got = len(target.got)
+        self.machine.ok("tc qdisc del dev eth0 root")
+        self.until("the flow's end", lambda: not self.flows(lease))
+        stream.write(b"too late")
+        self.assertEqual((ending(stream), len(target.got)), (RESET, got))
+        self.assert_nothing_left()

@@ -1,0 +1,74 @@
+"""What leases stand on: ports that are nobody else's, and a table that is what the guard says."""
+import re
+import time
+
+from attacks import GOOD
+from harness.control import wait_for
+from harness.hello import client_hello
+from vmlab.leases import LeaseWorld, Refused
+
+
+def plain(text):
+    """A table's text without what two equal ones may differ in: space, counts, order of parts and elements."""
+    text = re.sub(r"packets \d+ bytes \d+", "", text)
+    text = re.sub(r"\s+", " ", text)
+    text = re.sub(r"elements = \{ (.*?) \}", lambda m: "elements = " + " ".join(sorted(m[1].split(", "))), text)
+    return sorted(part.strip(" }") for part in re.split(r" (?=(?:chain|set|map|counter|flowtable) \w+ \{)", text))
+
+
+class Grounds(LeaseWorld):
+    def offload(self):
+        return self.node.status()["offload"]
+
+    def refused_for(self, whose, *words):
+        """While the words' work stands, leases end and none is given; afterwards they are again."""
+        do, undo = words
+        lease = self.holder.lease(GOOD)
+        stream = self.dial(lease)
+        stream.write(client_hello(sni=GOOD))
+        self.machine.ok(do)
+        try:
+            wait_for("the clash", lambda: whose in self.offload()["reason"], 15)
+            self.assertEqual(self.flows(lease), [])
+            with self.assertRaises(Refused) as refused:
+                self.holder.lease(GOOD)
+            self.assertEqual(refused.exception.args, (503, "lease-unavailable"))
+            self.assertNotIn("echomesh_lease", self.machine.ok("nft list tables"))
+        finally:
+            self.machine.ok(undo)
+        wait_for("an end of the clash", lambda: "lease.ports" not in self.offload()["reason"], 15)
+        self.holder.lease(GOOD)
+
+    def test_a_mapping_like_a_upnp_daemons_ends_leases(self):
+        rule = "iifname eth0 tcp dport 40123 dnat ip to 192.168.1.10:22"
+        self.refused_for("table upnp, chain prerouting has port 40123",
+                         f"nft 'add table inet upnp; add chain inet upnp prerouting {{ type nat hook prerouting priority dstnat; }}; add rule inet upnp prerouting {rule}'",
+                         "nft delete table inet upnp")  # fmt: skip
+
+    def test_a_program_that_listens_in_the_range_ends_leases(self):
+        self.refused_for("port 40200", "nc -ll -p 40200 -e true & echo $! >/tmp/nc.pid", "kill $(cat /tmp/nc.pid)")
+
+    def test_a_mapping_elsewhere_is_nobodys_business(self):
+        self.holder.lease(GOOD)
+        rule = "iifname eth0 tcp dport { 80, 39999, 41000-50000 } dnat ip to 192.168.1.10"
+        self.machine.ok(f"nft 'add table inet upnp; add chain inet upnp prerouting {{ type nat hook prerouting priority dstnat; }}; add rule inet upnp prerouting {rule}'")
+        try:
+            self.still(7, lambda: "lease.ports" not in self.offload()["reason"])
+            self.holder.lease(GOOD)
+        finally:
+            self.machine.ok("nft delete table inet upnp")
+
+    def still(self, seconds, test):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.assertTrue(test())
+            time.sleep(0.5)
+
+    def test_the_kernels_table_is_the_one_that_is_printed(self):
+        self.holder.lease(GOOD)
+        listed = self.machine.ok("nft list table inet echomesh_lease")
+        _, name, printed = self.machine.ok("echomesh guard --print --config /etc/echomesh/config.json --user echomesh").partition("table inet echomesh_lease")
+        without = re.sub(r"\tflowtable ft \{.*?\n\t\}\n\n", "", listed, flags=re.S).replace("\t\tflow add @ft\n", "")
+        without = re.sub(r"\n\t\telements = \{ [^}]*timeout[^}]*\}", "", without)
+        self.assertIn("flow add @ft", listed)
+        self.assertEqual(plain(without), plain(name + printed))
