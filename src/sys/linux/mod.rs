@@ -4,8 +4,8 @@ pub mod clash;
 pub mod device;
 pub mod local_time;
 pub mod machine;
-#[cfg(all(target_arch = "mips", target_env = "musl"))]
-mod mips_musl;
+#[cfg(all(target_pointer_width = "32", target_env = "musl"))]
+mod musl_32;
 pub mod net;
 pub mod netlink;
 pub mod offload;

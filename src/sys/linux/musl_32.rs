@@ -1,4 +1,4 @@
-//! Functions of musl that fail on 32-bit MIPS as their callers there use them.
+//! Functions of musl that fail on 32-bit processors as their callers there use them.
 use std::ffi::{c_int, c_void};
 
 /// There are none: `polling` then waits with `epoll_wait`'s own milliseconds.
