@@ -72,6 +72,6 @@ class Grounds(LeaseWorld):
         without = re.sub(r"\n\t\telements = \{ [^}]*timeout[^}]*\}", "", without)
         # The machine has no /etc/protocols.
         for number, protocol in [(1, "icmp"), (6, "tcp"), (58, "ipv6-icmp")]:
-            without = re.sub(rf"meta l4proto (!= )?{number}\b", rf"meta l4proto \g<1>{protocol}", without)
+            without = re.sub(rf"(meta l4proto|ip6 nexthdr) ((?:!= )?){number}\b", rf"\1 \2{protocol}", without)
         self.assertIn("flow add @ft", listed)
         self.assertEqual(plain(without), plain(name + printed))
