@@ -21,8 +21,13 @@ const DATA: u64 = 512;
 /// Of such a direction so much stays uncounted while the flow lives, for acknowledgements among its segments and for what
 /// is sent twice: less than 1 %.
 const MARGIN: u64 = 128;
-/// Bytes that may be sent twice beside a sixteenth of all before an end is no longer believed.
-const SLACK: u64 = 4096;
+/// What may be sent twice before an end is no longer believed: this part of all, and so many bytes.
+type Doubt = (u64, u64);
+/// What the buyer alone can make up: its own FIN, and resets of both.
+const STRICT: Doubt = (16, 4096);
+/// The target's FIN, which it gains nothing by: a line that loses much, or a queue that is slow when a flow begins, has more sent
+/// twice, and the relay would not count it.
+const TARGETS: Doubt = (8, 16_384);
 
 /// The count of one flow.
 #[derive(Clone, Debug, Default)]
@@ -136,8 +141,9 @@ impl Tally {
         let mut settled = Settled::default();
         let isn = self.opening.map_or([0; 2], |o| o.isn);
         let places = settled.more.iter_mut().zip(&mut settled.less);
-        for ((side, isn), (more, less)) in self.sides.iter().zip(isn).zip(places) {
-            let exact = self.opening.and_then(|opening| side.exact(isn, &opening));
+        let sides = self.sides.iter().zip([STRICT, TARGETS]);
+        for (((side, doubt), isn), (more, less)) in sides.zip(isn).zip(places) {
+            let exact = self.opening.and_then(|opening| side.exact(isn, &opening, doubt));
             let all = exact.unwrap_or(side.sure.max(side.told));
             *more = all.saturating_sub(side.told);
             *less = side.told.saturating_sub(all);
@@ -177,7 +183,7 @@ impl Side {
     }
 
     /// What the sequence numbers say, if it can be true.
-    fn exact(&self, isn: u32, opening: &Opening) -> Option<u64> {
+    fn exact(&self, isn: u32, opening: &Opening, fins: Doubt) -> Option<u64> {
         let most = self.passed + self.all.payload(opening, 0);
         let likely = self.passed + self.all.payload(opening, opening.usual_options());
         let place = |end: u32| {
@@ -186,10 +192,12 @@ impl Side {
             let ahead = low.wrapping_sub(low_half(likely)).cast_signed();
             likely.checked_add_signed(i64::from(ahead))
         };
-        let least = (likely - likely / 16).saturating_sub(SLACK);
-        let possible = |n: &u64| (*n >= least && (*n <= most || self.set_back)) || out("lease-end-plausible");
-        let fin = self.fin.and_then(place).filter(possible);
-        let reset = self.reset.and_then(place).filter(possible);
+        let possible = |n: &u64, (part, bytes): Doubt| {
+            let least = (likely - likely / part).saturating_sub(bytes);
+            (*n >= least && (*n <= most || self.set_back)) || out("lease-end-plausible")
+        };
+        let fin = self.fin.and_then(place).filter(|n| possible(n, fins));
+        let reset = self.reset.and_then(place).filter(|n| possible(n, STRICT));
         // What was acknowledged with a reset counts the FIN as well.
         match (fin, reset) {
             (Some(fin), Some(reset)) => Some(fin.min(reset)),
