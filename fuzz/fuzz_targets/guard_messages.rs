@@ -1,9 +1,10 @@
 //! What is read from the guard's socket is what would be sent, and no answer of the kernel's upsets its readers.
 #![no_main]
-use echomesh::guard::messages::Found;
+use echomesh::guard::found::Found;
 use echomesh::guard::netlink::messages;
 use echomesh::guard::network::{Answers, Wanted};
 use echomesh::guard::protocol::{Report, Request};
+use echomesh::guard::table::NAME;
 use echomesh::guard::tc;
 use echomesh::policy::wan::Choice;
 use libfuzzer_sys::fuzz_target;
@@ -15,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(request) = Request::decode(data) {
         assert_eq!(request.encode(), data);
     }
-    let (mut found, mut answers) = (Found::default(), Answers::default());
+    let (mut found, mut answers) = (Found::of(NAME), Answers::default());
     let mut traffic = tc::Found::of(3);
     for message in messages(data) {
         traffic.take(&message);
