@@ -204,6 +204,9 @@ class Changes(Guarded):
         self.topology.node.ip("addr", "add", "44.99.0.9/24", "dev", "lan0")
         try:
             wait_for("the kernel's set", lambda: "44.99.0.0/24" in self.table(), 1)
+            # The kernel refuses at once; the node knows the reason when the guard has told it.
+            self.assertNotEqual(self.proxy.connect("unrouted.test:443", session).status, 200)
+            wait_for("the reason", lambda: self.proxy.connect("unrouted.test:443", session).slug == "address-denied", 1)
             self.refused(self.proxy.connect("unrouted.test:443", session), 403, "address-denied", "destination_ip_prohibited")
         finally:
             self.topology.node.ip("addr", "del", "44.99.0.9/24", "dev", "lan0")
