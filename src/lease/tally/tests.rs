@@ -124,9 +124,9 @@ fn an_end_that_cannot_be_true_is_not_believed() {
     let targets = |end: u32| Note::Fin { direction: Ingress, end: start.wrapping_add(end) };
     let buyers = |end: u32| Note::Fin { direction: Egress, end: 101 + end };
     let reset = |end: u32| Note::Reset { direction: Egress, seq: 101, ack: Some(start.wrapping_add(end)) };
-    let kinds: [(&dyn Fn(u32) -> Note, usize, u32); 3] =
-        [(&targets, 1, 18_100 + 16_384), (&buyers, 0, 9_050 + 4_096), (&reset, 1, 9_050 + 4_096)];
-    for (note, side, less) in kinds {
+    let notes: [&dyn Fn(u32) -> Note; 3] = [&targets, &buyers, &reset];
+    let limits = [(1, 18_100 + 16_384), (0, 9_050 + 4_096), (1, 9_050 + 4_096)];
+    for (note, (side, less)) in notes.into_iter().zip(limits) {
         for (end, believed) in [
             (0, false),
             (144_800 - less, true),
