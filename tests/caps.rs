@@ -112,7 +112,12 @@ impl World {
     /// Several connections at once, each from whom to whom and how; bytes a second of each, down and up.
     fn rates(&self, flows: &[(&str, &str, &str)]) -> Vec<BTreeMap<String, u64>> {
         let start = |(from, to, how): &(&str, &str, &str)| {
-            let pid = if from.starts_with("192.168.") { self.lan.id() } else { self.wan.id() };
+            let is_lan = from.starts_with("192.168.");
+            // The lease's connection has its port first: the filters here name it, and NAT gives the other one another.
+            if is_lan {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            let pid = if is_lan { self.lan.id() } else { self.wan.id() };
             let mut command = self.inside(pid);
             command.args([FLOW, "run", from, to, how, SECONDS]).stdout(Stdio::piped()).spawn().unwrap()
         };
