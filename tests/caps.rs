@@ -162,7 +162,7 @@ fn root() -> String {
 }
 
 fn is_within(rate: u64, cap: u64) -> bool {
-    rate <= cap + cap / 50 && rate >= cap - cap / 10
+    rate <= cap + cap / 10 && rate >= cap - cap / 10
 }
 
 fn caps(list: &[(u16, u32)]) -> Vec<Cap> {
