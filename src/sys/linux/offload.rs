@@ -84,7 +84,7 @@ fn shaped(network: &Network) -> io::Result<Option<String>> {
     let mut traffic = Traffic::open()?;
     let devices: BTreeSet<u32> = network.uplinks.uplinks().map(|u| u.index).collect();
     for device in devices {
-        if let Root::Other(kind) = traffic.read(device)?.root {
+        if let Root::Other(kind) = traffic.root(device)? {
             return Ok(Some(kind));
         }
     }
