@@ -300,8 +300,7 @@ impl Tables {
     }
 
     fn ask(&mut self, name: &str, what: Ask<'_>, found: &mut Found) -> io::Result<bool> {
-        self.0.seq = self.0.seq.wrapping_add(1);
-        let question = ask(name, what, self.0.seq);
+        let question = ask(name, what, self.0.next());
         match self.0.dump(&question, |m| found.take(m)) {
             // Without a table there is nothing in it.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -339,9 +338,8 @@ impl Routes {
             let mut whole = true;
             // `RTM_GETLINK`, `RTM_GETADDR`, `RTM_GETROUTE`, each with the largest of their headers.
             for kind in [18, 22, 26] {
-                self.0.seq = self.0.seq.wrapping_add(1);
                 let mut w = Writer::default();
-                w.message((kind, REQUEST | DUMP, self.0.seq), &[0; 16], |_| {});
+                w.message((kind, REQUEST | DUMP, self.0.next()), &[0; 16], |_| {});
                 whole &= self.0.dump(&w.finish(), |m| answers.take(m))?;
             }
             if whole {

@@ -57,8 +57,7 @@ impl Conntrack {
     pub fn list(&mut self, bits: u32) -> io::Result<Vec<Entry>> {
         let mut list = Vec::new();
         self.0.drain();
-        self.0.seq = self.0.seq.wrapping_add(1);
-        let question = ask(bits, self.0.seq);
+        let question = ask(bits, self.0.next());
         self.0.dump(&question, |message| {
             let Some(Told::There(entry)) = read(message) else { return };
             if entry.mark & bits == bits {
@@ -74,8 +73,7 @@ impl Conntrack {
     /// The kernel's. That one was deleted is seen by [`Conntrack::list`] alone.
     pub fn delete(&mut self, list: &[(CtId, Tuple)]) -> io::Result<()> {
         for some in list.chunks(BATCH) {
-            self.0.seq = self.0.seq.wrapping_add(1);
-            let batch = delete(some.iter().map(|(ct, tuple)| (*ct, tuple)), self.0.seq);
+            let batch = delete(some.iter().map(|(ct, tuple)| (*ct, tuple)), self.0.next());
             rustix::net::send(&self.0.fd, &batch, SendFlags::empty())?;
             self.0.drain();
         }
