@@ -157,17 +157,19 @@ impl Flows {
 
     /// The packets of some connections are lost.
     pub fn drop_where(&mut self, which: impl Fn(CtId, &Tuple) -> bool) -> Vec<Word> {
-        let Flows { flows, waiting, .. } = self;
-        let lost = |w: &Waiting| flows.get(&w.ct).is_none_or(|f| which(w.ct, &f.original));
-        let words: Vec<_> = waiting.iter().filter(|(_, w)| lost(w)).map(|(packet, _)| *packet).collect();
-        words.into_iter().filter_map(|packet| self.lose(packet)).collect()
+        self.lose_those(|flows, w| flows.get(&w.ct).is_none_or(|f| which(w.ct, &f.original)))
     }
 
     /// The packets that have waited too long are lost.
     pub fn drop_late(&mut self, now_ms: u64) -> Vec<Word> {
-        let late = |w: &Waiting| now_ms.saturating_sub(w.since_ms) > PATIENCE_MS;
-        let words: Vec<_> = self.waiting.iter().filter(|(_, w)| late(w)).map(|(packet, _)| *packet).collect();
-        words.into_iter().filter_map(|packet| self.lose(packet)).collect()
+        self.lose_those(|_, w| now_ms.saturating_sub(w.since_ms) > PATIENCE_MS)
+    }
+
+    fn lose_those(&mut self, lost: impl Fn(&BTreeMap<CtId, Flow>, &Waiting) -> bool) -> Vec<Word> {
+        let Flows { flows, waiting, .. } = self;
+        let packets: Vec<_> =
+            waiting.iter().filter(|(_, w)| lost(flows, w)).map(|(packet, _)| *packet).collect();
+        packets.into_iter().filter_map(|packet| self.lose(packet)).collect()
     }
 
     /// `run` was not told of a packet.

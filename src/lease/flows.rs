@@ -149,16 +149,21 @@ impl Flows {
         }
     }
 
-    /// What a packet's flow is. `None` ends the flow that has the number.
+    /// Lets a connection go, for its last word.
     fn take(&self, ct: CtId) -> Option<Connection> {
         self.all.borrow_mut().remove(&ct)
     }
 
+    /// Does something to a connection, if there is one of that number.
+    fn with<T>(&self, ct: CtId, change: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+        self.all.borrow_mut().get_mut(&ct).map(change)
+    }
+
     fn count(&self, counted: &Counted) {
-        if let Some(connection) = self.all.borrow_mut().get_mut(&counted.ct) {
-            connection.tally.count(counted);
-            connection.pass_on();
-        }
+        self.with(counted.ct, |c| {
+            c.tally.count(counted);
+            c.pass_on();
+        });
     }
 }
 
@@ -301,9 +306,9 @@ impl Leases {
     /// Has the kernel forget a connection; its last counters end the flow.
     fn kill(&self, ct: CtId, now_ms: u64) {
         let actions = self.flows.gate.borrow_mut().end(ct);
-        let lease = self.flows.all.borrow_mut().get_mut(&ct).map(|connection| {
-            connection.plan = Plan::Forgotten(now_ms + ANSWER_MS);
-            connection.lease
+        let lease = self.flows.with(ct, |c| {
+            c.plan = Plan::Forgotten(now_ms + ANSWER_MS);
+            c.lease
         });
         // A lease that is being ended takes its connections with it.
         let ends = |no| self.table.borrow().get(no).is_none_or(|l| l.state == State::Ending);
@@ -322,9 +327,7 @@ impl Leases {
     }
 
     fn conclude(&self, ct: CtId, outcome: Outcome) {
-        if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
-            connection.outcome.get_or_insert(outcome);
-        }
+        self.flows.with(ct, |c| _ = c.outcome.get_or_insert(outcome));
     }
 
     fn carry_out(&self, first: CtId, actions: Vec<Action>, now_ms: u64) {
@@ -335,9 +338,7 @@ impl Leases {
                 Action::Verdict { packet, what } => self.send(LeaseRequest::Verdict { packet, what }),
                 Action::Kill(ct) => {
                     self.send(LeaseRequest::Kill { ct });
-                    if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
-                        connection.plan = Plan::Forgotten(now_ms + ANSWER_MS);
-                    }
+                    self.flows.with(ct, |c| c.plan = Plan::Forgotten(now_ms + ANSWER_MS));
                 }
                 Action::Seen { direction, length } => self.tally(ct, |t| t.seen(direction, length)),
                 Action::Passed { direction, payload, end } => {
@@ -349,15 +350,11 @@ impl Leases {
     }
 
     fn tally(&self, ct: CtId, change: impl FnOnce(&mut Tally)) {
-        if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
-            change(&mut connection.tally);
-        }
+        self.flows.with(ct, |c| change(&mut c.tally));
     }
 
     fn note(&self, ct: CtId, note: Note, now_ms: u64) {
-        if let Some(connection) = self.flows.all.borrow_mut().get_mut(&ct) {
-            connection.note(note, now_ms);
-        }
+        self.flows.with(ct, |c| c.note(note, now_ms));
         self.drop_if_empty(ct);
     }
 }

@@ -299,22 +299,22 @@ impl Leases {
         self.table.borrow().iter().all(|l| l.ask.connection != connection)
     }
 
-    /// Waits until a lease is no longer in a state; false if that takes too long.
-    async fn after(&self, no: LeaseNo, state: State) -> bool {
+    /// Waits until a lease is no longer in a state. A guard that takes too long for it is believed no more.
+    async fn after(&self, no: LeaseNo, state: State) {
         let answered = async {
             loop {
                 let seen = self.changed.count();
                 if self.table.borrow().get(no).is_none_or(|l| l.state != state) {
-                    return true;
+                    return;
                 }
                 self.changed.after(seen).await;
             }
         };
         let late = async {
             Timer::after(Duration::from_millis(ANSWER_MS)).await;
-            false
+            self.distrust("it did not answer in time");
         };
-        future::or(answered, late).await
+        future::or(answered, late).await;
     }
 }
 
@@ -345,9 +345,7 @@ impl Connection {
     pub async fn open(&self, wanted: Wanted) -> Result<Given, Refusal> {
         let terms = wanted.tenant.terms();
         let no = self.ask(wanted, terms).ok_or(Refusal::LeaseUnavailable)?;
-        if !self.leases.after(no, State::Asked).await {
-            self.leases.distrust("it did not answer in time");
-        }
+        self.leases.after(no, State::Asked).await;
         let table = self.leases.table.borrow();
         let lease = table.get(no).filter(|l| l.state == State::Granted).ok_or(Refusal::LeaseUnavailable)?;
         Ok(self.leases.given(lease, terms.until))
@@ -410,9 +408,7 @@ impl Connection {
         if over {
             leases.tell_ended(&[no]);
         }
-        if !leases.after(no, State::Ending).await {
-            leases.distrust("it did not answer in time");
-        }
+        leases.after(no, State::Ending).await;
         true
     }
 

@@ -69,25 +69,16 @@ pub(super) async fn read_head(
     bytes: &mut Vec<u8>,
 ) -> io::Result<Head> {
     let mut lookout = Lookout::default();
-    if lookout.is_due(bytes) && !bytes.is_empty() {
-        match connect::parse(bytes) {
-            Ok(None) => {}
-            Ok(Some(request)) => return Ok(Ok(request)),
-            Err(bad) => return Ok(Err(bad)),
-        }
-    }
     loop {
+        if lookout.is_due(bytes)
+            && !bytes.is_empty()
+            && let Some(head) = connect::parse(bytes).transpose()
+        {
+            return Ok(head);
+        }
         let most = (MAX_HEAD + MAX_HELLO).saturating_sub(bytes.len());
         if buyer.read(bytes, most, &shared.scratch).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if !lookout.is_due(bytes) {
-            continue;
-        }
-        match connect::parse(bytes) {
-            Ok(None) => {}
-            Ok(Some(request)) => return Ok(Ok(request)),
-            Err(bad) => return Ok(Err(bad)),
         }
     }
 }
