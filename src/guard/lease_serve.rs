@@ -6,6 +6,7 @@
 use super::clients::Clients;
 use super::conntrack::Entry;
 use super::draft::Rendered;
+use super::lease_audit::Audit;
 use super::lease_caps::LeaseCaps;
 use super::lease_flows::{Flows, Word};
 use super::lease_kernel::{Kernel, Woken};
@@ -67,6 +68,7 @@ pub struct Desk {
     book: Book,
     flows: Flows,
     caps: LeaseCaps,
+    audit: Audit,
     /// The connection that has the leases, and when it last said something.
     holder: Option<(u64, u64)>,
     /// The table that stands, while leases live.
@@ -100,6 +102,7 @@ impl Desk {
             book: Book::default(),
             flows: Flows::new(most),
             caps: LeaseCaps::start(around.network),
+            audit: Audit::default(),
             holder: None,
             rendered: None,
             denied: denied(&around.network.inside),
@@ -203,6 +206,7 @@ impl Desk {
     fn say_closed(&mut self, closed: Vec<Counted>, around: &mut Around<'_>) {
         for counted in closed {
             self.caps.end(counted.ct);
+            self.audit.closed(&counted);
             self.say(LeaseReport::Closed(counted), around);
         }
     }
@@ -311,6 +315,8 @@ impl Desk {
         let closed = self.flows.compare(&list);
         self.say_closed(closed, around);
         let counted: Vec<Counted> = list.iter().map(|e| e.counted).collect();
+        self.audit.count(around.tables, &counted);
+        self.say(self.audit.report(), around);
         let mut rest = counted.as_slice();
         loop {
             let (some, after) = rest.split_at(rest.len().min(MAX_COUNTED));
@@ -383,6 +389,7 @@ impl Desk {
             Action::Build(_) => self.build(around),
             Action::Add(grant) => {
                 self.caps.set(self.book.grants(), around.scope.max_kbps, around.now_ms)?;
+                self.audit.add(around.tables, grant);
                 around.tables.carry_out(&lease_set::add(grant))
             }
             Action::Renew(grant) => around.tables.carry_out(&lease_set::renew(grant)),
@@ -393,7 +400,9 @@ impl Desk {
                     removed => removed?,
                 }
                 let (buyer, port) = (grant.buyer, grant.port);
-                self.kill(|e| (e.original.from.ip(), e.original.to.port()) == (buyer, port), around)
+                self.kill(|e| (e.original.from.ip(), e.original.to.port()) == (buyer, port), around)?;
+                self.audit.remove(around.tables, grant);
+                Ok(())
             }
             Action::Clear => self.clear(around),
             Action::Say(report) => {
@@ -415,6 +424,7 @@ impl Desk {
             return Err(io::Error::other("the kernel's table of leases is not the one that was rendered"));
         }
         self.rendered = Some(rendered);
+        self.audit.begin(around.tables, leases, around.network, way);
         Ok(())
     }
 
@@ -432,6 +442,8 @@ impl Desk {
         self.kill(|_| true, around)?;
         around.tables.remove(LEASES)?;
         self.kill(|_| true, around)?;
+        self.audit.end(around.tables);
+        self.say(self.audit.report(), around);
         if let Ok(kernel) = &mut self.kernel {
             kernel.ends = None;
         }
@@ -472,7 +484,9 @@ impl Desk {
         let Some(stands) = &self.rendered else { return };
         let found = around.tables.read(LEASES);
         let is_whole = |f: &_| self.book.is_whole(f, around.now_ms);
-        if !found.is_ok_and(|f| f.table() == Some(&stands.table) && is_whole(&f)) {
+        if found.is_ok_and(|f| f.table() == Some(&stands.table) && is_whole(&f)) {
+            self.audit.verify(around.tables, self.book.grants());
+        } else {
             crate::warn!("leases end: their table was changed by another program");
             self.end_all(around);
         }
