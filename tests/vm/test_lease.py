@@ -43,7 +43,7 @@ class Plain(LeaseWorld):
         self.assertEqual(len(flows), 1, flows)
         self.assertIn("[OFFLOAD]", flows[0])
         # Exact only by FINs, which therefore have left the fast path: a running count lacks a 128th.
-        stream.close()
+        self.close(stream)
         self.until("the flows' end", lambda: self.own()["open"] == 0)
         after, own = self.lab.origin(), self.own()
         self.assertEqual(own["bytesIngress"], after[1] - sent + stream.received)
