@@ -16,6 +16,7 @@ unsafe extern "C" {
 /// Local time's offset from UTC at an instant. UTC where the C library cannot tell (years beyond its range).
 pub fn local_time(at: Unix) -> LocalTime {
     #[allow(irrefutable_let_patterns, reason = "`time_t` has 32 bits on some targets")]
+    #[allow(deprecated, reason = "musl's will have 64 bits everywhere; this takes what it has")]
     let Ok(time) = libc::time_t::try_from(at.0) else { return LocalTime { offset_s: 0 } };
     // SAFETY: `tm` is plain integers and a pointer, for which all zeros are valid.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
