@@ -111,6 +111,7 @@ class Counts(LeaseWorld):
     def test_what_is_known_late_stands_in_the_next_bundle(self):
         self.machine.ok("tc qdisc replace dev eth0 root netem delay 50ms limit 10000")
         self.addCleanup(self.machine.sh, "tc qdisc del dev eth0 root")
+        self.cut_off()
         session = self.lab.open(notBeforeS=-3600, durationS=7200)
         holder = Holder(self, session)
         _, stream = self.flow(holder)
@@ -137,3 +138,16 @@ class Counts(LeaseWorld):
         self.assertLess(sealed[0]["latencyMsP50"], 1000)
         self.clean(session)
         holder.close()
+
+    def cut_off(self):
+        """A session that ends while a connection of it lives has in its bundle what the last counters say, and nothing comes later."""
+        _, stream = self.flow(self.holder)
+        self.echo(stream, bytes(1_000_000))
+        totals = self.settle(self.session)
+        for name, passed in (("bytesEgress", stream.sent), ("bytesIngress", stream.received)):
+            self.assertLessEqual(totals[name], passed)
+            self.assertGreater(totals[name], 0.99 * passed)
+        found = self.bundles(self.session)
+        time.sleep(2)
+        self.assertEqual(self.bundles(self.session), found)
+        self.clean(self.session)
