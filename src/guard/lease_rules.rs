@@ -141,8 +141,17 @@ fn way_in(scope: &LeaseScope) -> Vec<NamedChain> {
 fn forward(marks: Marks, flowtable: bool) -> Vec<NamedChain> {
     let Marks { lease, accepted, refused } = marks;
     let denied = |rule| drop_and("denied", rule);
-    let add = flowtable.then(|| vec![W::FlowAdd(FLOWTABLE)]);
-    let open = [vec![W::AnyFlag(FIN | RST), W::Queue(QUEUE)]].into_iter().chain(add).chain([vec![W::Accept]]);
+    let add = |mut when: Vec<W>| {
+        when.push(W::FlowAdd(FLOWTABLE));
+        flowtable.then_some(when)
+    };
+    let open = [vec![W::AnyFlag(FIN | RST), W::Queue(QUEUE)]];
+    let open = open.into_iter().chain(add(Vec::new())).chain([vec![W::Accept]]);
+    let mark = vec![W::PacketMarked(accepted), W::Mark(accepted)];
+    let settled = [mark].into_iter().chain(add(vec![W::PacketMarked(accepted)])).chain([
+        vec![W::PacketMarked(refused), W::Mark(refused)],
+        vec![W::ClearPacketMark(accepted | refused)],
+    ]);
     vec![
         (
             "lease_forward",
@@ -180,15 +189,8 @@ fn forward(marks: Marks, flowtable: bool) -> Vec<NamedChain> {
             hook(false, Place::Forward, -99),
             vec![vec![W::Marked(lease), W::Goto("lease_settled")]],
         ),
-        (
-            "lease_settled",
-            None,
-            vec![
-                vec![W::PacketMarked(accepted), W::Mark(accepted)],
-                vec![W::PacketMarked(refused), W::Mark(refused)],
-                vec![W::ClearPacketMark(accepted | refused)],
-            ],
-        ),
+        // The packet that decides goes on to firewall4, whose flowtable would have the connection otherwise, and may not count.
+        ("lease_settled", None, settled.collect()),
     ]
 }
 
