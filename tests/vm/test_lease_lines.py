@@ -1,4 +1,4 @@
-"""Leases where the line is no device of its own: a VLAN, and a bridge."""
+"""Leases where the line is no device of its own: a bridge."""
 import contextlib
 import re
 import threading
@@ -98,18 +98,6 @@ class Lines(LeaseWorld):
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
         self.assertLess(rate, 1.1 * CAP_MBPS)
         return lease
-
-    def test_a_vlan(self):
-        # The switch between the line and the router's port tags what it hands on.
-        switch = "ip link add port type veth peer name sw; ip link add link sw name sw.7 type vlan id 7; ip link add br-sw type bridge"
-        switch += "; for x in eth0 sw.7; do ip link set $x master br-sw; done; for x in port sw sw.7 br-sw; do ip link set $x up; done"
-        self.line("port.7", f"{switch}; ip link add link port name port.7 type vlan id 7", "ip link del br-sw; ip link del port")
-        for v6 in (False, True):
-            self.assert_fast(self.holder(v6))
-        self.assert_capped(self.holder(maxMbps=CAP_MBPS))
-        self.assertIn("htb ec40:", self.machine.ok("tc qdisc show dev port.7 root"))
-        listed = self.machine.ok("nft list flowtable inet echomesh_lease ft")
-        self.assertRegex(listed, r"devices = \{ port, port\.7 \}")
 
     def test_a_bridge(self):
         self.line("br-wan", "ip link add br-wan type bridge; ip link set eth0 master br-wan", "ip link del br-wan")
