@@ -24,7 +24,7 @@ table inet fw4 {
         iifname { lo, eth1, eth2 } accept
         ct state vmap { established : accept, related : accept, invalid : drop }
         tcp dport 8443 accept
-        meta l4proto { 1, 58 } accept
+        meta l4proto { icmp, ipv6-icmp } accept
         meta l4proto tcp reject with tcp reset
     }
     chain forward { type filter hook forward priority filter; policy drop;
