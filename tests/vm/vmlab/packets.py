@@ -42,12 +42,14 @@ def ipv4(addresses, body, identity=0, fragment=0, ttl=64):
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
 
 
-def fragments(whole, size):
-    """A packet in IP fragments of `size` bytes (a multiple of 8), first to last."""
+def fragments(whole, size, first=None):
+    """A packet in IP fragments of `size` bytes (a multiple of 8), first to last; the first may have another size."""
     body, identity = whole[20:], next(_identities)
-    for at in range(0, len(body), size):
-        more = 0x2000 if at + size < len(body) else 0
-        yield ipv4(whole[12:20], body[at : at + size], identity=identity, fragment=more | at // 8)
+    at, length = 0, first or size
+    while at < len(body):
+        more = 0x2000 if at + length < len(body) else 0
+        yield ipv4(whole[12:20], body[at : at + length], identity=identity, fragment=more | at // 8)
+        at, length = at + length, size
 
 
 @dataclass
@@ -186,7 +188,7 @@ class Wire:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_IPV4))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 20)
             self._socket.bind((device, _IPV4))
-        self.address, self.segments, self.fragmented, self._stop = address, [], 0, False
+        self.address, self.segments, self.fragmented, self.tails, self._stop = address, [], 0, 0, False
         self._socket.settimeout(0.1)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -202,7 +204,9 @@ class Wire:
             found = parse(frame[14:])
             if found and found[1] == self.address:
                 self.segments.append(found)
-            self.fragmented += bool(int.from_bytes(frame[20:22], "big") & 0x3FFF)
+            place = int.from_bytes(frame[20:22], "big")
+            self.fragmented += bool(place & 0x3FFF)
+            self.tails += bool(place & 0x1FFF)
 
     def mark(self):
         """A place in what arrives, for [`since`]."""
