@@ -24,7 +24,6 @@ use super::scope::Scope;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
 use futures_lite::future;
-use std::collections::BTreeSet;
 
 /// Packets taken from the queue before anything else gets its turn.
 const AT_ONCE: usize = 64;
@@ -65,8 +64,6 @@ pub struct Desk {
     /// The table that stands, while leases live.
     rendered: Option<Rendered>,
     denied: (Ranges, Ranges),
-    /// Ports of the range that other programs use.
-    taken: BTreeSet<u16>,
     /// All leases are to end, and have not yet; when that is tried again.
     owed_ms: Option<u64>,
     late_ms: u64,
@@ -96,7 +93,6 @@ impl Desk {
             holder: None,
             rendered: None,
             denied: denied(&around.network.inside),
-            taken: BTreeSet::new(),
             owed_ms: None,
             late_ms: 0,
         };
@@ -235,7 +231,7 @@ impl Desk {
             Some(scope) if !is_capped || self.ability.caps && grant.class != 0 => {
                 let denied = (&self.denied.0, &self.denied.1);
                 let possible = self.ability.possible;
-                let site = Site { scope, denied, taken: &self.taken, possible };
+                let site = Site { scope, denied, possible };
                 self.book.grant(grant, &site, around.now_ms)
             }
             _ => vec![Action::Say(LeaseReport::Denied { no, why: Denial::Failed })],
