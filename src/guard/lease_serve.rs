@@ -12,6 +12,7 @@ use super::draft::Rendered;
 use super::lease_caps::LeaseCaps;
 use super::lease_flows::{Flows, Word};
 use super::lease_kernel::{Kernel, Woken};
+use super::lease_unheard::Unheard;
 use super::lease_wire::{
     Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload, Verdict,
 };
@@ -61,6 +62,7 @@ pub struct Desk {
     caps: LeaseCaps,
     /// The connection that has the leases, and when it last said something.
     holder: Option<(u64, u64)>,
+    unheard: Unheard,
     /// The table that stands, while leases live.
     rendered: Option<Rendered>,
     denied: (Ranges, Ranges),
@@ -91,11 +93,13 @@ impl Desk {
             flows: Flows::new(most),
             caps: LeaseCaps::start(around.network),
             holder: None,
+            unheard: Unheard::default(),
             rendered: None,
             denied: denied(&around.network.inside),
             owed_ms: None,
             late_ms: 0,
         };
+        desk.hear_of_ends();
         desk.end_all(around);
         desk.ability = desk.able();
         desk
@@ -153,9 +157,28 @@ impl Desk {
     }
 
     fn say_closed(&mut self, closed: Vec<Counted>, around: &mut Around<'_>) {
+        let is_heard = self.holder.is_some_and(|(client, _)| around.clients.find(client).is_some());
         for counted in closed {
             self.caps.end(counted.ct);
-            self.say(LeaseReport::Closed(counted), around);
+            if is_heard {
+                self.say(LeaseReport::Closed(counted), around);
+            } else {
+                self.unheard.add(counted, around.now_ms);
+            }
+        }
+    }
+
+    /// Somebody has connected: perhaps `run`, whose connections ended when it was not there.
+    pub fn welcome(&mut self, client: u64, around: &mut Around<'_>) {
+        for counted in self.unheard.fresh(around.now_ms) {
+            around.clients.answer(client, &Report::Lease(LeaseReport::Closed(counted)));
+        }
+    }
+
+    /// What an earlier guard let begin ends now: with the kernel's last counters, if it reports them.
+    fn hear_of_ends(&mut self) {
+        if let Ok(Err(e)) = self.kernel.as_mut().map(Kernel::watch) {
+            crate::warn!("last counters of connections are not known: {e}");
         }
     }
 
