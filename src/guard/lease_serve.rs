@@ -9,6 +9,7 @@ mod in_kernel;
 use self::ability::{DECIDE_MS, claimed, way};
 use super::clients::Clients;
 use super::draft::Rendered;
+use super::lease_audit::Audit;
 use super::lease_caps::LeaseCaps;
 use super::lease_flows::{Flows, Word};
 use super::lease_kernel::{Kernel, Woken};
@@ -60,6 +61,7 @@ pub struct Desk {
     book: Book,
     flows: Flows,
     caps: LeaseCaps,
+    audit: Audit,
     /// The connection that has the leases, and when it last said something.
     holder: Option<(u64, u64)>,
     unheard: Unheard,
@@ -92,6 +94,7 @@ impl Desk {
             book: Book::default(),
             flows: Flows::new(most),
             caps: LeaseCaps::start(around.network),
+            audit: Audit::default(),
             holder: None,
             unheard: Unheard::default(),
             rendered: None,
@@ -160,6 +163,7 @@ impl Desk {
         let is_heard = self.holder.is_some_and(|(client, _)| around.clients.find(client).is_some());
         for counted in closed {
             self.caps.end(counted.ct);
+            self.audit.closed(&counted);
             if is_heard {
                 self.say(LeaseReport::Closed(counted), around);
             } else {
@@ -276,6 +280,8 @@ impl Desk {
         let closed = self.flows.compare(&list);
         self.say_closed(closed, around);
         let counted: Vec<Counted> = list.iter().map(|e| e.counted).collect();
+        self.audit.count(around.tables, &counted);
+        self.say(self.audit.report(), around);
         let mut rest = counted.as_slice();
         loop {
             let (some, after) = rest.split_at(rest.len().min(MAX_COUNTED));

@@ -5,7 +5,7 @@ use super::table::{Ask, Full, Lease, Random, State, Table};
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::guard::client::Link;
-use crate::guard::lease_wire::{Ability, Grant, LeaseNo, LeaseReport, LeaseRequest};
+use crate::guard::lease_wire::{Ability, Checked, Grant, LeaseNo, LeaseReport, LeaseRequest};
 use crate::guard::protocol::Request;
 use crate::mutant;
 use crate::policy::refusal::Refusal;
@@ -128,6 +128,11 @@ impl Leases {
         self.ability.borrow().as_ref().is_some_and(|a| a.possible)
     }
 
+    /// What leases have carried, counted twice, and what was charged of it: payload of egress and ingress.
+    pub fn checked(&self) -> Option<(Checked, [u64; 2])> {
+        self.flows.checked()
+    }
+
     /// How many connections there are.
     pub fn flow_counts(&self) -> FlowCounts {
         self.flows.counts()
@@ -208,6 +213,7 @@ impl Leases {
             }
             LeaseReport::Counts { list, last } => self.counted(&list, last),
             LeaseReport::Closed(last) => self.closed(&last),
+            LeaseReport::Checked(checked) => self.flows.check(checked),
         }
         self.changed.ring();
         offer_changed
@@ -300,6 +306,18 @@ impl Leases {
         self.table.borrow().iter().all(|l| l.ask.connection != connection)
     }
 
+    /// Waits while all leases are being ended: a buyer who comes then has nothing to do with them. [`Leases::tick`] sees to it
+    /// that this ends.
+    async fn cleared(&self) {
+        loop {
+            let seen = self.changed.count();
+            if self.clearing.get().is_none() {
+                return;
+            }
+            self.changed.after(seen).await;
+        }
+    }
+
     /// Waits until a lease is no longer in a state. A guard that takes too long for it is believed no more.
     async fn after(&self, no: LeaseNo, state: State) {
         let answered = async {
@@ -344,6 +362,11 @@ impl Connection {
     /// # Errors
     /// [`Refusal::LeaseUnavailable`]: there is none to be had.
     pub async fn open(&self, wanted: Wanted) -> Result<Given, Refusal> {
+        self.leases.cleared().await;
+        // Much may have changed while that took.
+        if !wanted.tenant.still_allowed(&wanted.target, &wanted.aliases) {
+            return Err(Refusal::LeaseUnavailable);
+        }
         let terms = wanted.tenant.terms();
         let no = self.ask(wanted, terms).ok_or(Refusal::LeaseUnavailable)?;
         self.leases.after(no, State::Asked).await;
