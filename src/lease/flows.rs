@@ -176,10 +176,10 @@ impl Flows {
         self.counting.set(false);
         *self.checked.borrow_mut() = None;
         self.gate.borrow_mut().gone();
-        let mut all = self.all.borrow_mut();
-        let undecided = all.extract_if(.., |_, c| !c.accepted).collect::<Vec<_>>();
-        all.values_mut().for_each(|c| c.plan = Plan::LastCount(now_ms + NEXT_GUARD_MS));
-        drop(all);
+        let all = std::mem::take(&mut *self.all.borrow_mut()).into_iter();
+        let (mut accepted, undecided): (BTreeMap<_, _>, BTreeMap<_, _>) = all.partition(|(_, c)| c.accepted);
+        accepted.values_mut().for_each(|c| c.plan = Plan::LastCount(now_ms + NEXT_GUARD_MS));
+        *self.all.borrow_mut() = accepted;
         for (_, connection) in undecided {
             connection.finish(Outcome::Killed);
         }
