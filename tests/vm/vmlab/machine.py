@@ -75,7 +75,7 @@ class Machine:
 
     def ok(self, script, seconds=60):
         """Runs a script inside that must succeed."""
-        *lines, status = self.sh(f"({script}\n)\necho; echo $?", seconds).rstrip().split("\n")
+        *lines, status = self.sh(f"({script}\n)\nprintf '\\n%d\\n' $?", seconds).rstrip().split("\n")
         text = "\n".join(lines).rstrip("\n")
         if status != "0":
             raise AssertionError(f"{script}: status {status}: {text}")
