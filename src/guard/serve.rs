@@ -94,6 +94,8 @@ struct Guard {
     leases: Desk,
     routes: Routes,
     table_events: Events,
+    /// What reports of the guard's own changes bear.
+    own: u32,
     route_events: Events,
     listener: Seqpacket,
     clients: Clients,
@@ -135,6 +137,7 @@ impl Guard {
         let (scope, source) = source.open()?;
         let missing = "the kernel has no nf_tables (OpenWrt: kmod-nft-core), or this is not root's network";
         let tables = Tables::open().map_err(named(missing))?;
+        let own = tables.number().map_err(named(missing))?;
         let table_events = Tables::monitor().and_then(Events::new).map_err(named(missing))?;
         let mut routes = Routes::open().map_err(named("routes"))?;
         let route_events = Routes::monitor().and_then(Events::new).map_err(named("routes"))?;
@@ -163,6 +166,7 @@ impl Guard {
             leases,
             routes,
             table_events,
+            own,
             route_events,
             listener,
             clients,
@@ -189,7 +193,8 @@ impl Guard {
                 Event::Signal(Signal::Stop) => break,
                 Event::Signal(Signal::Reload) => self.reload(true),
                 Event::Tables => {
-                    if self.table_events.socket.drain() {
+                    // Leases come and go by the dozen; to read both tables each time would cost more than all else of them.
+                    if self.table_events.socket.drain_of_others(self.own) {
                         self.check();
                     }
                 }
