@@ -98,6 +98,8 @@ pub enum Note {
         direction: Direction,
         /// RFC 9293: the FIN's own number.
         end: u32,
+        /// What it has got, if it is known.
+        ack: Option<u32>,
     },
     /// One side has given up.
     Reset {
