@@ -3,40 +3,33 @@
 //! One connection of `run`'s has the leases. When it ends, says nothing while connections live, or anything is not as it should be,
 //! all of them end: first the table is put in force without leases, so that nothing undecided passes and nothing begins; then
 //! the connections are deleted until the kernel has none; then the table goes.
+mod ability;
+mod in_kernel;
+
+use self::ability::{DECIDE_MS, claimed, way};
 use super::clients::Clients;
-use super::conntrack::Entry;
 use super::draft::Rendered;
 use super::lease_caps::LeaseCaps;
 use super::lease_flows::{Flows, Word};
 use super::lease_kernel::{Kernel, Woken};
-use super::lease_rules::render;
-use super::lease_set;
 use super::lease_wire::{
-    Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, MAX_REASON, Offload, Verdict,
+    Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload, Verdict,
 };
 use super::leases::{Action, Book, Site};
 use super::network::Network;
-use super::offload::{Decision, decide};
+use super::offload::Decision;
 use super::protocol::Report;
 use super::ranges::{Ranges, denied};
 use super::scope::Scope;
-use super::table::LEASES;
-use crate::sys::linux::clash::claim;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
-use crate::sys::linux::offload::facts;
 use futures_lite::future;
-use std::collections::{BTreeSet, VecDeque};
-use std::io;
+use std::collections::BTreeSet;
 
-/// Pause before what failed is tried again, milliseconds.
-const RETRY_MS: u64 = 1_000;
 /// Packets taken from the queue before anything else gets its turn.
 const AT_ONCE: usize = 64;
 /// How long `run` may say nothing while connections live, milliseconds: it asks for their counters every second.
 const SILENCE_MS: u64 = 10_000;
-/// How often it is decided anew how leases are carried, milliseconds: other programs' tables and disciplines change.
-const DECIDE_MS: u64 = 30_000;
 /// How often packets are looked for that have waited too long, milliseconds.
 const LATE_MS: u64 = 1_000;
 
@@ -110,43 +103,6 @@ impl Desk {
         desk.end_all(around);
         desk.ability = desk.able();
         desk
-    }
-
-    /// What can be done with leases now.
-    pub fn ability(&self) -> LeaseReport {
-        LeaseReport::Able(self.ability.clone())
-    }
-
-    fn able(&self) -> Ability {
-        let (possible, offload, reason) = match (&self.kernel, &self.way, self.owed_ms) {
-            (Err(why), ..) | (_, Err(why), _) => (false, Offload::Plain, why.clone()),
-            (Ok(_), Ok(_), Some(_)) => {
-                (false, Offload::Plain, "what was there of leases cannot be ended".to_owned())
-            }
-            (Ok(_), Ok(way), None) => (true, way.offload, way.reason.clone()),
-        };
-        let no_caps = self.way.as_ref().ok().and_then(|way| way.no_caps.as_deref());
-        let obstacle = no_caps.or_else(|| self.caps.obstacle(offload));
-        let caps = obstacle.is_none();
-        let mut reason = match obstacle {
-            Some(why) if possible && reason.is_empty() => format!("no leases for sessions with a cap: {why}"),
-            Some(why) if possible => format!("{reason}; no leases for sessions with a cap: {why}"),
-            _ => reason,
-        };
-        while reason.len() > MAX_REASON {
-            reason.pop();
-        }
-        Ability { possible, offload, caps, reason, ..self.ability.clone() }
-    }
-
-    fn tell_ability(&mut self, around: &mut Around<'_>) {
-        let able = self.able();
-        if able != self.ability {
-            let can = if able.possible { "leases are possible" } else { "leases are not possible" };
-            crate::info!("{can}: {:?}; {}", able.offload, able.reason);
-            self.ability = able;
-            around.clients.tell(&Report::Lease(self.ability()).encode());
-        }
     }
 
     /// Waits for the kernel.
@@ -272,16 +228,6 @@ impl Desk {
         )
     }
 
-    /// Where a cap is not in force any more, all leases end.
-    fn mind_caps(&mut self, around: &mut Around<'_>) {
-        if self.caps.hold(self.book.grants()) {
-            self.tell_ability(around);
-        } else {
-            crate::error!("leases end: their caps are not in force");
-            self.end_all(around);
-        }
-    }
-
     fn grant(&mut self, grant: Grant, around: &mut Around<'_>) {
         let no = grant.no;
         let is_capped = grant.cap_kbps != 0 || grant.class != 0;
@@ -323,161 +269,6 @@ impl Desk {
         }
     }
 
-    /// Ends connections, and says so of each.
-    fn kill(&mut self, which: impl Fn(&Entry) -> bool, around: &mut Around<'_>) -> io::Result<()> {
-        let Ok(kernel) = &mut self.kernel else { return Ok(()) };
-        // Of what waits nothing is let out behind our back.
-        let meant = |ct, original: &_| {
-            let counted = Counted { ct, ..Counted::default() };
-            which(&Entry { original: *original, mark: 0, counted })
-        };
-        kernel.say(self.flows.drop_where(meant));
-        let left = kernel.kill(which);
-        self.take_ends(around);
-        let closed = self.flows.compare(&left?);
-        self.say_closed(closed, around);
-        Ok(())
-    }
-
-    /// All leases end.
-    pub fn end_all(&mut self, around: &mut Around<'_>) {
-        let actions = self.book.end_all();
-        self.carry_out(actions, around);
-    }
-
-    /// The guard ends: all leases do, and the line is as it was.
-    pub fn stop(&mut self, around: &mut Around<'_>) {
-        self.end_all(around);
-        self.caps.stop();
-    }
-
-    /// Does what is to be done. What cannot be done now is owed, and until then no lease is possible.
-    fn carry_out(&mut self, actions: Vec<Action>, around: &mut Around<'_>) {
-        let mut todo = VecDeque::from(actions);
-        let mut failed = 0;
-        while let Some(action) = todo.pop_front() {
-            match self.act(&action, around) {
-                Ok(()) if action == Action::Clear => self.owed_ms = None,
-                Ok(()) => {}
-                Err(e) => {
-                    crate::error!("a lease cannot be had as it should be: {e}");
-                    failed += 1;
-                    todo = self.book.failed(&action, around.now_ms).into();
-                    if failed > 1 {
-                        self.owed_ms = Some(around.now_ms.saturating_add(RETRY_MS));
-                        break;
-                    }
-                }
-            }
-        }
-        // Those of sessions without leases go.
-        let total_kbps = around.scope.max_kbps;
-        if let Err(e) = self.caps.set(self.book.grants(), total_kbps, around.now_ms) {
-            crate::error!("{e}");
-        }
-        self.mind_caps(around);
-    }
-
-    fn act(&mut self, action: &Action, around: &mut Around<'_>) -> io::Result<()> {
-        match action {
-            Action::Build(_) => self.build(around),
-            Action::Add(grant) => {
-                self.caps.set(self.book.grants(), around.scope.max_kbps, around.now_ms)?;
-                around.tables.carry_out(&lease_set::add(grant))
-            }
-            Action::Renew(grant) => around.tables.carry_out(&lease_set::renew(grant)),
-            Action::Remove(grant) => {
-                match around.tables.carry_out(&lease_set::remove(grant)) {
-                    // Its time was over.
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    removed => removed?,
-                }
-                let (buyer, port) = (grant.buyer, grant.port);
-                self.kill(|e| (e.original.from.ip(), e.original.to.port()) == (buyer, port), around)
-            }
-            Action::Clear => self.clear(around),
-            Action::Say(report) => {
-                self.say(report.clone(), around);
-                Ok(())
-            }
-        }
-    }
-
-    fn build(&mut self, around: &mut Around<'_>) -> io::Result<()> {
-        let (Ok(kernel), Some(leases)) = (&mut self.kernel, &around.scope.leases) else {
-            return Err(io::ErrorKind::Unsupported.into());
-        };
-        kernel.watch()?;
-        let way = self.way.as_ref().map_err(|why| io::Error::other(why.clone()))?;
-        let rendered = render(leases, around.network, way.flowtable.as_ref());
-        around.tables.replace(&rendered.table)?;
-        if around.tables.read(LEASES)?.table() != Some(&rendered.table) {
-            return Err(io::Error::other("the kernel's table of leases is not the one that was rendered"));
-        }
-        self.rendered = Some(rendered);
-        Ok(())
-    }
-
-    fn clear(&mut self, around: &mut Around<'_>) -> io::Result<()> {
-        self.rendered = None;
-        let found = around.tables.read(LEASES)?;
-        if let (true, Some(leases)) =
-            (found.table().is_some() || !found.sets().is_empty(), &around.scope.leases)
-        {
-            // Whatever comes while connections are ended finds no lease, and what is undecided a queue.
-            if let Err(e) = around.tables.replace(&render(leases, around.network, None).table) {
-                crate::error!("the table of leases cannot be emptied first: {e}");
-            }
-        }
-        self.kill(|_| true, around)?;
-        around.tables.remove(LEASES)?;
-        self.kill(|_| true, around)?;
-        if let Ok(kernel) = &mut self.kernel {
-            kernel.ends = None;
-        }
-        Ok(())
-    }
-
-    /// The network or what the owner wants may have changed.
-    pub fn look_around(&mut self, around: &mut Around<'_>) {
-        self.denied = denied(&around.network.inside);
-        self.caps.look_around(around.network);
-        self.carry_out(Vec::new(), around);
-        self.decide(around);
-    }
-
-    /// Other programs may have taken ports of leases, or given them back: nobody reports their sockets.
-    pub fn review(&mut self, around: &mut Around<'_>) {
-        if self.kernel.is_ok() && claimed(around) != self.claimed {
-            self.decide(around);
-        }
-    }
-
-    /// Decides how leases are carried. Where that is another way than those that live have, they end.
-    fn decide(&mut self, around: &mut Around<'_>) {
-        self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
-        self.claimed = claimed(around);
-        self.way = self.claimed.clone().map_or_else(|| way(around), Err);
-        let wanted = self.way.as_ref().ok().zip(around.scope.leases.as_ref());
-        let wanted = wanted.map(|(way, leases)| render(leases, around.network, way.flowtable.as_ref()));
-        if self.rendered.is_some() && self.rendered != wanted {
-            crate::info!("leases end: the network, the configuration or the way to carry them has changed");
-            self.end_all(around);
-        }
-        self.tell_ability(around);
-    }
-
-    /// Somebody may have changed the table.
-    pub fn check(&mut self, around: &mut Around<'_>) {
-        let Some(stands) = &self.rendered else { return };
-        let found = around.tables.read(LEASES);
-        let is_whole = |f: &_| self.book.is_whole(f, around.now_ms);
-        if !found.is_ok_and(|f| f.table() == Some(&stands.table) && is_whole(&f)) {
-            crate::warn!("leases end: their table was changed by another program");
-            self.end_all(around);
-        }
-    }
-
     /// When [`Desk::do_what_is_due`] has something to do.
     pub fn due_ms(&self) -> Option<u64> {
         let late = (!self.flows.is_empty()).then_some(self.late_ms);
@@ -515,18 +306,4 @@ impl Desk {
             }
         }
     }
-}
-
-/// Who else has ports of leases; that nobody can be asked counts as well.
-fn claimed(around: &mut Around<'_>) -> Option<String> {
-    let scope = around.scope.leases.as_ref()?;
-    let unread = |e: io::Error| Some(format!("who else has the ports of leases cannot be found out: {e}"));
-    claim(around.tables, scope, around.network).unwrap_or_else(unread)
-}
-
-/// How leases are carried here.
-fn way(around: &mut Around<'_>) -> Result<Decision, String> {
-    let scope = around.scope.leases.as_ref().ok_or("lease.markMask has fewer than 4 bits")?;
-    let facts = facts(around.tables, scope, around.network);
-    decide(around.scope.offload, &facts.map_err(|e| format!("the kernel's tables cannot be read: {e}"))?)
 }

@@ -5,7 +5,6 @@ use super::service::{ANSWER_MS, Held, Leases};
 use super::table::State;
 use super::tally::{Settled, Tally};
 use crate::guard::lease_wire::{Counted, CtId, LeaseNo, LeaseReport, LeaseRequest};
-use crate::mutant;
 use crate::policy::refusal::Refusal;
 use crate::session::{Direction, Ending, Flow, HelloRules, Outcome, Phase};
 use crate::time::Now;
@@ -439,7 +438,6 @@ impl Owner for Sessions<'_> {
             old.finish(Outcome::Aborted);
         }
         let no = leases.table.borrow().at_port(port, buyer.0).map(|l| l.no);
-        let no = no.or_else(|| mutant::out("lease-owner-known").then_some(0));
         let no = no.ok_or(Refusal::LeaseUnavailable)?;
         let held = leases.held.borrow();
         let Held { tenant, target, aliases, .. } = held.get(&no).ok_or(Refusal::LeaseUnavailable)?;

@@ -299,6 +299,18 @@ impl Leases {
         self.table.borrow().iter().all(|l| l.ask.connection != connection)
     }
 
+    /// Waits while all leases are being ended: a buyer who comes then has nothing to do with them. [`Leases::tick`] sees to it
+    /// that this ends.
+    async fn cleared(&self) {
+        loop {
+            let seen = self.changed.count();
+            if self.clearing.get().is_none() {
+                return;
+            }
+            self.changed.after(seen).await;
+        }
+    }
+
     /// Waits until a lease is no longer in a state. A guard that takes too long for it is believed no more.
     async fn after(&self, no: LeaseNo, state: State) {
         let answered = async {
@@ -343,6 +355,11 @@ impl Connection {
     /// # Errors
     /// [`Refusal::LeaseUnavailable`]: there is none to be had.
     pub async fn open(&self, wanted: Wanted) -> Result<Given, Refusal> {
+        self.leases.cleared().await;
+        // Much may have changed while that took.
+        if !wanted.tenant.still_allowed(&wanted.target, &wanted.aliases) {
+            return Err(Refusal::LeaseUnavailable);
+        }
         let terms = wanted.tenant.terms();
         let no = self.ask(wanted, terms).ok_or(Refusal::LeaseUnavailable)?;
         self.leases.after(no, State::Asked).await;

@@ -114,6 +114,7 @@ class Caps(LeaseWorld):
         self.machine.ok("kill -9 $(cat /tmp/guard.pid)")
         self.node.wait_state("guard-down")
         self.node.start_guard()
+        self.node.wait_state("active")
 
     def test_a_killed_guards_caps_are_taken_off_and_another_programs_change_ends_leases(self):
         self.flow(self.capped())

@@ -281,6 +281,39 @@ fn a_grant_that_comes_after_all_were_ended_is_taken_back() {
 }
 
 #[test]
+fn who_asks_while_all_leases_are_being_ended_waits() {
+    let all_end = |(bench, guard): &(Bench, Rc<FakeGuard>)| {
+        let theirs = bench.node.leases.connect().unwrap();
+        lease(bench, guard, &theirs, "a.test");
+        lease(bench, guard, &theirs, "b.test");
+        drop(theirs);
+        assert_eq!(guard.take(), [LeaseRequest::EndAll]);
+        bench.node.leases.connect().unwrap()
+    };
+    let world = leasing("", BOTH);
+    let connection = all_end(&world);
+    let (bench, guard) = &world;
+    let mut asked = Box::pin(connection.open(wanted(bench, "c.test")));
+    assert!(block_on(poll_once(&mut asked)).is_none());
+    assert_eq!(guard.take(), [], "not before the others are gone");
+    says(bench, LeaseReport::Gone);
+    assert!(block_on(poll_once(&mut asked)).is_none());
+    let Some(LeaseRequest::Grant(grant)) = guard.take().pop() else { panic!("no grant") };
+    says(bench, LeaseReport::Granted { no: grant.no });
+    assert!(block_on(asked).is_ok());
+
+    // What was allowed when it was asked for may not be any more.
+    let mut world = leasing("", BOTH);
+    let connection = all_end(&world);
+    let (bench, guard) = &mut world;
+    let asked = connection.open(wanted(bench, "c.test"));
+    bench.configure("network: { maxMbps: 1000, maxGBPerDay: 1000, blocklistDomains: [c.test] }");
+    says(bench, LeaseReport::Gone);
+    assert_eq!(block_on(asked).err(), Some(Refusal::LeaseUnavailable));
+    assert_eq!(guard.take(), []);
+}
+
+#[test]
 fn connections_that_hold_leases_are_bounded_for_all_and_for_each_session() {
     let (bench, _guard) = leasing("", BOTH);
     let leases = &bench.node.leases;

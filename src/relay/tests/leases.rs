@@ -185,3 +185,20 @@ fn without_the_outer_tls_there_are_no_leases() {
     assert_eq!(rest(&mut peer), b"");
     assert_eq!(relay.asked(), []);
 }
+
+/// The kernel would send the LAN's own connections out by the line.
+#[test]
+fn a_buyer_with_an_address_that_is_not_public_gets_no_lease() {
+    // Its own address is 127.0.0.1.
+    let of = |own: &str, allowed| {
+        Relay::start_at(own, Setup { tls: true, leases: true, allowed, ..Setup::default() })
+    };
+    let inside = of("127.0.0.2:0", ("127.0.0.2", 32));
+    let (status, content) = ask(&mut inside.peer(), &wanted("origin.test"));
+    assert_eq!((status, slug(&content).as_str()), (503, "lease-unavailable"));
+    assert_eq!(inside.asked(), []);
+    let not_outward = of("127.0.0.2:0", ("127.0.0.1", 32));
+    assert_eq!(ask(&mut not_outward.peer(), &wanted("origin.test")).0, 503, "the router's end is in the LAN");
+    let both = of("127.0.0.2:0", ("127.0.0.0", 30));
+    assert_eq!(ask(&mut both.peer(), &wanted("origin.test")).0, 201);
+}

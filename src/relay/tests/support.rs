@@ -39,11 +39,14 @@ pub struct Setup {
     pub bytes_per_ms: Option<usize>,
     pub strangers: usize,
     pub leases: bool,
+    /// What the address guard lets through, beside public addresses.
+    pub allowed: (&'static str, u8),
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { tls: false, denied: None, bytes_per_ms: None, strangers: 64, leases: false }
+        let allowed = ("127.0.0.0", 8);
+        Setup { tls: false, denied: None, bytes_per_ms: None, strangers: 64, leases: false, allowed }
     }
 }
 
@@ -204,7 +207,11 @@ pub struct Relay {
 
 impl Relay {
     pub fn start(setup: Setup) -> Relay {
-        let listener = crate::sys::linux::net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        Relay::start_at("127.0.0.1:0", setup)
+    }
+
+    pub fn start_at(own: &str, setup: Setup) -> Relay {
+        let listener = crate::sys::linux::net::listen(own.parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         Relay::start_on(listener.into(), address, setup)
     }
@@ -320,7 +327,7 @@ fn run(listener: OwnedFd, setup: Setup, (seen, asked): (Arc<Mutex<Seen>>, Asked)
     });
     let leases = setup.leases.then(|| granted(&asked));
     let gate = Rc::new(TestGate { account: account.clone(), denied: setup.denied, leases });
-    let guard = AddressGuard::new(vec![("127.0.0.0".parse().unwrap(), 8)]);
+    let guard = AddressGuard::new(vec![(setup.allowed.0.parse().unwrap(), setup.allowed.1)]);
     let system = Rc::new(crate::sys::dummy::Dummy::with(Vec::new()));
     let egress = Egress::new(system, Rc::new(Clock::new()), guard);
     let shared = RelayShared::new(gate, Rc::new(TestNames), egress, executor.clone()).unwrap();

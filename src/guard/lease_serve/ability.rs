@@ -1,0 +1,110 @@
+//! How leases are carried here, if they can be, and what `run` is told of it.
+use super::{Around, Desk};
+use crate::guard::draft::Rendered;
+use crate::guard::lease_rules::render;
+use crate::guard::lease_wire::{Ability, LeaseReport, MAX_REASON, Offload};
+use crate::guard::offload::{Decision, decide};
+use crate::guard::protocol::Report;
+use crate::guard::ranges::denied;
+use crate::sys::linux::clash::claim;
+use crate::sys::linux::offload::facts;
+use std::io;
+
+/// How often it is decided anew how leases are carried, milliseconds: other programs' tables and disciplines change.
+pub(super) const DECIDE_MS: u64 = 30_000;
+
+impl Desk {
+    /// What can be done with leases now.
+    pub fn ability(&self) -> LeaseReport {
+        LeaseReport::Able(self.ability.clone())
+    }
+
+    pub(super) fn able(&self) -> Ability {
+        let (possible, offload, reason) = match (&self.kernel, &self.way, self.owed_ms) {
+            (Err(why), ..) | (_, Err(why), _) => (false, Offload::Plain, why.clone()),
+            (Ok(_), Ok(_), Some(_)) => {
+                (false, Offload::Plain, "what was there of leases cannot be ended".to_owned())
+            }
+            (Ok(_), Ok(way), None) => (true, way.offload, way.reason.clone()),
+        };
+        let no_caps = self.way.as_ref().ok().and_then(|way| way.no_caps.as_deref());
+        let obstacle = no_caps.or_else(|| self.caps.obstacle(offload));
+        let caps = obstacle.is_none();
+        let mut reason = match obstacle {
+            Some(why) if possible && reason.is_empty() => format!("no leases for sessions with a cap: {why}"),
+            Some(why) if possible => format!("{reason}; no leases for sessions with a cap: {why}"),
+            _ => reason,
+        };
+        while reason.len() > MAX_REASON {
+            reason.pop();
+        }
+        Ability { possible, offload, caps, reason, ..self.ability.clone() }
+    }
+
+    fn tell_ability(&mut self, around: &mut Around<'_>) {
+        let able = self.able();
+        if able != self.ability {
+            let can = if able.possible { "leases are possible" } else { "leases are not possible" };
+            crate::info!("{can}: {:?}; {}", able.offload, able.reason);
+            self.ability = able;
+            around.clients.tell(&Report::Lease(self.ability()).encode());
+        }
+    }
+
+    /// Where a cap is not in force any more, all leases end.
+    pub(super) fn mind_caps(&mut self, around: &mut Around<'_>) {
+        if self.caps.hold(self.book.grants()) {
+            self.tell_ability(around);
+        } else {
+            crate::error!("leases end: their caps are not in force");
+            self.end_all(around);
+        }
+    }
+
+    /// The network or what the owner wants may have changed.
+    pub fn look_around(&mut self, around: &mut Around<'_>) {
+        self.denied = denied(&around.network.inside);
+        self.caps.look_around(around.network);
+        self.carry_out(Vec::new(), around);
+        self.decide(around);
+    }
+
+    /// Other programs may have taken ports of leases, or given them back: nobody reports their sockets.
+    pub fn review(&mut self, around: &mut Around<'_>) {
+        if self.kernel.is_ok() && claimed(around) != self.claimed {
+            self.decide(around);
+        }
+    }
+
+    /// Decides how leases are carried. Where that is another way than those that live have, they end.
+    pub(super) fn decide(&mut self, around: &mut Around<'_>) {
+        self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
+        self.claimed = claimed(around);
+        self.way = self.claimed.clone().map_or_else(|| way(around), Err);
+        if self.rendered.is_some() && self.rendered != self.wanted(around) {
+            crate::info!("leases end: the network, the configuration or the way to carry them has changed");
+            self.end_all(around);
+        }
+        self.tell_ability(around);
+    }
+
+    /// The table as it would be put in force now; none where there can be no leases.
+    pub(super) fn wanted(&self, around: &Around<'_>) -> Option<Rendered> {
+        let (way, leases) = self.way.as_ref().ok().zip(around.scope.leases.as_ref())?;
+        Some(render(leases, around.network, way.flowtable.as_ref()))
+    }
+}
+
+/// Who else has ports of leases; that nobody can be asked counts as well.
+pub(super) fn claimed(around: &mut Around<'_>) -> Option<String> {
+    let scope = around.scope.leases.as_ref()?;
+    let unread = |e: io::Error| Some(format!("who else has the ports of leases cannot be found out: {e}"));
+    claim(around.tables, scope, around.network).unwrap_or_else(unread)
+}
+
+/// How leases are carried here.
+pub(super) fn way(around: &mut Around<'_>) -> Result<Decision, String> {
+    let scope = around.scope.leases.as_ref().ok_or("lease.markMask has fewer than 4 bits")?;
+    let facts = facts(around.tables, scope, around.network);
+    decide(around.scope.offload, &facts.map_err(|e| format!("the kernel's tables cannot be read: {e}"))?)
+}

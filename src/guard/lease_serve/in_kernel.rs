@@ -1,0 +1,137 @@
+//! The table of leases and the connections in the kernel: put there, looked after and ended as the book says.
+use super::{Around, Desk};
+use crate::guard::conntrack::Entry;
+use crate::guard::lease_rules::render;
+use crate::guard::lease_set;
+use crate::guard::lease_wire::Counted;
+use crate::guard::leases::Action;
+use crate::guard::table::LEASES;
+use std::collections::VecDeque;
+use std::io;
+
+/// Pause before what failed is tried again, milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+impl Desk {
+    /// Ends connections, and says so of each.
+    pub(super) fn kill(&mut self, which: impl Fn(&Entry) -> bool, around: &mut Around<'_>) -> io::Result<()> {
+        let Ok(kernel) = &mut self.kernel else { return Ok(()) };
+        // Of what waits nothing is let out behind our back.
+        let meant = |ct, original: &_| {
+            let counted = Counted { ct, ..Counted::default() };
+            which(&Entry { original: *original, mark: 0, counted })
+        };
+        kernel.say(self.flows.drop_where(meant));
+        let left = kernel.kill(which);
+        self.take_ends(around);
+        let closed = self.flows.compare(&left?);
+        self.say_closed(closed, around);
+        Ok(())
+    }
+
+    /// All leases end.
+    pub fn end_all(&mut self, around: &mut Around<'_>) {
+        let actions = self.book.end_all();
+        self.carry_out(actions, around);
+    }
+
+    /// The guard ends: all leases do, and the line is as it was.
+    pub fn stop(&mut self, around: &mut Around<'_>) {
+        self.end_all(around);
+        self.caps.stop();
+    }
+
+    /// Does what is to be done. What cannot be done now is owed, and until then no lease is possible.
+    pub(super) fn carry_out(&mut self, actions: Vec<Action>, around: &mut Around<'_>) {
+        let mut todo = VecDeque::from(actions);
+        let mut failed = 0;
+        while let Some(action) = todo.pop_front() {
+            match self.act(&action, around) {
+                Ok(()) if action == Action::Clear => self.owed_ms = None,
+                Ok(()) => {}
+                Err(e) => {
+                    crate::error!("a lease cannot be had as it should be: {e}");
+                    failed += 1;
+                    todo = self.book.failed(&action, around.now_ms).into();
+                    if failed > 1 {
+                        self.owed_ms = Some(around.now_ms.saturating_add(RETRY_MS));
+                        break;
+                    }
+                }
+            }
+        }
+        // Those of sessions without leases go.
+        let total_kbps = around.scope.max_kbps;
+        if let Err(e) = self.caps.set(self.book.grants(), total_kbps, around.now_ms) {
+            crate::error!("{e}");
+        }
+        self.mind_caps(around);
+    }
+
+    fn act(&mut self, action: &Action, around: &mut Around<'_>) -> io::Result<()> {
+        match action {
+            Action::Build(_) => self.build(around),
+            Action::Add(grant) => {
+                self.caps.set(self.book.grants(), around.scope.max_kbps, around.now_ms)?;
+                around.tables.carry_out(&lease_set::add(grant))
+            }
+            Action::Renew(grant) => around.tables.carry_out(&lease_set::renew(grant)),
+            Action::Remove(grant) => {
+                match around.tables.carry_out(&lease_set::remove(grant)) {
+                    // Its time was over.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed?,
+                }
+                let (buyer, port) = (grant.buyer, grant.port);
+                self.kill(|e| (e.original.from.ip(), e.original.to.port()) == (buyer, port), around)
+            }
+            Action::Clear => self.clear(around),
+            Action::Say(report) => {
+                self.say(report.clone(), around);
+                Ok(())
+            }
+        }
+    }
+
+    fn build(&mut self, around: &mut Around<'_>) -> io::Result<()> {
+        let rendered = self.wanted(around).ok_or(io::ErrorKind::Unsupported)?;
+        self.kernel.as_mut().map_err(|why| io::Error::other(why.clone()))?.watch()?;
+        around.tables.replace(&rendered.table)?;
+        if around.tables.read(LEASES)?.table() != Some(&rendered.table) {
+            return Err(io::Error::other("the kernel's table of leases is not the one that was rendered"));
+        }
+        self.rendered = Some(rendered);
+        Ok(())
+    }
+
+    fn clear(&mut self, around: &mut Around<'_>) -> io::Result<()> {
+        self.rendered = None;
+        let found = around.tables.read(LEASES)?;
+        if let (true, Some(leases)) =
+            (found.table().is_some() || !found.sets().is_empty(), &around.scope.leases)
+        {
+            // Whatever comes while connections are ended finds no lease, and what is undecided a queue.
+            if let Err(e) = around.tables.replace(&render(leases, around.network, None).table) {
+                crate::error!("the table of leases cannot be emptied first: {e}");
+            }
+        }
+        self.kill(|_| true, around)?;
+        around.tables.remove(LEASES)?;
+        self.kill(|_| true, around)?;
+        if let Ok(kernel) = &mut self.kernel {
+            kernel.ends = None;
+        }
+        Ok(())
+    }
+
+    /// Somebody may have changed the table.
+    pub fn check(&mut self, around: &mut Around<'_>) {
+        let Some(stands) = &self.rendered else { return };
+        let found = around.tables.read(LEASES);
+        let is_whole = |f: &_| self.book.is_whole(f, around.now_ms);
+        if !found.is_ok_and(|f| f.table() == Some(&stands.table) && is_whole(&f)) {
+            crate::warn!("leases end: their table was changed by another program");
+            self.end_all(around);
+        }
+    }
+}
