@@ -349,7 +349,9 @@ impl Leases {
                     self.send(LeaseRequest::Kill { ct });
                     self.flows.with(ct, |c| c.plan = Plan::Forgotten(now_ms + ANSWER_MS));
                 }
-                Action::Seen { direction, length } => self.tally(ct, |t| t.seen(direction, length)),
+                Action::Seen { direction, length, payload } => {
+                    self.tally(ct, |t| t.seen(direction, length, payload));
+                }
                 Action::Passed { direction, payload, end } => {
                     self.tally(ct, |t| t.passed(direction, payload, end));
                 }

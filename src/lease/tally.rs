@@ -40,6 +40,7 @@ struct Side {
     fresh: Count,
     /// Of those, packets that came by the gate: it knows what they carried.
     seen: Count,
+    seen_payload: u64,
     /// Everything but those.
     all: Count,
     /// Somebody has set the counters back: more may have passed than they show.
@@ -80,10 +81,11 @@ impl Tally {
         self.opening = Some(opening);
     }
 
-    /// The kernel has counted a packet of so many bytes that came by the gate.
-    pub fn seen(&mut self, direction: Direction, length: u32) {
-        let seen = &mut self.side(direction).seen;
-        *seen = seen.plus(Count { packets: 1, bytes: u64::from(length) });
+    /// The kernel has counted a packet of so many bytes, and so many of payload, that came by the gate.
+    pub fn seen(&mut self, direction: Direction, length: u32, payload: u32) {
+        let side = self.side(direction);
+        side.seen = side.seen.plus(Count { packets: 1, bytes: u64::from(length) });
+        side.seen_payload += u64::from(payload);
     }
 
     /// The gate has let so much payload through, up to this sequence number.
@@ -183,10 +185,10 @@ impl Side {
         self.fresh = self.fresh.plus(new);
         // A packet is counted before it comes by. If the counters lack payload, they were set back before they were read;
         // until other packets have passed in their place nothing is certain.
-        if let Some(unseen) = self.fresh.without(self.seen, opening) {
-            (self.fresh, self.seen) = (Count::default(), Count::default());
+        if let Some((unseen, least)) = self.fresh.without(self.seen, self.seen_payload, opening) {
+            (self.fresh, self.seen, self.seen_payload) = (Count::default(), Count::default(), 0);
             self.all = self.all.plus(unseen);
-            self.sure += unseen.least(opening);
+            self.sure += least;
         }
     }
 
@@ -253,13 +255,17 @@ impl Count {
         Count { packets, bytes: self.bytes.saturating_sub(other.bytes) }
     }
 
-    /// Without these, of which the gate has seen the payload: the kernel counts what it has put together as one packet, and
-    /// cuts it for the queue. None if so much payload is not there.
-    fn without(self, seen: Count, opening: &Opening) -> Option<Count> {
-        let payload = |count: Count| count.payload(opening, opening.usual_options());
-        let left = payload(self).checked_sub(payload(seen))?;
+    /// Without those of which the gate has seen the payload: what is left at most, and the payload that it holds for certain. The
+    /// kernel counts what it has put together as one packet, and cuts it for the queue, where each piece has the options of
+    /// all. None if so much payload is not there.
+    fn without(self, seen: Count, seen_payload: u64, opening: &Opening) -> Option<(Count, u64)> {
+        let usual = opening.usual_options();
+        let all = self.payload(opening, usual);
         let packets = self.packets.checked_sub(seen.packets).unwrap_or(self.packets);
-        Some(Count { packets, bytes: left + packets * opening.header(opening.usual_options()) })
+        let left = |payload| Count { packets, bytes: payload + packets * opening.header(usual) };
+        let most = left(all.checked_sub(seen_payload)?);
+        let least = left(all.saturating_sub(seen.payload(opening, usual)));
+        Some((most, least.least(opening)))
     }
 
     /// The payload, if every header has so many bytes of options.

@@ -12,7 +12,7 @@ from vmlab.leases import Holder, LeaseWorld
 from vmlab.mixed import ABORTED, CLEAN, KINDS, Gauge, Mixed
 
 # How many leases are opened and closed, and how many connections are counted; by hand: 20000 and 1000.
-LEASES = int(os.environ.get("VMLAB_LEASES", "150"))
+LEASES = int(os.environ.get("VMLAB_LEASES", "120"))
 CONNECTIONS = int(os.environ.get("VMLAB_CONNECTIONS", "72"))
 MANY, MANY_ADDRESS = "many.test", "44.10.0.83"
 

@@ -24,7 +24,7 @@ fn headers_go_off_and_what_the_gate_saw_counts_as_it_is() {
     for (direction, length, payload) in
         [(Egress, 60, 0), (Ingress, 60, 0), (Egress, 52, 0), (Egress, 569, 517)]
     {
-        t.seen(direction, length);
+        t.seen(direction, length, payload);
         t.passed(direction, payload, payload);
     }
     assert_eq!(t.fresh(), [517, 0]);
@@ -45,8 +45,8 @@ fn headers_go_off_and_what_the_gate_saw_counts_as_it_is() {
 fn what_the_kernel_cut_for_the_queue_is_counted_once() {
     let mut t = open();
     let payload = 15 * 1448 + 405;
-    (0..15).for_each(|_| t.seen(Ingress, 1500));
-    t.seen(Ingress, 457);
+    (0..15).for_each(|_| t.seen(Ingress, 1500, 1448));
+    t.seen(Ingress, 457, 405);
     let end = OPENING.isn[1].wrapping_add(1 + 100_000);
     t.passed(Ingress, payload, end);
     // Sent again, for the queue was slow.
@@ -58,6 +58,19 @@ fn what_the_kernel_cut_for_the_queue_is_counted_once() {
     let told = t.fresh()[1];
     assert!(told <= 100_000 && told + elsewhere / 100 >= 100_000, "{told}");
     assert_eq!(t.settle(&mut Credit::default()).more[1], 100_000 - told);
+}
+
+#[test]
+fn what_was_cut_with_selective_acknowledgements_hides_nothing_else() {
+    let mut t = open();
+    // One packet for the kernel; each of its pieces has the 12 bytes more.
+    (0..10).for_each(|_| t.seen(Ingress, 1500, 1436));
+    let start = u32::MAX - 4;
+    t.passed(Ingress, 14_360, start.wrapping_add(14_377));
+    t.count(&counted((0, 0), (2, 52 + 12 + 14_360 + 52 + 17)));
+    assert!(t.fresh()[1] <= 14_377);
+    t.note(&fin(Ingress, start.wrapping_add(14_377)));
+    assert_eq!(t.sides[1].told + t.clone().settle(&mut Credit::default()).more[1], 14_377);
 }
 
 #[test]
@@ -176,7 +189,7 @@ fn what_was_lost_and_comes_together_with_the_fin_is_counted() {
     let mut t = open();
     let start = u32::MAX - 4;
     for (payload, end) in [(90, 90), (500, 1090), (1000, 1090)] {
-        t.seen(Ingress, 52 + payload);
+        t.seen(Ingress, 52 + payload, payload);
         t.passed(Ingress, payload, start.wrapping_add(end));
     }
     t.count(&counted((0, 0), (3, 3 * 52 + 1590)));
@@ -200,7 +213,7 @@ fn counters_that_somebody_sets_back_lose_nothing_that_was_read() {
 fn packets_that_come_by_before_they_are_read_off_wait_for_the_counters() {
     let mut t = open();
     t.count(&counted((1, 1500), (0, 0)));
-    t.seen(Egress, 1500);
+    t.seen(Egress, 1500, 1448);
     t.count(&counted((1, 1500), (0, 0)));
     t.count(&counted((2, 3000), (0, 0)));
     assert_eq!(t.fresh(), [1448 - 1448 / MARGIN, 0]);

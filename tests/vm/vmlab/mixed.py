@@ -17,6 +17,7 @@ _RANDOM = slice(11, 43)
 _SIZES = (0, 1, 500, 1447, 1448, 1449, 20_000, 90_000, 300_000)
 _ROUNDS = 3
 # asm-generic/socket.h, linux/if_packet.h
+_ALL, _IPV4 = 3, 0x0800
 _RCVBUFFORCE, _SOL_PACKET, _PACKET_STATISTICS = 33, 263, 6
 _PIECE = 65_536
 
@@ -31,9 +32,10 @@ class Gauge:
 
     def __init__(self, namespace, device, address, port):
         with namespace.inside():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+            # What goes out is shown only to who asks for all protocols.
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL))
             self._socket.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 256 << 20)
-            self._socket.bind((device, 0x0800))
+            self._socket.bind((device, _ALL))
         self._address, self._port = socket.inet_aton(address), port
         # To the address, and from it.
         self.bytes = [0, 0]
@@ -45,11 +47,11 @@ class Gauge:
     def _run(self):
         while not self._stop:
             try:
-                head = self._socket.recv(80)
+                head, where = self._socket.recvfrom(80)
             except TimeoutError:
                 continue
             at = (head[0] & 15) * 4
-            if head[9] != socket.IPPROTO_TCP or len(head) < at + 20:
+            if where[1] != _IPV4 or head[9] != socket.IPPROTO_TCP or len(head) < at + 20:
                 continue
             way = 0 if head[16:20] == self._address else 1 if head[12:16] == self._address else None
             port = at + 2 * (way == 0)
