@@ -318,3 +318,47 @@ proptest! {
         }
     }
 }
+
+/// What two liars make of a connection: packets of 1440 bytes each way, where their FINs say they end, and what they say
+/// they have got.
+type Lie = ([u16; 2], [u32; 2], [Option<u32>; 2], bool);
+
+proptest! {
+    /// Whatever both ends say: a session is charged for seven eighths of what it carried, less the first 256 kB, and never for more
+    /// than that.
+    #[test]
+    fn liars_gain_no_more_than_the_credit(
+        lies in prop::collection::vec(any::<Lie>(), 1..60),
+        honest in any::<bool>(),
+    ) {
+        let opening = Opening { isn: [7, 9], v6: false, timestamps: false, sack: false };
+        let (mut credit, mut carried, mut charged) = (Credit::default(), 0, 0);
+        for (packets, ends, got, resets) in lies {
+            let mut t = Tally::default();
+            t.open(opening);
+            let packets = packets.map(|n| u64::from(n) * 10);
+            let bytes = packets.map(|n| n * 1440);
+            t.count(&Counted { ct: 1, packets, bytes: packets.map(|n| n * 1480) });
+            let told: u64 = t.fresh().iter().sum();
+            let end = |n: usize, lie: u32| {
+                let most = if honest { bytes[n] } else { u64::from(lie) % (bytes[n] + 1) };
+                opening.isn[n].wrapping_add(1).wrapping_add(most as u32)
+            };
+            let ends = [end(0, ends[0]), end(1, ends[1])];
+            for (n, direction) in [Egress, Ingress].into_iter().enumerate() {
+                let ack = if honest { Some(ends[1 - n].wrapping_add(1)) } else { got[n] };
+                if resets && !honest {
+                    t.note(&Note::Reset { direction, seq: ends[n], ack });
+                } else {
+                    t.note(&Note::Fin { direction, end: ends[n], ack });
+                }
+            }
+            let Settled { more, less } = t.settle(&mut credit);
+            carried += bytes.iter().sum::<u64>();
+            charged += told + more.iter().sum::<u64>() - less.iter().sum::<u64>();
+        }
+        prop_assert!(charged <= carried, "{charged} of {carried}");
+        prop_assert!(charged >= (carried - carried / 8).saturating_sub(256 << 10), "{charged} of {carried}");
+        prop_assert!(!honest || charged == carried, "{charged} of {carried}");
+    }
+}
