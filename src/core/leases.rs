@@ -3,7 +3,8 @@ use super::gate::FULL;
 use super::node::Node;
 use super::session::{At, Session};
 use super::status::no_offload;
-use crate::guard::lease_wire::{LeaseReport, Offload};
+use crate::guard::found::Amount;
+use crate::guard::lease_wire::{Checked, LeaseReport, Offload};
 use crate::guard::scope::kbps;
 use crate::json::{Value, object};
 use crate::policy::decision::Standing as _;
@@ -105,6 +106,10 @@ impl Node {
             ("accepted", flows.accepted.into()),
             ("ending", flows.ending.into()),
             ("maxFlows", ability.map(|a| u64::from(a.max_flows)).into()),
+            (
+                "check",
+                self.leases.checked().map_or(Value::Null, |(both, charged)| check_value(&both, charged)),
+            ),
         ])
     }
 
@@ -131,4 +136,41 @@ impl Node {
             ("reason", ability.reason.into()),
         ])
     }
+}
+
+/// What the counts of one way may differ by without anybody's having interfered: a hundredth of what has passed, and so many bytes a
+/// connection. The second count has what connection tracking never had: a SYN that came too often, packets behind a reset, each segment's
+/// own header where a group was cut up to be judged. It lacks what was lost in between.
+const EXPLAINED_PART: u64 = 100;
+const EXPLAINED_A_FLOW: u64 = 4096;
+
+/// `check` of `leases` in the diagnostics: what was charged, and what the two counts have.
+fn check_value(both: &Checked, charged: [u64; 2]) -> Value {
+    let [from, to] = [0, 1].map(|way| way_value(both, way, charged.get(way).copied().unwrap_or(0)));
+    object([
+        ("reason", both.why.as_str().into()),
+        ("connections", both.flows.into()),
+        ("egress", from),
+        ("ingress", to),
+    ])
+}
+
+fn way_value(both: &Checked, way: usize, payload: u64) -> Value {
+    let of = |list: &[Amount; 2]| list.get(way).copied().unwrap_or_default();
+    let (tracked, seen) = (of(&both.tracked), of(&both.seen));
+    let counted = both.counts.get(way) == Some(&true);
+    let explained =
+        seen.bytes.max(tracked.bytes) / EXPLAINED_PART + both.flows.saturating_mul(EXPLAINED_A_FLOW);
+    let second = |value: u64| if counted { value.into() } else { Value::Null };
+    let difference = seen.bytes.abs_diff(tracked.bytes);
+    object([
+        ("chargedBytes", payload.into()),
+        ("trackedPackets", tracked.packets.into()),
+        ("trackedBytes", tracked.bytes.into()),
+        ("independentPackets", second(seen.packets)),
+        ("independentBytes", second(seen.bytes)),
+        ("differenceBytes", second(difference)),
+        ("explainedBytes", second(explained)),
+        ("agrees", if counted { (difference <= explained).into() } else { Value::Null }),
+    ])
 }

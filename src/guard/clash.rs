@@ -5,7 +5,7 @@
 //! as a claim: a lease less does no harm, a port taken from the owner does.
 use super::messages::{INTERVAL_END, NEW_ELEMENTS, NEW_RULE, number};
 use super::netlink::{self as nl, Message, attributes};
-use super::table::{LEASES, NAME};
+use super::table::{COUNTING, LEASES, NAME};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -72,7 +72,7 @@ impl Survey {
         let Some((head, body)) = message.body.split_first_chunk::<4>() else { return };
         let texts = nl::text(body, 1).zip(nl::text(body, 2));
         let Some((table, chain)) = texts.filter(|_| message.kind == number(NEW_RULE)) else { return };
-        if table == LEASES || table == NAME {
+        if [NAME, LEASES, COUNTING].contains(&table) {
             return;
         }
         let mut reading = Reading {

@@ -1,6 +1,6 @@
 //! A table in words: the form from which both its data and its text are made.
 use super::rules::Word;
-use super::table::{Chain, Flowtable, Hook, Key, Set, Table};
+use super::table::{Chain, Flowtable, Hook, Key, Set, Table, family};
 use std::fmt::Write as _;
 
 /// A rendered table: as data for the kernel, and as text for people.
@@ -54,7 +54,7 @@ impl Draft {
     }
 
     fn text(&self) -> String {
-        let mut out = format!("table inet {} {{\n", self.name);
+        let mut out = format!("table {} {} {{\n", family(self.name).1, self.name);
         for counter in self.counters {
             let _ = write!(out, "\tcounter {counter} {{\n\t\tpackets 0 bytes 0\n\t}}\n\n");
         }

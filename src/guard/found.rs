@@ -1,12 +1,27 @@
 //! What the kernel says it has, read from the answers to [`super::messages::ask`].
 use super::lease_set::Element;
 use super::messages::{
-    ACCEPT, COUNTER, COUNTS, HARDWARE, INET, INTERVAL_END, NEW_CHAIN, NEW_ELEMENTS, NEW_FLOWTABLE,
-    NEW_OBJECT, NEW_RULE, NEW_SET, NEW_TABLE, SUBSYSTEM, number,
+    ACCEPT, COUNTER, COUNTS, HARDWARE, INTERVAL_END, NEW_CHAIN, NEW_ELEMENTS, NEW_FLOWTABLE, NEW_OBJECT,
+    NEW_RULE, NEW_SET, NEW_TABLE, SUBSYSTEM, number,
 };
 use super::netlink::{self as nl, Message, attributes};
-use super::table::{Expr, Flowtable, Hook, Key, Place, Set, Table};
+use super::table::{Device, Expr, Flowtable, Hook, Key, Place, Set, Table, family};
 use std::collections::{BTreeMap, BTreeSet};
+
+impl Amount {
+    /// Adds another one.
+    pub fn add(&mut self, more: Amount) {
+        self.packets = self.packets.saturating_add(more.packets);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+
+    /// What is above another one.
+    #[must_use]
+    pub fn less(self, other: Amount) -> Amount {
+        let packets = self.packets.saturating_sub(other.packets);
+        Amount { packets, bytes: self.bytes.saturating_sub(other.bytes) }
+    }
+}
 
 /// A table of the kernel's, as its answers come.
 #[derive(Debug)]
@@ -15,7 +30,16 @@ pub struct Found {
     strange: bool,
     table: Table,
     leases: BTreeMap<String, BTreeMap<Vec<u8>, Element>>,
-    counts: BTreeMap<String, u64>,
+    counts: BTreeMap<String, Amount>,
+}
+
+/// What a counter has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, with all headers that the packets had where they were counted.
+    pub bytes: u64,
 }
 
 impl Found {
@@ -45,15 +69,16 @@ impl Found {
         (self.there && !self.strange).then_some(&self.table)
     }
 
-    /// Packets that each counter has seen.
-    pub fn counts(&self) -> &BTreeMap<String, u64> {
+    /// What each counter has seen.
+    pub fn counts(&self) -> &BTreeMap<String, Amount> {
         &self.counts
     }
 
     /// Takes an answer in; what belongs to other tables is passed over.
     pub fn take(&mut self, message: &Message<'_>) {
         let Some((head, body)) = message.body.split_first_chunk::<4>() else { return };
-        let ours = head[0] == INET && nl::text(body, 1) == Some(self.table.name.as_str());
+        let name = self.table.name.as_str();
+        let ours = head[0] == family(name).0 && nl::text(body, 1) == Some(name);
         let Some(kind) = message.kind.checked_sub(SUBSYSTEM << 8).filter(|_| ours) else { return };
         let known = match u8::try_from(kind) {
             Ok(NEW_TABLE) => {
@@ -81,7 +106,7 @@ impl Found {
                     "nat" => true,
                     _ => return None,
                 },
-                place: Place::of(nl::be32(hook, 1)?)?,
+                place: Place::of(nl::be32(hook, 1)?, nl::attribute(hook, 3).and_then(device))?,
                 priority: nl::be32(hook, 2)?.cast_signed(),
             }),
             None => None,
@@ -145,10 +170,19 @@ impl Found {
         if nl::be32(body, 3)? != COUNTER {
             return None;
         }
-        self.counts.insert(name.clone(), nl::be64(nl::attribute(body, 4)?, 2).unwrap_or(0));
+        let data = nl::attribute(body, 4)?;
+        let [bytes, packets] = [1, 2].map(|kind| nl::be64(data, kind).unwrap_or(0));
+        self.counts.insert(name.clone(), Amount { packets, bytes });
         self.table.counters.insert(name);
         Some(())
     }
+}
+
+/// A device's name, whose NUL the kernel sends with it.
+fn device(name: &[u8]) -> Option<Device> {
+    let mut device = Device::default();
+    device.get_mut(..name.len())?.copy_from_slice(name);
+    Some(device)
 }
 
 /// The table of a flowtable for the network hardware, if a message tells of one.
@@ -193,7 +227,7 @@ mod tests {
         assert_eq!(Found::of(NAME).table(), None, "no table");
         let more = |kind, fill: &dyn Fn(&mut Writer)| {
             let mut w = Writer::default();
-            w.message((number(kind), 0, 0), &[INET, 0, 0, 0], |w| {
+            w.message((number(kind), 0, 0), &[1, 0, 0, 0], |w| {
                 w.put_text(1, NAME);
                 fill(w);
             });
@@ -230,7 +264,7 @@ mod tests {
     #[test]
     fn what_belongs_to_others_is_passed_over() {
         let mut w = Writer::default();
-        w.message((number(NEW_CHAIN), 0, 0), &[INET, 0, 0, 0], |w| {
+        w.message((number(NEW_CHAIN), 0, 0), &[1, 0, 0, 0], |w| {
             w.put_text(1, "fw4");
             w.put_text(3, "output");
         });
@@ -242,7 +276,7 @@ mod tests {
         fn any_bytes_are_taken(data in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut found = Found::of(NAME);
             for kind in 0..24u8 {
-                let body = [&[INET, 0, 0, 0][..], &[13, 0, 1, 0], NAME.as_bytes(), &[0, 0, 0, 0], &data].concat();
+                let body = [&[1, 0, 0, 0][..], &[13, 0, 1, 0], NAME.as_bytes(), &[0, 0, 0, 0], &data].concat();
                 found.take(&Message { kind: number(kind), flags: 0, seq: 0, port: 0, body: &body });
             }
         }

@@ -1,4 +1,5 @@
 //! The table that holds the service user: put in force, read back, and put in force again when it is not what it should be.
+use super::found::Amount;
 use super::pace::Pace;
 use super::ruleset::{COUNTERS, Rendered};
 use super::table::NAME;
@@ -114,8 +115,8 @@ impl Keeper {
         }
     }
 
-    fn note<'a>(&mut self, counts: impl Iterator<Item = (&'a String, &'a u64)>) {
-        for (name, packets) in counts {
+    fn note<'a>(&mut self, counts: impl Iterator<Item = (&'a String, &'a Amount)>) {
+        for (name, Amount { packets, .. }) in counts {
             let Some(at) = COUNTERS.iter().position(|c| c == name) else { continue };
             let (Some(total), Some(seen)) = (self.refused.get_mut(at), self.seen.get_mut(at)) else {
                 continue;

@@ -141,8 +141,18 @@ fn way_in(scope: &LeaseScope) -> Vec<NamedChain> {
 fn forward(marks: Marks, flowtable: bool) -> Vec<NamedChain> {
     let Marks { lease, accepted, refused } = marks;
     let denied = |rule| drop_and("denied", rule);
-    let add = flowtable.then(|| vec![W::FlowAdd(FLOWTABLE)]);
-    let open = [vec![W::AnyFlag(FIN | RST), W::Queue(QUEUE)]].into_iter().chain(add).chain([vec![W::Accept]]);
+    let add = |mut rule: Vec<W>| {
+        rule.push(W::FlowAdd(FLOWTABLE));
+        flowtable.then_some(rule)
+    };
+    let open = [Some(vec![W::AnyFlag(FIN | RST), W::Queue(QUEUE)]), add(Vec::new()), Some(vec![W::Accept])];
+    let settled = [
+        Some(vec![W::PacketMarked(accepted), W::Mark(accepted)]),
+        Some(vec![W::PacketMarked(refused), W::Mark(refused)]),
+        // Behind this chain firewall4 may hand the connection to a flowtable of its own, which need not count.
+        add(vec![W::PacketMarked(accepted)]),
+        Some(vec![W::ClearPacketMark(accepted | refused)]),
+    ];
     vec![
         (
             "lease_forward",
@@ -174,21 +184,13 @@ fn forward(marks: Marks, flowtable: bool) -> Vec<NamedChain> {
             ],
         ),
         // The numbers of the last packets say how much was carried.
-        ("lease_open", None, open.collect()),
+        ("lease_open", None, open.into_iter().flatten().collect()),
         (
             "lease_settle",
             hook(false, Place::Forward, -99),
             vec![vec![W::Marked(lease), W::Goto("lease_settled")]],
         ),
-        (
-            "lease_settled",
-            None,
-            vec![
-                vec![W::PacketMarked(accepted), W::Mark(accepted)],
-                vec![W::PacketMarked(refused), W::Mark(refused)],
-                vec![W::ClearPacketMark(accepted | refused)],
-            ],
-        ),
+        ("lease_settled", None, settled.into_iter().flatten().collect()),
     ]
 }
 

@@ -9,6 +9,7 @@ mod in_kernel;
 use self::ability::{DECIDE_MS, claimed, way};
 use super::clients::Clients;
 use super::draft::Rendered;
+use super::lease_audit::Audit;
 use super::lease_caps::LeaseCaps;
 use super::lease_flows::{Flows, MAX_FLOWS, Word};
 use super::lease_kernel::{Kernel, Woken};
@@ -65,6 +66,7 @@ pub struct Desk {
     book: Book,
     flows: Flows,
     caps: LeaseCaps,
+    audit: Audit,
     /// The connection that has the leases, and when it last said something.
     holder: Option<(u64, u64)>,
     /// The table that stands, while leases live.
@@ -101,6 +103,7 @@ impl Desk {
             book: Book::default(),
             flows: Flows::new(most),
             caps: LeaseCaps::start(around.network),
+            audit: Audit::default(),
             holder: None,
             rendered: None,
             denied: denied(&around.network.inside),
@@ -169,6 +172,7 @@ impl Desk {
     fn say_closed(&mut self, closed: Vec<Counted>, around: &mut Around<'_>) {
         for counted in closed {
             self.caps.end(counted.ct);
+            self.audit.closed(&counted);
             self.say(LeaseReport::Closed(counted), around);
         }
     }
@@ -267,6 +271,8 @@ impl Desk {
         let closed = self.flows.compare(&list);
         self.say_closed(closed, around);
         let counted: Vec<Counted> = list.iter().map(|e| e.counted).collect();
+        self.audit.count(around.tables, &counted);
+        self.say(self.audit.report(), around);
         let mut rest = counted.as_slice();
         loop {
             let (some, after) = rest.split_at(rest.len().min(MAX_COUNTED));

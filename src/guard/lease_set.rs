@@ -3,7 +3,7 @@
 use super::lease_wire::Grant;
 use super::messages::{Batch, DELETE_ELEMENTS, NEW_ELEMENTS};
 use super::netlink::{self as nl, CREATE, Writer};
-use super::table::LEASES;
+use super::table::{COUNTING, LEASES};
 use std::net::IpAddr;
 
 /// The port of the target.
@@ -100,6 +100,19 @@ pub fn renew(grant: &Grant) -> Vec<u8> {
 pub fn remove(grant: &Grant) -> Vec<u8> {
     let mut batch = Batch::begin(LEASES);
     take(&mut batch, grant);
+    batch.end()
+}
+
+/// The sets of the table that counts: those whose packets are.
+pub const BUYERS: [&str; 2] = ["buyers4", "buyers6"];
+
+/// The transaction that has a lease's packets counted, or counted no more.
+pub fn watch(grant: &Grant, on: bool) -> Vec<u8> {
+    let mut batch = Batch::begin(COUNTING);
+    let [v4, v6] = BUYERS;
+    let set = if grant.buyer.is_ipv6() { v6 } else { v4 };
+    let (kind, flags) = if on { (NEW_ELEMENTS, CREATE) } else { (DELETE_ELEMENTS, 0) };
+    batch.add(kind, flags, |w| in_set(w, set, |w| w.nest(1, |w| w.put(1, &key(grant)))));
     batch.end()
 }
 

@@ -1,6 +1,7 @@
-//! The messages of leases between guard and `run`: kinds 9 to 16 and 0x85 to 0x8b of [`super::protocol`].
+//! The messages of leases between guard and `run`: kinds 9 to 17 and 0x85 to 0x8b of [`super::protocol`].
 //!
 //! `run` chooses the numbers of leases and judges packets; the guard knows what the kernel has and says so.
+use super::found::Amount;
 use std::net::IpAddr;
 
 /// First kind of the guard's lease messages, and of `run`'s.
@@ -153,6 +154,24 @@ pub struct Counted {
     pub bytes: [u64; 2],
 }
 
+/// What buyers and router have exchanged over leases, counted twice: by connection tracking, from which bytes are charged, and by
+/// a table of its own at the WAN's devices. From buyers, and to them; bytes with all headers from IP's on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Another number: both counts have begun anew.
+    pub round: u32,
+    /// Connections.
+    pub flows: u64,
+    /// Which way is counted twice.
+    pub counts: [bool; 2],
+    /// What connection tracking has.
+    pub tracked: [Amount; 2],
+    /// What the table has.
+    pub seen: [Amount; 2],
+    /// Why a way is not counted twice; at most [`MAX_REASON`] bytes.
+    pub why: String,
+}
+
 /// What the guard says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseReport {
@@ -203,6 +222,8 @@ pub enum LeaseReport {
     },
     /// A connection is gone from the kernel; these are its last counters.
     Closed(Counted),
+    /// Both counts of what leases have carried, with [`LeaseReport::Counts`] and before [`LeaseReport::Gone`].
+    Checked(Checked),
 }
 
 impl LeaseRequest {
@@ -271,6 +292,7 @@ impl LeaseReport {
                 put_counted(&mut m, counted);
                 (7, m)
             }
+            LeaseReport::Checked(checked) => (8, put_checked(checked)),
         };
         (FIRST_REPORT + kind, body)
     }
@@ -300,6 +322,7 @@ impl LeaseReport {
                 LeaseReport::Counts { list, last }
             }
             7 => LeaseReport::Closed(r.counted()?),
+            8 => LeaseReport::Checked(r.checked()?),
             _ => return None,
         };
         r.end(report)
@@ -338,9 +361,25 @@ fn put_grant(grant: &Grant) -> Vec<u8> {
 fn put_ability(ability: &Ability) -> Vec<u8> {
     let mut m = vec![u8::from(ability.possible), place(&OFFLOADS, &ability.offload), u8::from(ability.caps)];
     m.extend(ability.max_flows.to_be_bytes());
-    // Cut between two characters.
-    let mut ends = (0..=MAX_REASON.min(ability.reason.len())).rev();
-    m.extend(ends.find_map(|end| ability.reason.get(..end)).unwrap_or_default().as_bytes());
+    put_reason(&mut m, &ability.reason);
+    m
+}
+
+/// Cut between two characters.
+fn put_reason(m: &mut Vec<u8>, reason: &str) {
+    let mut ends = (0..=MAX_REASON.min(reason.len())).rev();
+    m.extend(ends.find_map(|end| reason.get(..end)).unwrap_or_default().as_bytes());
+}
+
+fn put_checked(checked: &Checked) -> Vec<u8> {
+    let mut m = checked.round.to_be_bytes().to_vec();
+    m.extend(checked.flows.to_be_bytes());
+    m.extend(checked.counts.map(u8::from));
+    for Amount { packets, bytes } in checked.tracked.iter().chain(&checked.seen) {
+        m.extend(packets.to_be_bytes());
+        m.extend(bytes.to_be_bytes());
+    }
+    put_reason(&mut m, &checked.why);
     m
 }
 
@@ -421,7 +460,26 @@ impl<'a> Reader<'a> {
             offload: self.one_of(&OFFLOADS)?,
             caps: self.flag()?,
             max_flows: self.u32()?,
-            reason: std::str::from_utf8(self.rest(MAX_REASON)?).ok()?.to_owned(),
+            reason: self.reason()?,
+        })
+    }
+
+    fn reason(&mut self) -> Option<String> {
+        std::str::from_utf8(self.rest(MAX_REASON)?).ok().map(ToOwned::to_owned)
+    }
+
+    fn amount(&mut self) -> Option<Amount> {
+        Some(Amount { packets: self.u64()?, bytes: self.u64()? })
+    }
+
+    fn checked(&mut self) -> Option<Checked> {
+        Some(Checked {
+            round: self.u32()?,
+            flows: self.u64()?,
+            counts: [self.flag()?, self.flag()?],
+            tracked: [self.amount()?, self.amount()?],
+            seen: [self.amount()?, self.amount()?],
+            why: self.reason()?,
         })
     }
 

@@ -1,7 +1,7 @@
 //! Messages of nf_tables (linux/netfilter/nf_tables.h): one transaction that replaces a table, and the questions that read it
 //! back.
 use super::netlink::{self as nl, ACK, CREATE, DUMP, REQUEST, Writer};
-use super::table::{Flowtable, Key, Set, Table};
+use super::table::{Flowtable, Key, Set, Table, family};
 
 /// `NF_ACCEPT`, the verdict on what no rule of a chain decides.
 pub(super) const ACCEPT: u32 = 1;
@@ -9,8 +9,6 @@ pub(super) const ACCEPT: u32 = 1;
 pub(super) const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
-/// `NFPROTO_INET`.
-pub(super) const INET: u8 = 1;
 /// `NFT_MSG_*`.
 pub(super) const NEW_TABLE: u8 = 0;
 const GET_TABLE: u8 = 1;
@@ -95,10 +93,14 @@ impl<'a> Batch<'a> {
 
     /// A message on the table; `fill` adds what is behind its name.
     pub(super) fn add(&mut self, kind: u8, flags: u16, fill: impl FnOnce(&mut Writer)) {
-        self.w.message((number(kind), REQUEST | ACK | flags, self.seq), &[INET, 0, 0, 0], |w| {
-            w.put_text(1, self.table);
-            fill(w);
-        });
+        self.w.message(
+            (number(kind), REQUEST | ACK | flags, self.seq),
+            &[family(self.table).0, 0, 0, 0],
+            |w| {
+                w.put_text(1, self.table);
+                fill(w);
+            },
+        );
         self.seq += 1;
     }
 
@@ -127,8 +129,11 @@ impl<'a> Batch<'a> {
                 w.put_text(3, name);
                 if let Some(hook) = chain.hook {
                     w.nest(4, |w| {
-                        w.put_be32(1, hook.place as u32);
+                        w.put_be32(1, hook.place.number());
                         w.put_be32(2, hook.priority.cast_unsigned());
+                        if let Some(device) = hook.place.device() {
+                            w.put(3, device.split_inclusive(|b| *b == 0).next().unwrap_or_default());
+                        }
                     });
                     w.put_be32(5, ACCEPT);
                     w.put_text(7, hook.kind());
@@ -218,7 +223,7 @@ pub enum Ask<'a> {
 
 /// A question for a dump.
 pub fn ask(table: &str, what: Ask<'_>, seq: u32) -> Vec<u8> {
-    ask_of(Some((INET, table)), what, seq)
+    ask_of(Some((family(table).0, table)), what, seq)
 }
 
 /// The same of a table of any family, or of all tables.

@@ -6,6 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const NAME: &str = "echomesh";
 /// The name of the table of leases, in family `inet`.
 pub const LEASES: &str = "echomesh_lease";
+/// The name of the table that counts leases' packets, in family `netdev`.
+pub const COUNTING: &str = "echomesh_count";
+
+/// The family of the table of a name, as it is numbered and named.
+pub fn family(name: &str) -> (u8, &'static str) {
+    // NFPROTO_NETDEV, NFPROTO_INET.
+    if name == COUNTING { (5, "netdev") } else { (1, "inet") }
+}
 
 /// A table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -161,7 +169,7 @@ pub struct Hook {
     pub priority: i32,
 }
 
-/// `NF_INET_*`, numbered so.
+/// `NF_INET_*`, and `NF_NETDEV_*` of a device's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as in the kernel")]
 pub enum Place {
@@ -170,7 +178,12 @@ pub enum Place {
     Forward,
     Output,
     Postrouting,
+    Ingress(Device),
+    Egress(Device),
 }
+
+/// The name of a device, with zeros behind it (`IFNAMSIZ`).
+pub type Device = [u8; 16];
 
 impl Place {
     const ALL: [(Place, &'static str); 5] = [
@@ -181,9 +194,45 @@ impl Place {
         (Place::Postrouting, "postrouting"),
     ];
 
-    /// The place of this number.
-    pub fn of(number: u32) -> Option<Place> {
-        Place::ALL.get(number as usize).map(|p| p.0)
+    /// The place of this number, at a device if the family has places there.
+    pub fn of(number: u32, device: Option<Device>) -> Option<Place> {
+        match (device, number) {
+            (None, _) => Place::ALL.get(number as usize).map(|p| p.0),
+            (Some(device), 0) => Some(Place::Ingress(device)),
+            (Some(device), 1) => Some(Place::Egress(device)),
+            _ => None,
+        }
+    }
+
+    /// Its number.
+    pub fn number(self) -> u32 {
+        match self {
+            Place::Prerouting | Place::Ingress(_) => 0,
+            Place::Input | Place::Egress(_) => 1,
+            Place::Forward => 2,
+            Place::Output => 3,
+            Place::Postrouting => 4,
+        }
+    }
+
+    /// The device it is at, if it is at one.
+    pub fn device(self) -> Option<Device> {
+        match self {
+            Place::Ingress(device) | Place::Egress(device) => Some(device),
+            _ => None,
+        }
+    }
+
+    fn text(self) -> String {
+        let at = |hook, device: Device| {
+            let name = device.iter().take_while(|b| **b != 0).map(|b| char::from(*b));
+            format!("{hook} device \"{}\"", name.collect::<String>())
+        };
+        match self {
+            Place::Ingress(device) => at("ingress", device),
+            Place::Egress(device) => at("egress", device),
+            _ => Place::ALL.iter().find(|p| p.0 == self).map_or("", |p| p.1).to_owned(),
+        }
     }
 }
 
@@ -195,7 +244,7 @@ impl Hook {
 
     /// As `nft` lists it: by the name of a priority that is near (nftables' `std_prio_lookup`), where it has one there.
     pub fn text(&self) -> String {
-        let name = Place::ALL.get(self.place as usize).map_or("", |p| p.1);
+        let name = self.place.text();
         let near: &[(&str, i32)] = match self.place {
             Place::Prerouting => {
                 &[("raw", -300), ("mangle", -150), ("dstnat", -100), ("filter", 0), ("security", 50)]

@@ -4,7 +4,7 @@ use super::gate::{Action, Gate, MAX_FLOWS, Note, Owner, Packet};
 use super::service::{ANSWER_MS, Held, Leases};
 use super::table::State;
 use super::tally::{Settled, Tally};
-use crate::guard::lease_wire::{Counted, CtId, LeaseNo, LeaseReport, LeaseRequest};
+use crate::guard::lease_wire::{Checked, Counted, CtId, LeaseNo, LeaseReport, LeaseRequest};
 use crate::policy::refusal::Refusal;
 use crate::session::{Direction, Ending, Flow, HelloRules, Outcome, Phase};
 use crate::time::Now;
@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 /// How often the counters are asked for while there are flows, milliseconds.
@@ -40,6 +41,7 @@ enum Plan {
 /// One connection.
 struct Connection {
     flow: Flow,
+    charged: Rc<Cell<[u64; 2]>>,
     lease: LeaseNo,
     tally: Tally,
     /// Its hello was accepted: its bytes count.
@@ -61,6 +63,9 @@ pub(super) struct Flows {
     counting: Cell<bool>,
     /// The answer that is coming in has named a connection.
     listed: Cell<bool>,
+    /// The guard's two counts, and the payload that was charged since they began: egress and ingress.
+    checked: RefCell<Option<Checked>>,
+    charged: Rc<Cell<[u64; 2]>>,
     /// Counting has begun, and nobody has been woken for it.
     begun: Cell<bool>,
     /// Wakes the task that ends what the node ends.
@@ -75,6 +80,8 @@ impl Default for Flows {
             counted_ms: Cell::new(0),
             counting: Cell::new(false),
             listed: Cell::new(false),
+            checked: RefCell::default(),
+            charged: Rc::default(),
             begun: Cell::new(false),
             waker: RefCell::default(),
         }
@@ -98,6 +105,19 @@ impl Flows {
         let mut gate = self.gate.borrow_mut();
         if gate.count() == (0, 0) {
             *gate = Gate::new(usize::try_from(most).unwrap_or(MAX_FLOWS));
+        }
+    }
+
+    /// What leases have carried, counted twice, and what was charged of it: payload of egress and ingress.
+    pub fn checked(&self) -> Option<(Checked, [u64; 2])> {
+        self.checked.borrow().clone().map(|checked| (checked, self.charged.get()))
+    }
+
+    /// The guard has counted again. Where both counts have begun anew, so does what was charged.
+    pub fn check(&self, checked: Checked) {
+        let round = checked.round;
+        if self.checked.replace(Some(checked)).is_some_and(|before| before.round != round) {
+            self.charged.set([0; 2]);
         }
     }
 
@@ -147,11 +167,13 @@ impl Flows {
     /// Nobody counts any more: all end with what is known.
     pub fn lost(&self) {
         self.counting.set(false);
+        *self.checked.borrow_mut() = None;
         self.gate.borrow_mut().gone();
         let all = std::mem::take(&mut *self.all.borrow_mut());
         for (_, connection) in all {
             connection.finish(Outcome::Killed);
         }
+        self.charged.set([0; 2]);
     }
 
     /// Lets a connection go, for its last word.
@@ -198,6 +220,8 @@ impl Connection {
                 self.flow.count(direction, bytes);
             }
         }
+        let [out, back] = self.charged.get();
+        self.charged.set([out.saturating_add(egress), back.saturating_add(ingress)]);
     }
 
     /// The line of the access log. What the end of the connection corrects counts into the window that is open now.
@@ -212,6 +236,8 @@ impl Connection {
             let [egress, ingress] = less;
             self.flow.uncount(Direction::Egress, egress);
             self.flow.uncount(Direction::Ingress, ingress);
+            let [out, back] = self.charged.get();
+            self.charged.set([out.saturating_sub(egress), back.saturating_sub(ingress)]);
         }
         let outcome = if is_over { Outcome::Done } else { otherwise };
         self.flow.finish(self.outcome.unwrap_or(outcome));
@@ -453,8 +479,10 @@ impl Owner for Sessions<'_> {
             let _ = flow.poll_ending(&mut Context::from_waker(waker));
         }
         let tally = Tally::default();
+        let charged = leases.flows.charged.clone();
         let connection = Connection {
             flow,
+            charged,
             lease: no,
             tally,
             accepted: false,

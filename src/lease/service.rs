@@ -5,7 +5,7 @@ use super::table::{Ask, Full, Lease, Random, State, Table};
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::guard::client::Link;
-use crate::guard::lease_wire::{Ability, Grant, LeaseNo, LeaseReport, LeaseRequest};
+use crate::guard::lease_wire::{Ability, Checked, Grant, LeaseNo, LeaseReport, LeaseRequest};
 use crate::guard::protocol::Request;
 use crate::mutant;
 use crate::policy::refusal::Refusal;
@@ -128,6 +128,11 @@ impl Leases {
         self.ability.borrow().as_ref().is_some_and(|a| a.possible)
     }
 
+    /// What leases have carried, counted twice, and what was charged of it: payload of egress and ingress.
+    pub fn checked(&self) -> Option<(Checked, [u64; 2])> {
+        self.flows.checked()
+    }
+
     /// How many connections there are.
     pub fn flow_counts(&self) -> FlowCounts {
         self.flows.counts()
@@ -208,6 +213,7 @@ impl Leases {
             }
             LeaseReport::Counts { list, last } => self.counted(&list, last),
             LeaseReport::Closed(last) => self.closed(&last),
+            LeaseReport::Checked(checked) => self.flows.check(checked),
         }
         self.changed.ring();
         offer_changed

@@ -8,6 +8,7 @@ from harness.world import World
 
 
 class Figures(World):
+    alone = True
     node_config = {
         "log": {"level": "info"},
         "network": {

@@ -11,6 +11,7 @@ ALL = "silent,half,tls,head,spam,record"
 
 
 class Floods(World):
+    alone = True
     node_config = {"network": {"perSession": {"maxConnections": 4096, "maxNewPerSecond": 1000, "maxNewPerHostPerSecond": 1000}}}
 
     @classmethod

@@ -11,4 +11,4 @@ need_apt iproute2 nftables util-linux procps openssl curl python3-minimal faketi
 ECHOMESH=$(build_node) || die "the node does not build"
 ECHOMESH_LAB=$(build_lab)/echomesh-lab || die "the lab does not build"
 export ECHOMESH ECHOMESH_LAB
-exec python3 "$root/tests/netns/run.py" "$@"
+exec python3 "$root/tests/netns/run.py" --jobs 2 "$@"

@@ -24,4 +24,4 @@ tar -xzOf "$packages"/mipsel_24kc/*.ipk ./data.tar.gz | tar -xpzf - -C "$ECHOMES
 # The x86_64 machines get the binary as it is, with this machine's libraries.
 ECHOMESH_VM=$(build_node) || die "the node does not build"
 export ECHOMESH ECHOMESH_LAB ECHOMESH_TREE ECHOMESH_VM
-exec python3 "$root/tests/netns/run.py" --in "$root/tests/vm" "$@"
+exec python3 "$root/tests/netns/run.py" --jobs 2 --in "$root/tests/vm" "$@"

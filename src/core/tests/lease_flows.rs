@@ -4,7 +4,8 @@ use super::leases::{FakeGuard, able, lease, leasing, says};
 use super::*;
 use crate::core::lifecycle::NodeEvent;
 use crate::guard::client::Listener as _;
-use crate::guard::lease_wire::{Counted, CtId, Grant, LeaseReport, LeaseRequest, Verdict};
+use crate::guard::found::Amount;
+use crate::guard::lease_wire::{Checked, Counted, CtId, Grant, LeaseReport, LeaseRequest, Verdict};
 use crate::lease::segment::tests::{Made, SYN_OPTIONS};
 use crate::lease::service::{ANSWER_MS, Connection};
 use crate::policy::refusal::Refusal;
@@ -326,4 +327,56 @@ fn a_guard_that_is_lost_ends_every_flow_with_what_is_known() {
     let late = Made::new(ACK, 101, 9_001, b"late");
     let told = w.packet(1, false, late);
     assert!(matches!(told[..], [LeaseRequest::Verdict { what: Verdict::Drop, .. }]), "{told:?}");
+}
+
+#[test]
+fn both_counts_and_the_charge_are_in_the_diagnostics() {
+    let mut w = Wire::new("", ALPN);
+    let found = |w: &Wire| {
+        let check =
+            w.bench.node.diagnostics_value().member("leases").and_then(|l| l.member("check").cloned());
+        check.unwrap()
+    };
+    assert_eq!(found(&w), crate::json::Value::Null, "nothing was counted yet");
+    let end = w.accept(1);
+    w.buyer(1, FIN, end, b"");
+    w.target(1, FIN, 9_001 + 70_000, end + 1, b"");
+    w.closed(1, [9, 60], [hello().len() as u64, 70_000]);
+    let of = |bytes| Amount { packets: 60, bytes };
+    let said = |round, ingress: [u64; 2], counts| {
+        LeaseReport::Checked(Checked {
+            round,
+            flows: 1,
+            counts,
+            tracked: [of(1000), of(ingress[0])],
+            seen: [of(1000), of(ingress[1])],
+            why: "why".to_owned(),
+        })
+    };
+    // A hundredth and 4096 bytes of a connection are explained; not one more.
+    for (seen, agrees) in
+        [(100_000, true), (105_146, true), (105_148, false), (94_904, true), (94_903, false)]
+    {
+        says(&w.bench, said(1, [100_000, seen], [true; 2]));
+        let ingress = found(&w).member("ingress").cloned().unwrap();
+        assert_eq!(int(&ingress, "chargedBytes"), 70_000);
+        assert_eq!(
+            (int(&ingress, "trackedBytes"), int(&ingress, "independentBytes")),
+            (100_000, seen as i64)
+        );
+        assert_eq!(ingress.member("agrees"), Some(&agrees.into()), "{seen}");
+    }
+    says(&w.bench, said(1, [100_000, 0], [true, false]));
+    let check = found(&w);
+    let ingress = check.member("ingress").cloned().unwrap();
+    assert_eq!(
+        ["independentBytes", "agrees"].map(|n| ingress.member(n).cloned()),
+        [Some(crate::json::Value::Null), Some(crate::json::Value::Null)]
+    );
+    assert_eq!(text(&check, "reason"), "why");
+    // The guard's counts have begun anew, and so has the charge.
+    says(&w.bench, said(2, [0, 0], [true; 2]));
+    assert_eq!(int(found(&w).member("ingress").unwrap(), "chargedBytes"), 0);
+    w.bench.node.lose_leases();
+    assert_eq!(found(&w), crate::json::Value::Null);
 }

@@ -85,7 +85,9 @@ impl Desk {
             Action::Build(_) => self.build(around),
             Action::Add(grant) => {
                 self.caps.set(self.book.grants(), around.scope.max_kbps, around.now_ms)?;
-                around.tables.carry_out(&lease_set::add(grant))
+                around.tables.carry_out(&lease_set::add(grant))?;
+                self.audit.add(around.tables, grant);
+                Ok(())
             }
             Action::Renew(grant) => around.tables.carry_out(&lease_set::renew(grant)),
             Action::Remove(grant) => {
@@ -95,7 +97,9 @@ impl Desk {
                     removed => removed?,
                 }
                 let (buyer, port) = (grant.buyer, grant.port);
-                self.kill(|e| (e.original.from.ip(), e.original.to.port()) == (buyer, port), around)
+                self.kill(|e| (e.original.from.ip(), e.original.to.port()) == (buyer, port), around)?;
+                self.audit.remove(around.tables, grant);
+                Ok(())
             }
             Action::Clear => self.clear(around),
             Action::Say(report) => {
@@ -113,6 +117,9 @@ impl Desk {
             return Err(io::Error::other("the kernel's table of leases is not the one that was rendered"));
         }
         self.rendered = Some(rendered);
+        if let (Ok(way), Some(leases)) = (&self.way, &around.scope.leases) {
+            self.audit.begin(around.tables, leases, around.network, way);
+        }
         Ok(())
     }
 
@@ -130,6 +137,8 @@ impl Desk {
         self.kill(|_| true, around)?;
         around.tables.remove(LEASES)?;
         self.kill(|_| true, around)?;
+        self.audit.end(around.tables);
+        self.say(self.audit.report(), around);
         if let Ok(kernel) = &mut self.kernel {
             kernel.ends = None;
         }
@@ -141,7 +150,9 @@ impl Desk {
         let Some(stands) = &self.rendered else { return };
         let found = around.tables.read(LEASES);
         let is_whole = |f: &_| self.book.is_whole(f, around.now_ms);
-        if !found.is_ok_and(|f| f.table() == Some(&stands.table) && is_whole(&f)) {
+        if found.is_ok_and(|f| f.table() == Some(&stands.table) && is_whole(&f)) {
+            self.audit.verify(around.tables, self.book.grants());
+        } else {
             crate::warn!("leases end: their table was changed by another program");
             self.end_all(around);
         }

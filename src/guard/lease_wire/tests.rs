@@ -45,6 +45,18 @@ fn packet(length: usize) -> LeaseReport {
 
 const COUNTER: Counted = Counted { ct: 9, packets: [1, 2], bytes: [60, u64::MAX] };
 
+fn checked(why: &str) -> LeaseReport {
+    let of = |packets, bytes| Amount { packets, bytes };
+    LeaseReport::Checked(Checked {
+        round: 1,
+        flows: 2,
+        counts: [true, false],
+        tracked: [of(3, 4), of(5, 6)],
+        seen: [of(7, 8), of(9, u64::MAX)],
+        why: why.to_owned(),
+    })
+}
+
 fn counts(flows: usize) -> LeaseReport {
     LeaseReport::Counts { list: vec![COUNTER; flows], last: true }
 }
@@ -77,6 +89,8 @@ fn what_is_sent_is_what_is_read() {
         LeaseReport::Counts { list: Vec::new(), last: false },
         counts(MAX_COUNTED),
         LeaseReport::Closed(COUNTER),
+        checked(""),
+        checked(&"x".repeat(MAX_REASON)),
     ];
     let denied = DENIALS.map(|why| LeaseReport::Denied { no: 2, why });
     for report in reports.into_iter().chain(denied) {
@@ -123,6 +137,9 @@ fn the_shape_on_the_wire_is_the_one_of_version_1() {
         b"\0\0\0\x09\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x3c\xff\xff\xff\xff\xff\xff\xff\xff";
     assert_eq!(report(counts(1)), [&b"\x01\x0f\x01"[..], counted].concat());
     assert_eq!(report(LeaseReport::Closed(COUNTER)), [&b"\x01\x10"[..], counted].concat());
+    let numbers: Vec<u8> = [3, 4, 5, 6, 7, 8, 9, u64::MAX].into_iter().flat_map(u64::to_be_bytes).collect();
+    let head = b"\x01\x11\0\0\0\x01\0\0\0\0\0\0\0\x02\x01\0";
+    assert_eq!(report(checked("no")), [&head[..], &numbers, b"no"].concat());
 }
 
 #[test]
@@ -142,7 +159,9 @@ fn what_is_beyond_a_bound_is_not_read() {
     assert_eq!(Report::decode(b"\x01\x09\x01\x02\0\0\0\x10\0\xff"), Err(Malformed::Shape), "no UTF-8");
     assert_eq!(Report::decode(b"\x01\x09\x01\x03\0\0\0\x10\0"), Err(Malformed::Shape), "no such offload");
     assert_eq!(Request::decode(b"\x01\x89\0\0\0\x01\x05"), Err(Malformed::Shape), "no such verdict");
-    assert_eq!(Report::decode(b"\x01\x11"), Err(Malformed::Shape), "no such kind");
+    let over = Report::Lease(checked(&"x".repeat(MAX_REASON))).encode();
+    assert_eq!(Report::decode(&[&over[..], b"x"].concat()), Err(Malformed::Shape));
+    assert_eq!(Report::decode(b"\x01\x12"), Err(Malformed::Shape), "no such kind");
     assert_eq!(Request::decode(b"\x01\x8c"), Err(Malformed::Shape), "no such kind");
 }
 

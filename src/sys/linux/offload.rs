@@ -91,6 +91,30 @@ fn shaped(network: &Network) -> io::Result<Option<String>> {
     Ok(None)
 }
 
+/// Bytes that every packet to the WAN has before its IP header, where it leaves for the device.
+///
+/// # Errors
+/// Packets of a flowtable pass by below these devices, or they differ.
+pub fn link_header(network: &Network) -> Result<u64, String> {
+    let pppoe = pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default());
+    if devices(&network.wan, &pppoe, false, link) != network.wan {
+        return Err(
+            "the WAN's device lies over others (VLAN, bridge, PPPoE): what is offloaded passes there"
+                .to_owned(),
+        );
+    }
+    let headers = network.wan.iter().map(|name| {
+        let kind = std::fs::read_to_string(Path::new(DEVICES).join(name).join("type")).unwrap_or_default();
+        // ARPHRD_ETHER; what has another kind of address has no header here.
+        if kind.trim_end() == "1" { 14 } else { 0 }
+    });
+    let headers: BTreeSet<u64> = headers.collect();
+    match (headers.first(), headers.len()) {
+        (Some(header), 1) => Ok(*header),
+        _ => Err("the WAN's devices are of different kinds, or there is none".to_owned()),
+    }
+}
+
 /// A device as sysfs has it.
 fn link(name: &str) -> Option<Link> {
     let place = Path::new(DEVICES).join(name);

@@ -139,6 +139,16 @@ class LeaseWorld(VmWorld):
         command = self.topology.buyer.command("curl", "-q", "-sS", "--max-time", "60", "--cacert", str(self.lab.ca_file), *map(str, words))
         return subprocess.run(command, capture_output=True, check=False)
 
+    def close(self, stream):
+        """Ends the newest connection cleanly, first the buyer's side and then the target's."""
+        target = self.target.connections[-1]
+        stream.close_write()
+        self.assertEqual(target.ended(), "fin")
+        target.sock.close()
+        while stream.read():
+            pass
+        stream.close()
+
     def flows(self, lease):
         """Connection tracking's lines of a lease's flows."""
         return self.machine.sh(f"conntrack -L -p tcp --dport {lease['address'][1]} 2>/dev/null").splitlines()

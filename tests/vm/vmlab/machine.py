@@ -18,8 +18,8 @@ _RC = 'for name in ip tc; do [ ! -x /usr/sbin/$name ] || eval "$name() { /usr/sb
 class Machine:
     """A machine whose links are TAP devices of a namespace: `wires` names them in the order of eth0, eth1, ..."""
 
-    def __init__(self, kind, namespace, wires, log, memory_mb=64, files=(), start="", tools=False):
-        self.tools = tools
+    def __init__(self, kind, namespace, wires, log, memory_mb=64, files=(), start="", tools=False, words=()):
+        self.tools, self.words = tools, words
         self.kind, self.namespace, self.log, self.memory_mb = kind, namespace, pathlib.Path(log), memory_mb
         self.wires, self.files, self.start_script, self.child = list(wires), list(files), start, None
 
@@ -40,7 +40,7 @@ class Machine:
         tools = image.tools(self.kind).read_bytes() if self.tools else b""
         initrd.write_bytes(base.read_bytes() + tools + image.cpio(extra))
         words = [self.kind.qemu, *self.kind.machine, "-accel", "tcg", "-m", str(self.memory_mb), "-nographic", "-no-reboot", "-monitor", "none"]
-        words += ["-kernel", str(kernel), "-initrd", str(initrd), "-append", f"console={self.kind.console} quiet panic=-1"]
+        words += ["-kernel", str(kernel), "-initrd", str(initrd), "-append", f"console={self.kind.console} quiet panic=-1", *self.words]
         for index, wire in enumerate([*self.wires, "shell0"]):
             words += ["-netdev", f"tap,id=n{index},ifname={wire},script=no,downscript=no"]
             words += ["-device", f"{self.kind.network},netdev=n{index},romfile=,mac=52:54:00:00:00:{index + 1:02x}"]
@@ -75,7 +75,7 @@ class Machine:
 
     def ok(self, script, seconds=60):
         """Runs a script inside that must succeed."""
-        *lines, status = self.sh(f"({script}\n)\nprintf '\\n%d\\n' $?", seconds).rstrip().split("\n")
+        *lines, status = self.sh(f"({script}\n)\nended=$?; echo; echo $ended", seconds).rstrip().split("\n")
         text = "\n".join(lines).rstrip("\n")
         if status != "0":
             raise AssertionError(f"{script}: status {status}: {text}")

@@ -23,6 +23,7 @@ ip addr add {NODE_LAN}/24 dev eth1; ip link set eth1 up
 ip route add default via 44.2.2.1; ip -6 route add default via 2a10:2::1
 echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
 echo root:x:0:0:root:/root:/bin/sh >/etc/passwd; echo echomesh:x:{UID}:{UID}:echomesh:/var/lib/echomesh:/bin/false >>/etc/passwd
+printf 'icmp 1\\ntcp 6\\nudp 17\\nipv6-icmp 58\\n' >/etc/protocols
 echo root:x:0: >/etc/group; echo echomesh:x:{UID}: >>/etc/group
 """
 _API_DOOR = f"nc -ll -p {API} -e /api &\n"
@@ -131,12 +132,18 @@ class VmWorld(World):
         node.ca = cls.lab.ca_file
         node.config = inside(node.config)
         node.machine = Machine(cls.kind, cls.topology.node, BRIDGES, directory / "console.log", cls.memory_mb,
-                               files=[("api", 0o100755, _API.encode()), *cls.files()], start=NETWORK + _API_DOOR, tools=cls.tools)  # fmt: skip
+                               files=[("api", 0o100755, _API.encode()), *cls.files()], start=NETWORK + _API_DOOR, tools=cls.tools,
+                               words=cls.qemu_words())  # fmt: skip
         cls.addClassCleanup(node.machine.stop)
         node.machine.start(prepare=lambda: plug(cls.topology))
         cls.machine = node.machine
         cls.before_guard(node.machine)
         return node
+
+    @classmethod
+    def qemu_words(cls):
+        """Words of QEMU's that a world adds."""
+        return ()
 
     @classmethod
     def before_guard(cls, machine):

@@ -1,0 +1,67 @@
+"""The instructions that a machine has executed: the plugin, its file, and where they went."""
+import array
+import bisect
+import mmap
+import pathlib
+import subprocess
+
+HERE = pathlib.Path(__file__).resolve().parent
+# Of a record: address, instructions, times it ran; each a u64.
+_WORDS, _SIZE = 3, 24
+# MIPS: below is a process's own memory, above the kernel's (kseg0).
+KERNEL = 0x80000000
+
+
+def plugin(directory):
+    """Builds the plugin; gives QEMU's words for it and the file it counts in."""
+    program, counts = directory / "insns.so", directory / "insns.bin"
+    subprocess.run(["cc", "-O2", "-Wall", "-shared", "-fPIC", "-o", program, HERE / "insns.c"], check=True)
+    return ("-plugin", f"{program},counts={counts}"), counts
+
+
+class Insns:
+    """The counts of a running machine."""
+
+    def __init__(self, path):
+        with open(path, "r+b") as f:
+            self._map = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+
+    def now(self):
+        """All records as they are."""
+        number = int.from_bytes(self._map[:8], "little") + 1
+        records = array.array("Q")
+        records.frombytes(self._map[: number * _SIZE])
+        return records
+
+
+def spent(before, after):
+    """Instructions between two readings."""
+    return sum(n * c for n, c in zip(after[1::_WORDS], after[2::_WORDS])) - sum(n * c for n, c in zip(before[1::_WORDS], before[2::_WORDS]))
+
+
+def blocks(before, after):
+    """The same by address of the block."""
+    old = before[2::_WORDS]
+    old.extend([0] * (len(after) // _WORDS - len(old)))
+    found = {}
+    for address, n, count, was in zip(after[::_WORDS], after[1::_WORDS], after[2::_WORDS], old):
+        if count != was:
+            found[address & 0xFFFFFFFF] = found.get(address & 0xFFFFFFFF, 0) + n * (count - was)
+    return found
+
+
+def by_symbol(found, kallsyms):
+    """Instructions by the kernel's function, the largest first; a process's are one line."""
+    symbols = []
+    for line in kallsyms.splitlines():
+        words = line.split()
+        if words[1] in "tTwW":
+            symbols.append((int(words[0], 16) & 0xFFFFFFFF, words[2], words[3] if len(words) > 3 else ""))
+    symbols.sort()
+    starts = [s[0] for s in symbols]
+    sums = {}
+    for address, n in found.items():
+        at = bisect.bisect_right(starts, address) - 1
+        name = "(processes)" if address < KERNEL else " ".join(symbols[at][1:]).strip() if at >= 0 else "?"
+        sums[name] = sums.get(name, 0) + n
+    return sorted(sums.items(), key=lambda item: -item[1])

@@ -1,0 +1,264 @@
+"""What the kernel path costs a router, in instructions of a 24Kc: `scripts/bench kernel`."""
+import argparse
+import pathlib
+import sys
+import time
+import unittest
+
+sys.dont_write_bytecode = True
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(pathlib.Path(__file__).parent), str(ROOT / "tests/vm"), str(ROOT / "tests/netns")]
+import insns  # noqa: E402
+from harness.buyer import Proxy  # noqa: E402
+from harness.hello import client_hello  # noqa: E402
+from harness.netns import LAN_HOST, NODE_WAN, TARGET  # noqa: E402
+from harness.stream import Tcp  # noqa: E402
+from vmlab import image  # noqa: E402
+from vmlab.kinds import KINDS  # noqa: E402
+from vmlab.leases import FW4, LeaseWorld  # noqa: E402
+
+HOST = "target.test"
+PORT, PLAIN = 39_001, 8080
+_OFFLOAD = "meta l4proto { tcp, udp } flow add @ft"
+_REDIRECTED = "ct status dnat accept"
+_ROUTER = FW4.replace("iifname eth1 oifname eth0 accept", f"iifname eth1 oifname eth0 accept; {_REDIRECTED}")
+_ROUTER = _ROUTER.replace("tcp dport 8443 accept", f"tcp dport 8443 accept; {_REDIRECTED}")
+# A router's firewall with the owner's offloading off, and on.
+FIREWALL, OFFLOADING = _ROUTER.replace(_OFFLOAD, ""), _ROUTER
+# A port that is forwarded, from the Internet to the Internet as a lease is.
+FORWARDED = f"""
+table ip forwarded {{
+    chain entry {{ type nat hook prerouting priority dstnat; iifname eth0 tcp dport {PORT} dnat to {TARGET}:443; }}
+    chain exit {{ type nat hook postrouting priority 95; ct status dnat oifname eth0 masquerade; }}
+}}
+"""
+
+
+class Bench(LeaseWorld):
+    """The world of the tests with a counter in it."""
+
+    kind = KINDS["mipsel"]
+    memory_mb = 128
+    heartbeat_ms = 60_000
+    asked = None
+    rows = []
+    node_config = {
+        "network": {"maxMbps": 20_000, "perSession": {"maxConnections": 512, "maxNewPerSecond": 1000, "maxNewPerHostPerSecond": 1000}},
+        "relay": {"listenPlain": f"127.0.0.1:{PLAIN}", "maxHandshakesPerSecond": 10_000},
+        "log": {"level": "info"},
+    }
+
+    @staticmethod
+    def target_answer(connection, data):
+        """Echoes the hello; a number of bytes that is asked for is sent."""
+        if len(data) != 8:
+            return connection.send(data)
+        left = int.from_bytes(data, "big")
+        while left > 0:
+            connection.send(bytes(min(left, 262144)))
+            left -= 262144
+
+    @classmethod
+    def files(cls):
+        return [*image.directories("usr", "usr/sbin"), ("usr/sbin/echomesh", 0o100755, pathlib.Path(cls.asked.binary).read_bytes())]
+
+    @classmethod
+    def qemu_words(cls):
+        words, cls.counts = insns.plugin(cls.directory)
+        return words
+
+    # ---- a measurement
+
+    @classmethod
+    def settled(cls, seconds=1.0):
+        """A reading after what is under way has ended."""
+        time.sleep(seconds)
+        return cls.counter.now(), time.monotonic()
+
+    @classmethod
+    def idle(cls, name, seconds=10):
+        """Instructions a second of a machine that nobody uses."""
+        before, began = cls.settled()
+        after, ended = cls.settled(seconds)
+        cls.idle_rate = insns.spent(before, after) / (ended - began)
+        cls.told(f"idle, {name}", "M instructions a second", cls.idle_rate / 1e6)
+
+    @classmethod
+    def spent(cls, do):
+        """What this took, less what the machine takes anyway."""
+        before, began = cls.settled(0.5)
+        do()
+        after, ended = cls.settled()
+        if cls.asked.where:
+            cls.last = insns.blocks(before, after)
+        return insns.spent(before, after) - cls.idle_rate * (ended - began), ended - began
+
+    @classmethod
+    def hello(cls, stream):
+        first = client_hello(sni=HOST)
+        stream.write(first)
+        cls.read(stream, len(first))
+        return stream
+
+    @staticmethod
+    def read(stream, size):
+        while size > 0:
+            data = stream.read(min(size, 262144))
+            if not data:
+                raise EOFError(f"{size} bytes are missing")
+            size -= len(data)
+
+    @classmethod
+    def bulk(cls, name, dial):
+        size = cls.asked.megabytes << 20
+        stream = cls.hello(dial())
+
+        def download():
+            stream.write(size.to_bytes(8, "big"))
+            cls.read(stream, size)
+
+        try:
+            spent, seconds = cls.spent(download)
+        finally:
+            stream.close()
+        cls.told(name, "G instructions per GiB", spent / size * 2**30 / 1e9, f"{size * 8e-6 / seconds:.0f} Mbit/s")
+
+    @classmethod
+    def setups(cls, name, dial):
+        count = cls.asked.connections
+        cls.hello(dial()).close()
+
+        def one_after_the_other():
+            for _ in range(count):
+                cls.hello(dial()).close()
+
+        spent, _ = cls.spent(one_after_the_other)
+        cls.told(name, "k instructions per connection", spent / count / 1e3)
+
+    @classmethod
+    def told(cls, name, unit, value, more=""):
+        cls.rows.append((name, unit, value))
+        print(f"{value:10.3f} {unit:32} {name}  {more}", flush=True)
+        if cls.asked.where and cls.asked.where in name and cls.last:
+            total = sum(cls.last.values())
+            for symbol, n in insns.by_symbol(cls.last, cls.kallsyms)[: cls.asked.lines]:
+                print(f"           {100 * n / total:6.2f} %  {n / 1e6:10.2f} M  {symbol}")
+            cls.last = None
+
+    # ---- the rows
+
+    @classmethod
+    def at_home(cls):
+        return Tcp(cls.topology.lan.connect((TARGET, 443), 30))
+
+    @classmethod
+    def from_outside(cls):
+        return Tcp(cls.topology.buyer.connect((NODE_WAN, PORT), 30))
+
+    @classmethod
+    def tables(cls, *texts):
+        cls.machine.ok("nft flush ruleset && nft -f - <<'RULES'\n" + "\n".join(texts) + "\nRULES")
+
+    @classmethod
+    def both(cls, name, dial):
+        for _ in range(cls.asked.repeats):
+            cls.bulk(name, dial)
+        cls.setups(name, dial)
+
+    @classmethod
+    def before_guard(cls, machine):
+        cls.machine, cls.counter, cls.last = machine, insns.Insns(cls.counts), None
+        cls.kallsyms = machine.sh("cat /proc/kallsyms")
+        for namespace in (cls.topology.buyer, cls.topology.lan):
+            # No more on the way than the machine's device has room for: nothing is lost, nothing is sent twice.
+            namespace.sysctl("net.ipv4.tcp_rmem=4096 131072 262144")
+        cls.topology.inet.ip("route", "add", f"{LAN_HOST}/32", "via", NODE_WAN)
+        cls.idle("no daemon")
+        for name, tables, dial in [
+            ("LAN, routed, no firewall", [], cls.at_home),
+            ("LAN, firewall and NAT", [FIREWALL], cls.at_home),
+            ("LAN, firewall and NAT, flowtable", [OFFLOADING], cls.at_home),
+            ("port forwarded", [FIREWALL, FORWARDED], cls.from_outside),
+            ("port forwarded, flowtable", [OFFLOADING, FORWARDED], cls.from_outside),
+        ]:
+            if cls.wants(name):
+                cls.tables(*tables)
+                cls.both(name, dial)
+        cls.tables(FIREWALL)
+
+    @classmethod
+    def wants(cls, name):
+        return not cls.asked.only or any(part in name for part in cls.asked.only)
+
+    def leased(self):
+        return lambda lease=self.holder.lease(HOST): self.dial(lease, 30)
+
+    def relayed(self, proxy):
+        def dial():
+            reply = proxy.connect(f"{HOST}:443", self.session, timeout=30)
+            assert reply.status == 200, (reply.status, reply.body)
+            return reply.stream
+
+        return dial
+
+    def runTest(self):
+        self.idle("daemon")
+        self.row("LAN, firewall and NAT, daemon idle", lambda: self.at_home)
+        for name, network in [
+            ("lease, flowtable", {}),
+            ("lease, flowtable, capped", {"maxMbps": 9_000}),
+            ("lease, no flowtable", {"maxMbps": 20_000, "offload": "off"}),
+        ]:
+            if self.wants(name):
+                self.again(network)
+                self.row(name, self.leased)
+                self.leases(name)
+        self.machine.ok("echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet; nft -f - <<'RULES'\n" + PLAIN_FORWARDED + "\nRULES")
+        self.row("relay, no TLS", lambda: self.relayed(Proxy(self.topology.buyer, (NODE_WAN, PLAIN), tls=False)))
+        self.row("relay, TLS", lambda: self.relayed(self.proxy))
+
+    def again(self, network):
+        """A session and a buyer's connection under another configuration."""
+        self.holder.close()
+        self.node.change(network=network)
+        time.sleep(3)
+        print(self.node.status()["offload"], flush=True)
+        self.setUp()
+
+    def leases(self, name, count=20):
+        """What a lease takes that nobody uses: asked for, and given back."""
+        def one_after_the_other():
+            for _ in range(count):
+                self.holder.ask("DELETE", f"/leases/{self.holder.lease(HOST)['leaseId']}")
+
+        spent, _ = self.spent(one_after_the_other)
+        self.told(name, "k instructions per lease", spent / count / 1e3)
+
+    def row(self, name, made):
+        if self.wants(name):
+            self.both(name, made())
+
+
+# The node's listener without TLS is on loopback: for what stands before it.
+PLAIN_FORWARDED = f"table ip plain {{ chain entry {{ type nat hook prerouting priority dstnat; iifname eth0 tcp dport {PLAIN} dnat to 127.0.0.1; }}\n}}"
+
+
+def main():
+    words = argparse.ArgumentParser(prog="scripts/bench kernel", description="Instructions of a router's processor, by path.")
+    words.add_argument("--binary", required=True)
+    words.add_argument("--megabytes", type=int, default=128)
+    words.add_argument("--connections", type=int, default=200)
+    words.add_argument("--repeats", type=int, default=3)
+    words.add_argument("--only", nargs="*", default=[])
+    words.add_argument("--where", metavar="ROW")
+    words.add_argument("--lines", type=int, default=40)
+    Bench.asked = words.parse_args()
+    result = unittest.TestResult()
+    unittest.TestSuite([Bench()]).run(result)
+    for _, text in result.errors + result.failures:
+        print(text)
+    return 0 if result.wasSuccessful() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+//! Leases' packets counted a second time, where connection tracking has no part in it: at the WAN's devices, before any
+//! flowtable takes a packet and behind all that sends one. Only what has a lease's buyer and port at its ends is counted.
+//!
+//! Between buyer and router alone: there both directions are known by the lease's port, while towards the target they
+//! have a port that NAT chose.
+use super::draft::{Draft, NamedChain, NamedSet, Rendered};
+use super::found::{Amount, Found};
+use super::lease_rules::LeaseScope;
+use super::lease_set::{BUYERS, key};
+use super::lease_wire::{Counted, CtId, Grant};
+use super::rules::{Word as W, device};
+use super::table::{COUNTING, Device, Hook, Key, Place};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The counters: from buyers, and to them.
+pub const COUNTERS: [&str; 2] = ["from_buyers", "to_buyers"];
+/// The chains of a device, inward and outward; devices at most.
+const CHAINS: [(&str, &str); 4] = [("in0", "out0"), ("in1", "out1"), ("in2", "out2"), ("in3", "out3")];
+/// Before a flowtable (0), which keeps the packets that it takes.
+const PRIORITY: i32 = -50;
+
+/// The table at these devices, at most [`CHAINS`]; `outward` where the kernel has a place behind its routes (Linux 5.16).
+pub fn render(scope: &LeaseScope, devices: &BTreeSet<String>, outward: bool, grants: &[Grant]) -> Rendered {
+    let (first, last) = scope.ports;
+    let [from, to] = COUNTERS;
+    let mut chains = vec![(from, None, counted(false, from))];
+    if outward {
+        chains.push((to, None, counted(true, to)));
+    }
+    for (name, (inward, out)) in devices.iter().zip(CHAINS) {
+        let at: Device = device(name).try_into().unwrap_or_default();
+        chains.push(at_device(inward, Place::Ingress(at), vec![W::ToRange(first, last), W::Goto(from)]));
+        if outward {
+            chains.push(at_device(out, Place::Egress(at), vec![W::FromRange(first, last), W::Goto(to)]));
+        }
+    }
+    let counters = if outward { &COUNTERS[..] } else { &["from_buyers"] };
+    Draft { name: COUNTING, counters, sets: buyers(grants), flowtables: Vec::new(), chains }.rendered()
+}
+
+fn at_device(name: &'static str, place: Place, rule: Vec<W>) -> NamedChain {
+    (name, Some(Hook { nat: false, place, priority: PRIORITY }), vec![rule])
+}
+
+fn counted(out: bool, counter: &'static str) -> Vec<Vec<W>> {
+    let families = [false, true].into_iter().zip(BUYERS);
+    families.map(|(v6, set)| vec![W::Buyer { v6, out, set }, W::Count(counter)]).collect()
+}
+
+fn buyers(grants: &[Grant]) -> Vec<NamedSet> {
+    let (v6, v4): (Vec<&Grant>, Vec<&Grant>) = grants.iter().partition(|g| g.buyer.is_ipv6());
+    let set = |name, kind, list: &[&Grant]| {
+        let elements = list.iter().map(|g| (key(g), false)).collect();
+        (name, kind, elements, list.iter().map(|g| format!("{} . {}", g.buyer, g.port)).collect())
+    };
+    let [four, six] = BUYERS;
+    vec![set(four, Key::V4Port, &v4), set(six, Key::V6Port, &v6)]
+}
+
+/// Whether the table can be at so many devices.
+pub fn has_room(devices: &BTreeSet<String>) -> bool {
+    (1..=CHAINS.len()).contains(&devices.len())
+}
+
+/// Both counts, from the beginning of a round.
+#[derive(Debug, Default)]
+pub struct Sums {
+    /// Rounds that have begun: where one of the counts was interfered with, both begin anew.
+    pub round: u32,
+    /// Connections of this round.
+    pub flows: u64,
+    /// What connection tracking has counted: from buyers, and for them.
+    pub tracked: [Amount; 2],
+    /// What the table has.
+    pub seen: [Amount; 2],
+    live: BTreeMap<CtId, Counted>,
+    read: [Amount; 2],
+}
+
+impl Sums {
+    /// Connection tracking's counters of a connection. What has fallen was set back to zero.
+    pub fn track(&mut self, now: &Counted) {
+        let before = self.live.insert(now.ct, *now);
+        self.flows += u64::from(before.is_none());
+        let before = before.unwrap_or_default();
+        for (way, sum) in self.tracked.iter_mut().enumerate() {
+            let [now, before] = [now, &before].map(|c| amount(c, way));
+            let fell = now.packets < before.packets || now.bytes < before.bytes;
+            sum.add(if fell { now } else { now.less(before) });
+        }
+    }
+
+    /// Its last ones.
+    pub fn closed(&mut self, last: &Counted) {
+        self.track(last);
+        self.live.remove(&last.ct);
+    }
+
+    /// All that there are.
+    pub fn all(&mut self, list: &[Counted]) {
+        list.iter().for_each(|counted| self.track(counted));
+        let there: BTreeSet<CtId> = list.iter().map(|c| c.ct).collect();
+        self.live.retain(|ct, _| there.contains(ct));
+    }
+
+    /// The table's counters; each packet outward has so many bytes before its IP header. False if they have fallen.
+    #[must_use]
+    pub fn read(&mut self, found: &Found, link_header: u64) -> bool {
+        let count = |name: &str| found.counts().get(name).copied().unwrap_or_default();
+        let mut whole = true;
+        for ((name, read), (seen, header)) in
+            COUNTERS.into_iter().zip(&mut self.read).zip(self.seen.iter_mut().zip([0, link_header]))
+        {
+            let now = count(name);
+            whole &= now.packets >= read.packets && now.bytes >= read.bytes;
+            let new = now.less(*read);
+            let bytes = new.bytes.saturating_sub(new.packets.saturating_mul(header));
+            seen.add(Amount { packets: new.packets, bytes });
+            *read = now;
+        }
+        whole
+    }
+
+    /// The table is a new one, with counters at zero.
+    pub fn from_zero(&mut self) {
+        self.read = Default::default();
+    }
+
+    /// Both counts begin anew.
+    pub fn begin(&mut self) {
+        *self = Sums {
+            round: self.round.wrapping_add(1),
+            live: std::mem::take(&mut self.live),
+            ..Sums::default()
+        };
+        self.flows = u64::try_from(self.live.len()).unwrap_or(u64::MAX);
+    }
+}
+
+fn amount(counted: &Counted, way: usize) -> Amount {
+    let of = |list: &[u64; 2]| list.get(way).copied().unwrap_or(0);
+    Amount { packets: of(&counted.packets), bytes: of(&counted.bytes) }
+}
+
+#[cfg(test)]
+mod tests;
