@@ -237,7 +237,7 @@ class Mixed:
         _Stream(sock).take(len(_ANSWER))
         return sock
 
-    def many(self, lease, kinds, count, seed, at_once=24):
+    def many(self, lease, kinds, count, seed, at_once=12):
         """So many connections of these kinds, some at a time; the sums of what the targets have read, and the buyer."""
         dice = random.Random(seed)
         plans = [(dice.choice(_SIZES), dice.choice(_SIZES), kinds[number % len(kinds)]) for number in range(count)]
