@@ -26,6 +26,7 @@ use super::scope::Scope;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
 use futures_lite::future;
+use std::collections::BTreeSet;
 
 /// Packets taken from the queue before anything else gets its turn.
 const AT_ONCE: usize = 64;

@@ -96,6 +96,8 @@ struct Guard {
     table_events: Events,
     /// What reports of the guard's own changes bear.
     own: u32,
+    /// Whose turn it is: who asks, or the kernel.
+    asked_first: bool,
     route_events: Events,
     listener: Seqpacket,
     clients: Clients,
@@ -167,6 +169,7 @@ impl Guard {
             routes,
             table_events,
             own,
+            asked_first: false,
             route_events,
             listener,
             clients,
@@ -189,6 +192,7 @@ impl Guard {
 
     async fn serve(&mut self, signals: &Signals) -> Result<(), String> {
         loop {
+            self.asked_first = !self.asked_first;
             match self.next(signals).await {
                 Event::Signal(Signal::Stop) => break,
                 Event::Signal(Signal::Reload) => self.reload(true),
@@ -264,7 +268,11 @@ impl Guard {
         let leases = async { Event::Leases(self.leases.next().await) };
         let kernel = future::or(future::or(tables, routes), leases);
         let asked = future::or(client, future::or(heard, worked));
-        future::or(signal, future::or(kernel, future::or(asked, time))).await
+        // Neither a flood of packets nor a node that talks without end keeps the other waiting.
+        let either = async {
+            if self.asked_first { future::or(asked, kernel).await } else { future::or(kernel, asked).await }
+        };
+        future::or(signal, future::or(either, time)).await
     }
 
     fn do_what_is_due(&mut self) {
