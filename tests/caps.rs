@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use echomesh::guard::caps::Caps;
+use echomesh::guard::network::Network;
 use echomesh::guard::shaping::{Cap, LINGER};
 use echomesh::guard::tc::Ends;
 use echomesh::policy::wan::{Uplink, Wan};
@@ -136,10 +137,10 @@ impl World {
 }
 
 /// The line as the guard knows it.
-fn line() -> Wan {
+fn line() -> Network {
     let index = run("ip -o link show wan0").split(':').next().unwrap().parse().unwrap();
     let uplink = Uplink { device: "wan0".to_owned(), index, addresses: vec![WAN.parse().unwrap()] };
-    Wan { v4: Some(uplink.clone()), v6: Some(uplink) }
+    Network { uplinks: Wan { v4: Some(uplink.clone()), v6: Some(uplink) }, ..Network::default() }
 }
 
 fn started() -> Caps {
@@ -312,7 +313,7 @@ fn inside_others() {
     next.set(&caps_of_one, 0, 0).unwrap();
 
     // The line moves: nothing of ours stays where it was.
-    next.moved(&Wan::default());
+    next.moved(&Network::default());
     assert_eq!(root(), before);
     assert!(next.set(&caps_of_one, 0, 0).unwrap_err().contains("no line"));
 }

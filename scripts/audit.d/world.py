@@ -31,7 +31,7 @@ class AuditTopology(Topology):
 
     def _wire(self):
         super()._wire()
-        self.void = self._add(self.inet.name[:-1] + "v")
+        self.void = self.add("v")
         sh("ip", "link", "add", "v0", "netns", self.inet.name, "type", "veth", "peer", "name", "eth0", "netns", self.void.name)
         for space, link, addresses in [(self.inet, "v0", ["44.66.0.1/24", "2a10:66::1/64"]), (self.void, "eth0", [f"{VOID}/24", "2a10:66::2/64"])]:
             space.ip("link", "set", link, "up")

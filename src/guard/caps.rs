@@ -2,9 +2,9 @@
 //!
 //! If a step fails, or another program changes something of ours, all that is ours is taken away and the caller is told:
 //! sessions with a cap then have no leases.
+use super::network::Network;
 use super::shaping::{Cap, LINGER, Shaping};
 use super::tc::{Ends, Root, Step};
-use crate::policy::wan::Wan;
 use crate::sys::linux::traffic::{Traffic, TrafficReports};
 use async_io::Async;
 use std::io;
@@ -41,8 +41,8 @@ impl Caps {
     }
 
     /// The network is another one. Caps of a device that is no longer the line are gone then.
-    pub fn moved(&mut self, wan: &Wan) {
-        let device = line(wan);
+    pub fn moved(&mut self, network: &Network) {
+        let device = line(network);
         if device != self.device {
             self.clear();
             self.device = device;
@@ -173,13 +173,52 @@ impl Caps {
     }
 }
 
-/// One class holds a session's cap, so there must be one device.
-fn line(wan: &Wan) -> Result<u32, String> {
-    match (&wan.v4, &wan.v6) {
+/// One class holds a session's cap, so there must be one device by whose queueing discipline all packets leave. Those that a
+/// flowtable carries over a bridge go to its port at once, past the bridge's own (kernel: `nft_dev_path_info`,
+/// `DEV_PATH_BRIDGE`), and the others come by that port too.
+fn line(network: &Network) -> Result<u32, String> {
+    let uplink = match (&network.uplinks.v4, &network.uplinks.v6) {
         (Some(a), Some(b)) if a.index != b.index => {
-            Err(format!("IPv4 leaves by {} and IPv6 by {}: no cap can hold both", a.device, b.device))
+            return Err(format!(
+                "IPv4 leaves by {} and IPv6 by {}: no cap can hold both",
+                a.device, b.device
+            ));
         }
-        (Some(one), _) | (_, Some(one)) => Ok(one.index),
-        (None, None) => Err("there is no line".to_owned()),
+        (Some(one), _) | (_, Some(one)) => one,
+        (None, None) => return Err("there is no line".to_owned()),
+    };
+    let Some(ports) = network.ports.get(&uplink.index) else { return Ok(uplink.index) };
+    match ports.first().filter(|_| ports.len() == 1) {
+        Some(port) => Ok(*port),
+        None => Err(format!(
+            "the WAN {} is a bridge of {} ports: no cap can hold all",
+            uplink.device,
+            ports.len()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::wan::{Uplink, Wan};
+
+    #[test]
+    fn the_line_is_the_one_device_by_which_all_leave() {
+        let uplink = |index| Some(Uplink { device: format!("wan{index}"), index, addresses: Vec::new() });
+        let network = |v4, v6, ports: &[(u32, &[u32])]| {
+            let ports = ports.iter().map(|(bridge, ports)| (*bridge, ports.iter().copied().collect()));
+            Network { uplinks: Wan { v4, v6 }, ports: ports.collect(), ..Network::default() }
+        };
+        assert_eq!(line(&network(uplink(2), uplink(2), &[])), Ok(2));
+        assert_eq!(line(&network(None, uplink(3), &[(2, &[7])])), Ok(3));
+        assert_eq!(line(&network(uplink(2), None, &[(2, &[7])])), Ok(7), "the port of a bridge");
+        for (bad, word) in [
+            (network(None, None, &[]), "no line"),
+            (network(uplink(2), uplink(3), &[]), "wan3"),
+            (network(uplink(2), uplink(2), &[(2, &[7, 8])]), "bridge of 2 ports"),
+        ] {
+            assert!(line(&bad).unwrap_err().contains(word), "{word}");
+        }
     }
 }

@@ -39,7 +39,7 @@ impl LeaseCaps {
     pub fn look_around(&mut self, network: &Network) {
         self.possible = match &mut self.caps {
             Ok(caps) => {
-                caps.moved(&network.uplinks);
+                caps.moved(network);
                 caps.are_possible()
             }
             Err(why) => Err(why.clone()),

@@ -1,6 +1,6 @@
 //! Where the router stands: devices that lead outward, networks of the owner's, name servers; read from the kernel's
 //! answers to `RTM_GETLINK`, `RTM_GETADDR` and `RTM_GETROUTE` (linux/rtnetlink.h).
-use super::netlink::{Message, attribute, attributes, u32_at};
+use super::netlink::{Message, attribute, attributes, text, u32_at};
 use crate::policy::addresses::Prefix;
 use crate::policy::routes::{Route, inner, is_default};
 use crate::policy::wan::{Choice, DefaultRoute, Device, Wan, choose};
@@ -43,12 +43,15 @@ pub struct Network {
     pub inside: Vec<Prefix>,
     /// The system's name servers.
     pub resolvers: Vec<IpAddr>,
+    /// The numbers of the ports of those of `uplinks` that are bridges, by the bridge's.
+    pub ports: BTreeMap<u32, BTreeSet<u32>>,
 }
 
 /// The kernel's answers, as they come.
 #[derive(Debug, Default)]
 pub struct Answers {
     devices: BTreeMap<u32, Device>,
+    ports: BTreeMap<u32, BTreeSet<u32>>,
     addresses: Vec<Prefix>,
     routes: Vec<Route<u32>>,
     defaults: Vec<DefaultRoute>,
@@ -75,7 +78,7 @@ impl Answers {
     }
 
     /// All of it together, with the system's name servers.
-    pub fn network(self, wanted: &Wanted, resolvers: Vec<IpAddr>) -> Network {
+    pub fn network(mut self, wanted: &Wanted, resolvers: Vec<IpAddr>) -> Network {
         let uplinks = self.wan(&wanted.choice);
         let wan: BTreeSet<String> = if wanted.binds {
             uplinks.uplinks().map(|u| u.device.clone()).collect()
@@ -94,7 +97,8 @@ impl Answers {
         inside.extend(resolvers.iter().map(|a| (*a, full(*a))));
         inside.sort_unstable();
         inside.dedup();
-        Network { wan, uplinks, outward, inside, resolvers }
+        let ports = uplinks.uplinks().filter_map(|u| self.ports.remove_entry(&u.index)).collect();
+        Network { wan, uplinks, outward, inside, resolvers, ports }
     }
 
     /// Own addresses, each also with the length of its network, and the other ends of point-to-point lines.
@@ -108,11 +112,16 @@ impl Answers {
         choose(choice, &self.defaults, &devices)
     }
 
-    /// `struct ifinfomsg`, `IFLA_IFNAME`.
+    /// `struct ifinfomsg`, `IFLA_IFNAME`; of a port `IFLA_MASTER`, and `IFLA_INFO_SLAVE_KIND` in `IFLA_LINKINFO`.
     fn link(&mut self, body: &[u8]) -> Option<()> {
-        let name = attribute(body.get(16..)?, 3)?;
+        let list = body.get(16..)?;
+        let name = attribute(list, 3)?;
         let name = std::str::from_utf8(name.strip_suffix(&[0])?).ok()?;
         let index = u32_at(body, 4)?;
+        if attribute(list, 18).and_then(|info| text(info, 4)) == Some("bridge") {
+            let bridge = attribute(list, 10).and_then(|v| u32_at(v, 0))?;
+            self.ports.entry(bridge).or_default().insert(index);
+        }
         let device = self.devices.entry(index).or_default();
         device.index = index;
         device.up = u32_at(body, 8)? & UP != 0;
@@ -348,6 +357,28 @@ mod tests {
         assert_eq!((v4.device.as_str(), v4.index, v4.addresses), ("ppp0", 9, vec![address("86.1.1.7")]));
         assert_eq!(network.uplinks.v6.unwrap().addresses, [address("2a02::7")]);
         assert_eq!(network.wan, ["ppp0".to_owned()].into(), "a route of another table is not the line");
+    }
+
+    #[test]
+    fn a_bridge_that_leads_out_has_its_ports() {
+        let port = |w: &mut Writer, index: u32, name: &str, kind: &str, master: u32| {
+            let head = [&[0; 4][..], &index.to_ne_bytes(), &[0; 8]].concat();
+            w.message((LINK, 0, 1), &head, |w| {
+                w.put_text(3, name);
+                w.put(10, &master.to_ne_bytes());
+                w.nest(18, |w| w.put_text(4, kind));
+            });
+        };
+        let network = told(|w| {
+            link(w, 9, "br-wan");
+            port(w, 2, "eth0", "bridge", 9);
+            port(w, 3, "eth3", "bridge", 9);
+            port(w, 4, "eth4", "bond", 9);
+            port(w, 5, "lan1", "bridge", 8);
+            route(w, ("0.0.0.0", 0), 1, 9, Some("84.1.1.1"));
+        });
+        assert_eq!(network.ports, [(9, [2, 3].into())].into(), "no bond's, and of no other bridge");
+        assert_eq!(network.wan, ["br-wan".to_owned()].into());
     }
 
     #[test]

@@ -123,10 +123,11 @@ impl Flow {
         let held = std::mem::take(&mut self.held);
         let best = held.iter().find(|h| h.place <= cleared).map(|h| h.number);
         let refused = best.or(current.map(|p| p.number)).or(held.first().map(|h| h.number));
-        for number in held.iter().map(|h| h.number).chain(current.map(|p| p.number)) {
-            let what = if Some(number) == refused { Verdict::Refuse } else { Verdict::Drop };
-            actions.push(Action::Verdict { packet: number, what });
-        }
+        // That one first: by the time of the others the kernel knows, and resets the buyer for them at once.
+        let verdict = |packet, what| Action::Verdict { packet, what };
+        actions.extend(refused.map(|number| verdict(number, Verdict::Refuse)));
+        let rest = held.iter().map(|h| h.number).chain(current.map(|p| p.number));
+        actions.extend(rest.filter(|n| Some(*n) != refused).map(|number| verdict(number, Verdict::Drop)));
         refused.is_some()
     }
 
@@ -226,7 +227,7 @@ impl Flow {
                 let end = first.wrapping_add(u32::try_from(h.end).unwrap_or(0));
                 actions.push(passed_on(Direction::Egress, u32::try_from(new).unwrap_or(0), end));
                 if h.fin {
-                    actions.push(Action::Note(Note::Fin { direction: Direction::Egress, end }));
+                    actions.push(Action::Note(Note::Fin { direction: Direction::Egress, end, ack: None }));
                 }
             }
             !may
@@ -352,7 +353,8 @@ pub(super) fn pass(packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec
     let end = segment.seq.wrapping_add(segment.length);
     actions.push(passed_on(packet.direction(), segment.length, end));
     if segment.flags.fin() {
-        actions.push(Action::Note(Note::Fin { direction: packet.direction(), end }));
+        let ack = segment.flags.ack().then_some(segment.ack);
+        actions.push(Action::Note(Note::Fin { direction: packet.direction(), end, ack }));
     }
 }
 

@@ -17,10 +17,18 @@ use std::task::{Context, Poll, Waker};
 
 /// How often the counters are asked for while there are flows, milliseconds.
 const COUNT_MS: u64 = 1_000;
-/// How long a connection that both sides have ended is kept, milliseconds: its last packets have passed by then.
-const LINGER_MS: u64 = 1_000;
+/// The same while a quota may be used up before the next but one time: no more than a second of the cap passes beyond it.
+const COUNT_SHORT_MS: u64 = 250;
+/// How long a connection that both sides have ended may be quiet before the kernel forgets it, milliseconds. What was lost of its
+/// last bytes is sent again meanwhile, each time after twice the pause (RFC 6298 section 5.5), and so is the wait.
+const LINGER_MS: u64 = 2_000;
+#[allow(missing_docs, reason = "the line above")]
+const MAX_LINGER_MS: u64 = 16_000;
 /// How long last counters may come after the guard has said that a lease is gone, milliseconds.
 const LAST_COUNT_MS: u64 = 300;
+
+/// The same after a guard was lost: `procd` starts the next one ten seconds later.
+const NEXT_GUARD_MS: u64 = 20_000;
 
 /// What is to become of a flow, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +53,9 @@ struct Connection {
     accepted: bool,
     outcome: Option<Outcome>,
     plan: Plan,
+    /// Packets when its counters were last read, once both sides have ended it, and how long it may be quiet.
+    packets: Option<u64>,
+    quiet_ms: u64,
 }
 
 /// All of them.
@@ -52,6 +63,8 @@ pub(super) struct Flows {
     gate: RefCell<Gate>,
     all: RefCell<BTreeMap<CtId, Connection>>,
     counted_ms: Cell<u64>,
+    /// How often, milliseconds.
+    every_ms: Cell<u64>,
     /// Counters are asked for: from the first packet on until the guard says that it has no connection. That also shows the
     /// guard that somebody is there.
     counting: Cell<bool>,
@@ -72,6 +85,7 @@ impl Default for Flows {
             gate: RefCell::new(Gate::new(0)),
             all: RefCell::default(),
             counted_ms: Cell::new(0),
+            every_ms: Cell::new(COUNT_MS),
             counting: Cell::new(false),
             listed: Cell::new(false),
             checked: RefCell::default(),
@@ -133,6 +147,10 @@ impl Flows {
     /// A part of the guard's answer is here.
     fn listed(&self, any: bool, last: bool) {
         self.listed.set(self.listed.get() || any);
+        if last {
+            let short = self.all.borrow().values().any(|c| c.accepted && c.flow.runs_short());
+            self.every_ms.set(if short { COUNT_SHORT_MS } else { COUNT_MS });
+        }
         if last && !self.listed.replace(false) && self.all.borrow().is_empty() {
             self.counting.set(false);
         }
@@ -142,7 +160,7 @@ impl Flows {
     pub fn next_ms(&self) -> Option<u64> {
         let gate = self.gate.borrow().next_deadline_us().map(|us| us.div_ceil(1000));
         let plan = self.all.borrow().values().filter_map(|c| c.plan.due_ms()).min();
-        let count = self.counting.get().then_some(self.counted_ms.get() + COUNT_MS);
+        let count = self.counting.get().then_some(self.counted_ms.get() + self.every_ms.get());
         [gate, plan, count].into_iter().flatten().min()
     }
 
@@ -158,13 +176,17 @@ impl Flows {
         }
     }
 
-    /// Nobody counts any more: all end with what is known.
-    pub fn lost(&self) {
+    /// Nobody counts any more. What was accepted goes on in the kernel until the next guard ends it and says what it carried;
+    /// if none does in time, it ends with what is known.
+    pub fn lost(&self, now_ms: u64) {
         self.counting.set(false);
         *self.checked.borrow_mut() = None;
         self.gate.borrow_mut().gone();
-        let all = std::mem::take(&mut *self.all.borrow_mut());
-        for (_, connection) in all {
+        let all = std::mem::take(&mut *self.all.borrow_mut()).into_iter();
+        let (mut accepted, undecided): (BTreeMap<_, _>, BTreeMap<_, _>) = all.partition(|(_, c)| c.accepted);
+        accepted.values_mut().for_each(|c| c.plan = Plan::LastCount(now_ms + NEXT_GUARD_MS));
+        *self.all.borrow_mut() = accepted;
+        for (_, connection) in undecided {
             connection.finish(Outcome::Killed);
         }
         self.charged.set([0; 2]);
@@ -180,10 +202,11 @@ impl Flows {
         self.all.borrow_mut().get_mut(&ct).map(change)
     }
 
-    fn count(&self, counted: &Counted) {
+    fn count(&self, counted: &Counted, now_ms: u64) {
         self.with(counted.ct, |c| {
             c.tally.count(counted);
             c.pass_on();
+            c.stay(counted, now_ms);
         });
     }
 }
@@ -222,7 +245,9 @@ impl Connection {
         self.pass_on();
         let is_over = self.tally.is_over();
         if self.accepted {
-            let Settled { more, less } = std::mem::take(&mut self.tally).settle();
+            let mut credit = self.flow.credit().get();
+            let Settled { more, less } = std::mem::take(&mut self.tally).settle(&mut credit);
+            self.flow.credit().set(credit);
             self.pass_on_these(more);
             let [egress, ingress] = less;
             self.flow.uncount(Direction::Egress, egress);
@@ -249,7 +274,8 @@ impl Leases {
 
     /// Counters of flows that live.
     pub(super) fn counted(&self, list: &[Counted], last: bool) {
-        list.iter().for_each(|counted| self.flows.count(counted));
+        let now_ms = self.now().mono_ms();
+        list.iter().for_each(|counted| self.flows.count(counted, now_ms));
         self.flows.listed(!list.is_empty(), last);
     }
 
@@ -261,7 +287,7 @@ impl Leases {
     /// A connection is gone from the kernel.
     pub(super) fn closed(&self, last: &Counted) {
         self.flows.gate.borrow_mut().closed(last.ct);
-        self.flows.count(last);
+        self.flows.count(last, self.now().mono_ms());
         let Some(connection) = self.flows.take(last.ct) else { return };
         let ending = self.table.borrow().get(connection.lease).is_none_or(|l| l.state == State::Ending);
         connection.finish(if ending { Outcome::Killed } else { Outcome::Aborted });
@@ -289,7 +315,7 @@ impl Leases {
                 Plan::Forgotten(_) => return self.distrust("it did not end a connection in time"),
             }
         }
-        if self.flows.counting.get() && now_ms >= self.flows.counted_ms.get() + COUNT_MS {
+        if self.flows.counting.get() && now_ms >= self.flows.counted_ms.get() + self.flows.every_ms.get() {
             self.flows.counted_ms.set(now_ms);
             self.send(LeaseRequest::Count);
         }
@@ -365,7 +391,9 @@ impl Leases {
                     self.send(LeaseRequest::Kill { ct });
                     self.flows.with(ct, |c| c.plan = Plan::Forgotten(now_ms + ANSWER_MS));
                 }
-                Action::Seen { direction, length } => self.tally(ct, |t| t.seen(direction, length)),
+                Action::Seen { direction, length, payload } => {
+                    self.tally(ct, |t| t.seen(direction, length, payload));
+                }
                 Action::Passed { direction, payload, end } => {
                     self.tally(ct, |t| t.passed(direction, payload, end));
                 }
@@ -379,7 +407,15 @@ impl Leases {
     }
 
     fn note(&self, ct: CtId, note: Note, now_ms: u64) {
-        self.flows.with(ct, |c| c.note(note, now_ms));
+        let short = self.flows.with(ct, |c| {
+            c.note(note, now_ms);
+            note == Note::Accepted && c.flow.runs_short()
+        });
+        if short == Some(true) {
+            // The core's task waits for what was next before.
+            self.flows.every_ms.set(COUNT_SHORT_MS);
+            self.flows.begun.set(true);
+        }
         self.drop_if_empty(ct);
     }
 }
@@ -427,6 +463,19 @@ impl Connection {
             self.plan = Plan::Linger(now_ms + LINGER_MS);
         }
     }
+
+    /// Where something still passes, it is not over.
+    fn stay(&mut self, counted: &Counted, now_ms: u64) {
+        if !matches!(self.plan, Plan::Linger(_)) {
+            return;
+        }
+        let [out, back] = counted.packets;
+        let before = self.packets.replace(out.saturating_add(back));
+        if before.is_some() && before != self.packets {
+            self.quiet_ms = (self.quiet_ms * 2).min(MAX_LINGER_MS);
+            self.plan = Plan::Linger(now_ms + self.quiet_ms);
+        }
+    }
 }
 
 /// Whom the gate asks.
@@ -455,8 +504,17 @@ impl Owner for Sessions<'_> {
         }
         let tally = Tally::default();
         let charged = leases.flows.charged.clone();
-        let connection =
-            Connection { flow, charged, lease: no, tally, accepted: false, outcome: None, plan: Plan::Live };
+        let connection = Connection {
+            flow,
+            charged,
+            lease: no,
+            tally,
+            accepted: false,
+            outcome: None,
+            plan: Plan::Live,
+            packets: None,
+            quiet_ms: LINGER_MS,
+        };
         leases.flows.all.borrow_mut().insert(ct, connection);
         Ok(())
     }

@@ -1,4 +1,5 @@
 //! One accounted connection of a buyer, from its admission to its log line.
+use super::credit::Credit;
 use super::gate::{Direction, Ending, HelloRules};
 use crate::policy::refusal::Refusal;
 use crate::policy::wan::Leaving;
@@ -10,6 +11,9 @@ use std::task::{Context, Poll, Waker};
 /// Most bytes of names that a flow keeps of those that its host is an alias of. Chains are far shorter; of a longer one
 /// nothing is kept, and the flow ends when rules change.
 pub const MAX_ALIAS_BYTES: usize = 512;
+
+/// A quota that lasts no longer than this is short, seconds: what is counted once a second may not have been counted for two.
+pub const SHORT_S: u64 = 2;
 
 /// Where a flow stands; decides which deadline holds for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,12 +207,16 @@ pub trait Account {
     fn release(&self, bytes: u64);
     /// Bytes have passed: takes them from the buckets, meters them, and ends flows whose quota is used up.
     fn count(&self, flow: &FlowState, direction: Direction, bytes: u64);
+    /// Whether a quota may be used up within [`SHORT_S`] at the rates in force.
+    fn runs_short(&self) -> bool;
     /// The target answered the SYN after so many microseconds.
     fn connected(&self, flow: &FlowState, latency_us: u64);
     /// The ClientHello was accepted.
     fn passed_hello(&self, flow: &FlowState);
     /// Bytes that were counted and never got to the other side.
     fn uncount(&self, flow: &FlowState, direction: Direction, bytes: u64);
+    /// How far the ends of its leases' connections are believed.
+    fn credit(&self) -> &Cell<Credit>;
     /// Rules in force now.
     fn hello_rules(&self, flow: &FlowState) -> HelloRules;
     /// Whether a name that the host is an alias of (CNAME) may be reached.
@@ -281,6 +289,16 @@ impl Flow {
         let bytes = bytes.min(total.get());
         total.set(total.get() - bytes);
         self.account.uncount(&self.state, direction, bytes);
+    }
+
+    /// How far the ends of its session's connections are believed that the kernel carries.
+    pub fn credit(&self) -> &Cell<Credit> {
+        self.account.credit()
+    }
+
+    /// Whether a quota of its session's or the node's may soon be used up.
+    pub fn runs_short(&self) -> bool {
+        self.account.runs_short()
     }
 
     /// The target's SYN-ACK came `latency_us` after the SYN.

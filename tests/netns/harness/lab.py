@@ -19,6 +19,7 @@ ZONE = {
     "target6.test": [TARGET6],
     "other.test": [TARGET],
     "nobody.test": ["44.10.0.82"],
+    "many.test": ["44.10.0.83"],
     "owner-blocked.test": [TARGET],
     "profile-blocked.test": [TARGET],
     "cloudflare-ech.com": [TARGET],
@@ -49,10 +50,11 @@ class Lab:
     endpoint_host = "endpoint.lab.test"
     doh_url = "https://doh.lab.test/dns-query"
 
-    def __init__(self, namespace, directory, binary, heartbeat_ms=2000):
+    def __init__(self, namespace, directory, binary, heartbeat_ms=2000, zone=()):
         self.namespace, self.directory, self.binary = namespace, pathlib.Path(directory), str(binary)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.heartbeat_ms = heartbeat_ms
+        self.zone = {**ZONE, **dict(zone)}
         self.ca_file = self.directory / "ca.pem"
         self.process, self.facts = None, {}
         self._http = Http(lambda: namespace.connect(CONTROL))
@@ -60,10 +62,11 @@ class Lab:
     def start(self):
         words = [self.binary, "up", "--dir", str(self.directory), "--control", "%s:%d" % CONTROL]
         words += ["--heartbeat", str(self.heartbeat_ms), "--region", "Test-Region", "--confidence", "0.95"]
-        for role, address in [("coordinator", COORDINATOR), ("endpoint", ENDPOINT), ("origin", ORIGIN), ("doh", DOH)]:
-            words += [f"--{role}", f"{address}:443"]
+        origin = self.zone["origin.lab.test"][0]
+        for role, address in [("coordinator", COORDINATOR), ("endpoint", ENDPOINT), ("origin", origin), ("doh", DOH)]:
+            words += [f"--{role}", f"[{address}]:443" if ":" in address else f"{address}:443"]
         words += ["--endpoint-plain", f"{ENDPOINT}:80"]
-        for name, addresses in ZONE.items():
+        for name, addresses in self.zone.items():
             words += ["--zone", f"{name}={','.join(addresses)}"]
         (self.directory / "lab.json").unlink(missing_ok=True)
         self.process = Process(self.namespace.command(*words), self.directory / "lab.log")

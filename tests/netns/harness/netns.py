@@ -24,7 +24,7 @@ TARGET6 = "2a10:44::81"
 GLOBALS = [COORDINATOR, DOH, ORIGIN, ENDPOINT, TARGET, "44.10.0.82", "44.10.0.83", "44.10.0.91"]
 GLOBALS6 = [ORIGIN6, TARGET6]
 NODE_WAN, NODE_LAN, LAN_HOST, BUYER = "44.2.2.2", "192.168.1.1", "192.168.1.10", "44.3.3.2"
-NODE_WAN6 = "2a10:2::2"
+NODE_WAN6, BUYER6 = "2a10:2::2", "2a10:3::2"
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -129,18 +129,19 @@ class Topology:
 
     def __init__(self):
         remove_leftovers()
-        tag = f"em{os.getpid()}x{next(_serial)}"
+        self.tag = f"em{os.getpid()}x{next(_serial)}"
         self.namespaces = []
         atexit.register(self.remove)
         try:
-            self.inet, self.node, self.lan, self.buyer = (self._add(f"{tag}-{x}") for x in "inlb")
+            self.inet, self.node, self.lan, self.buyer = (self.add(x) for x in "inlb")
             self._wire()
         except BaseException:
             self.remove()
             raise
 
-    def _add(self, name):
-        namespace = Namespace(name)
+    def add(self, letter):
+        """One more namespace (`v` beside the four), to be wired by the caller."""
+        namespace = Namespace(f"{self.tag}-{letter}")
         self.namespaces.append(namespace)
         return namespace
 
@@ -160,6 +161,8 @@ class Topology:
             (self.node, "wan0", f"{NODE_WAN6}/64"),
             (self.inet, "b0", "44.3.3.1/24"),
             (self.buyer, "eth0", f"{BUYER}/24"),
+            (self.inet, "b0", "2a10:3::1/64"),
+            (self.buyer, "eth0", f"{BUYER6}/64"),
             (self.node, "lan0", f"{NODE_LAN}/24"),
             (self.lan, "eth0", f"{LAN_HOST}/24"),
             *((self.inet, "lo", f"{a}/32") for a in GLOBALS),
@@ -169,11 +172,12 @@ class Topology:
         self.node.ip("route", "add", "default", "via", "44.2.2.1")
         self.node.ip("-6", "route", "add", "default", "via", "2a10:2::1")
         self.buyer.ip("route", "add", "default", "via", "44.3.3.1")
+        self.buyer.ip("-6", "route", "add", "default", "via", "2a10:3::1")
         self.lan.ip("route", "add", "default", "via", NODE_LAN)
-        self.inet.sysctl("net.ipv4.ip_forward=1")
+        self.inet.sysctl("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         # An address of the inside that leaves the router would show up here as unroutable: it is dropped at once.
-        for private in ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"]:
-            self.inet.ip("route", "add", "blackhole", private)
+        for private in ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7"]:
+            self.inet.ip(*(["-6"] if ":" in private else []), "route", "add", "blackhole", private)
 
     def remove(self):
         for namespace in reversed(self.namespaces):

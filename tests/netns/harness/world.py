@@ -43,6 +43,9 @@ class World(unittest.TestCase):
     heartbeat_ms = 2000
     node_type = Node
     topology_type = Topology
+    # Names that are somewhere else than in the lab's own zone.
+    zone = {}
+    address, target_address = NODE_WAN, TARGET
     target_answer = staticmethod(echo)
 
     @classmethod
@@ -56,9 +59,9 @@ class World(unittest.TestCase):
         atexit.register(cls._put_away)
         cls.topology = cls.topology_type()
         cls.addClassCleanup(cls.topology.remove)
-        cls.lab = Lab(cls.topology.inet, cls.directory / "lab", LAB_BINARY, cls.heartbeat_ms).start()
+        cls.lab = Lab(cls.topology.inet, cls.directory / "lab", LAB_BINARY, cls.heartbeat_ms, cls.zone).start()
         cls.addClassCleanup(lambda: cls.lab.process.stop())
-        cls.target = Target(cls.topology.inet, (TARGET, 443), lambda c, d: cls.target_answer(c, d))
+        cls.target = Target(cls.topology.inet, (cls.target_address, 443), lambda c, d: cls.target_answer(c, d))
         cls.addClassCleanup(cls.target.close)
         cls.lan_targets = [Target(cls.topology.lan, (LAN_HOST, port)) for port in (80, 443)]
         cls.node = cls.make_node()
@@ -85,7 +88,7 @@ class World(unittest.TestCase):
     def registered(cls):
         wait_for("registration", lambda: cls.lab.nodes() and cls.node.status()["state"] in ("idle", "active"), 20)
         spki = cls.lab.nodes()[0]["register"]["tls"]["spki"]
-        cls.proxy = Proxy(cls.topology.buyer, (NODE_WAN, PORT), pin=spki, ca_file=str(cls.lab.ca_file))
+        cls.proxy = Proxy(cls.topology.buyer, (cls.address, PORT), pin=spki, ca_file=str(cls.lab.ca_file))
         # What buyers do whose library cannot pin a key: they check the pin once, and trust that certificate alone.
         # (curl 7.88 has --proxy-pinnedpubkey and ignores it.)
         der = cls.proxy.dial().tls.getpeercert(True)

@@ -4,7 +4,7 @@ import time
 from typing import NamedTuple
 
 from attacks import BAD, GOOD, hello, play
-from harness.netns import BUYER, NODE_WAN, TARGET
+from harness.netns import BUYER, BUYER6, NODE_WAN, NODE_WAN6, TARGET, TARGET6
 
 from .packets import HUSHED, RST, Ether, Peer, Wire
 
@@ -24,17 +24,18 @@ class Strike(NamedTuple):
 class Arena:
     """The buyer's packets and the target's wire in a topology."""
 
-    def __init__(self, topology, target):
+    def __init__(self, topology, target, v6=False):
         self.target = target
-        self.ether = Ether(topology.buyer, "eth0", "44.3.3.1")
-        self.wire = Wire(topology.inet, "w0", TARGET)
+        self.buyer, self.router = (BUYER6, NODE_WAN6) if v6 else (BUYER, NODE_WAN)
+        self.ether = Ether(topology.buyer, "eth0", "2a10:3::1" if v6 else "44.3.3.1")
+        self.wire = Wire(topology.inet, "w0", TARGET6 if v6 else TARGET)
         self.strikes = []
         self._ports = itertools.cycle(HUSHED)
 
-    def peer(self, port, source=BUYER):
+    def peer(self, port, source=None):
         """A connection that nobody has had yet."""
         sport = next(self._ports)
-        return Peer(self.ether, source, sport, NODE_WAN, port, start=1000 + sport * 70_000)
+        return Peer(self.ether, source or self.buyer, sport, self.router, port, start=1000 + sport * 70_000)
 
     def strike(self, attack, port, host, seconds=1.5, until=lambda read: False):
         """Plays an attack, and waits for a reset or until the target's program has read what is wanted; gives what it read."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 # Source ports of hand-made connections: the kernel of the buyer's namespace says nothing about these.
 HUSHED = range(2000, 4000)
-_IPV4, _TCP = 0x0800, 6
+_IPV4, _IPV6, _TCP, _FRAGMENT = 0x0800, 0x86DD, 6, 44
 _identities = itertools.cycle(range(1, 65536))
 
 
@@ -26,14 +26,27 @@ def checksum(data):
     return ~total & 0xFFFF
 
 
-def packet(source, target, sport, dport, seq, ack, flags, data=b"", window=64000, options=b"", bad_sum=False, ttl=64):
-    """An IPv4 packet with a TCP segment; `options` in whole words of 4 bytes."""
-    addresses = socket.inet_aton(source) + socket.inet_aton(target)
+def packet(source, target, sport, dport, seq, ack, flags, data=b"", window=64000, options=b"", bad_sum=False, ttl=64, extension=None):
+    """An IP packet with a TCP segment; `options` in whole words of 4 bytes, `extension` the number of a header of IPv6 before it."""
+    addresses = octets(source) + octets(target)
     head = struct.pack("!HHIIBBHHH", sport, dport, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, (5 + len(options) // 4) << 4, flags, window, 0, 0)
     segment = head + options + data
     total = checksum(addresses + struct.pack("!BBH", 0, _TCP, len(segment)) + segment) ^ (0x5555 if bad_sum else 0)
     segment = segment[:16] + struct.pack("!H", total) + segment[18:]
-    return ipv4(addresses, segment, ttl=ttl)
+    if len(addresses) == 8:
+        return ipv4(addresses, segment, ttl=ttl)
+    # Padding alone, 8 bytes (RFC 8200 sections 4.2 and 4.3); a routing header of it has no segments left.
+    more = struct.pack("!BBBBI", _TCP, 0, *((1, 4) if extension != 43 else (253, 0)), 0) if extension is not None else b""
+    return ipv6(addresses, more + segment, _TCP if extension is None else extension, ttl)
+
+
+def octets(address):
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def ipv6(addresses, body, following, ttl=64):
+    """A header before the body, whose first header has the number `following`."""
+    return struct.pack("!IHBB", 6 << 28, len(body), following, ttl) + addresses + body
 
 
 def ipv4(addresses, body, identity=0, fragment=0, ttl=64):
@@ -42,12 +55,19 @@ def ipv4(addresses, body, identity=0, fragment=0, ttl=64):
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
 
 
-def fragments(whole, size):
-    """A packet in IP fragments of `size` bytes (a multiple of 8), first to last."""
-    body, identity = whole[20:], next(_identities)
-    for at in range(0, len(body), size):
-        more = 0x2000 if at + size < len(body) else 0
-        yield ipv4(whole[12:20], body[at : at + size], identity=identity, fragment=more | at // 8)
+def fragments(whole, size, first=None):
+    """A packet in IP fragments of `size` bytes (a multiple of 8), first to last; the first may have another size."""
+    v6, identity = whole[0] >> 4 == 6, next(_identities)
+    body = whole[40:] if v6 else whole[20:]
+    at, length = 0, first or size
+    while at < len(body):
+        is_last = at + length >= len(body)
+        piece = body[at : at + length]
+        if v6:
+            yield ipv6(whole[8:40], struct.pack("!BBHI", _TCP, 0, at | (not is_last), identity) + piece, _FRAGMENT)
+        else:
+            yield ipv4(whole[12:20], piece, identity=identity, fragment=at // 8 | (0 if is_last else 0x2000))
+        at, length = at + length, size
 
 
 @dataclass
@@ -58,44 +78,63 @@ class Segment:
     ack: int
     flags: int
     data: bytes
+    options: bytes = b""
+
+    def mss(self):
+        """What a SYN says of the largest segment (RFC 9293 section 3.7.1), if that is its first option."""
+        return int.from_bytes(self.options[2:4], "big") if self.options[:2] == b"\2\4" else None
 
 
 def parse(whole):
-    """Addresses, ports and segment of an IPv4 packet with TCP; None for anything else."""
-    if len(whole) < 40 or whole[0] >> 4 != 4 or whole[9] != _TCP:
+    """Addresses, ports and segment of an IP packet with TCP; None for anything else."""
+    if len(whole) < 40:
         return None
-    at, end = (whole[0] & 15) * 4, int.from_bytes(whole[2:4], "big")
+    if whole[0] >> 4 == 6:
+        family, protocol, addresses, at, end = socket.AF_INET6, whole[6], whole[8:40], 40, 40 + int.from_bytes(whole[4:6], "big")
+    else:
+        family, protocol, addresses, at, end = socket.AF_INET, whole[9], whole[12:20], (whole[0] & 15) * 4, int.from_bytes(whole[2:4], "big")
+    if protocol != _TCP or len(whole) < at + 20:
+        return None
+    source, target = (socket.inet_ntop(family, half) for half in (addresses[: len(addresses) // 2], addresses[len(addresses) // 2 :]))
     sport, dport, seq, ack, offset, flags = struct.unpack_from("!HHIIBB", whole, at)
-    data = whole[at + (offset >> 4) * 4 : end]
-    return socket.inet_ntoa(whole[12:16]), socket.inet_ntoa(whole[16:20]), sport, dport, Segment(seq, ack, flags, data)
+    options, data = whole[at + 20 : at + (offset >> 4) * 4], whole[at + (offset >> 4) * 4 : end]
+    return source, target, sport, dport, Segment(seq, ack, flags, data, options)
+
+
+def _packets(namespace, device, kind, room):
+    """A socket for a device's packets of this kind, with their Ethernet headers."""
+    with namespace.inside():
+        s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind))
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        s.bind((device, kind))
+    return s
 
 
 class Ether:
-    """A namespace's device, for whole IPv4 packets in and out, past its kernel's own rules."""
+    """A namespace's device, for whole packets of the gateway's family in and out, past its kernel's own rules."""
 
     def __init__(self, namespace, device, gateway):
         self.namespace, self.device = namespace, device
+        v6 = ":" in gateway
+        kind = _IPV6 if v6 else _IPV4
         subprocess.run(namespace.command("nft", "-f", "-"), input=_HUSH, text=True, check=True)
         own = re.search(r"link/ether (\S+)", namespace.ip("link", "show", device))[1]
         # The answer to the first connection's question is kept here.
-        with namespace.socket(kind=socket.SOCK_DGRAM) as s:
+        with namespace.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM) as s:
             s.sendto(b"", (gateway, 9))
         end = time.monotonic() + 5
         while not (found := re.search(r"lladdr (\S+)", namespace.ip("neigh", "show", gateway))):
             if time.monotonic() > end:
                 raise AssertionError(f"{gateway} does not answer")
             time.sleep(0.05)
-        self._head = bytes.fromhex((found[1] + own).replace(":", "")) + struct.pack("!H", _IPV4)
-        with namespace.inside():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_IPV4))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
-            self._socket.bind((device, _IPV4))
+        self._head = bytes.fromhex((found[1] + own).replace(":", "")) + struct.pack("!H", kind)
+        self._socket = _packets(namespace, device, kind, 8 << 20)
 
     def send(self, whole):
         self._socket.send(self._head + whole)
 
     def receive(self, seconds):
-        """The next IPv4 packet that came in, or None."""
+        """The next packet that came in, or None."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if select.select([self._socket], [], [], left)[0]:
@@ -113,9 +152,9 @@ class Ether:
 
 
 _HUSH = f"""
-table ip hush
-delete table ip hush
-table ip hush {{
+table inet hush
+delete table inet hush
+table inet hush {{
     chain out {{ type filter hook output priority 0; tcp sport {HUSHED[0]}-{HUSHED[-1]} drop; }}
 }}
 """
@@ -182,11 +221,8 @@ class Wire:
     """Everything with TCP that arrives on a device, for the address given: what a target could ever have seen."""
 
     def __init__(self, namespace, device, address):
-        with namespace.inside():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_IPV4))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 20)
-            self._socket.bind((device, _IPV4))
-        self.address, self.segments, self.fragmented, self._stop = address, [], 0, False
+        self._socket = _packets(namespace, device, _IPV6 if ":" in address else _IPV4, 32 << 20)
+        self.address, self.segments, self.fragmented, self.tails, self._stop = address, [], 0, 0, False
         self._socket.settimeout(0.1)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -202,7 +238,9 @@ class Wire:
             found = parse(frame[14:])
             if found and found[1] == self.address:
                 self.segments.append(found)
-            self.fragmented += bool(int.from_bytes(frame[20:22], "big") & 0x3FFF)
+            v6 = frame[14] >> 4 == 6
+            self.fragmented += frame[20] == _FRAGMENT if v6 else bool(int.from_bytes(frame[20:22], "big") & 0x3FFF)
+            self.tails += not v6 and bool(int.from_bytes(frame[20:22], "big") & 0x1FFF)
 
     def mark(self):
         """A place in what arrives, for [`since`]."""

@@ -18,7 +18,8 @@ API = 7879
 WORDS = "--config /etc/echomesh/config.json --run-dir /var/run/echomesh --user echomesh"
 # Everything that the router's own system does for the daemon: links, routes, users.
 NETWORK = f"""
-ip addr add {NODE_WAN}/24 dev eth0; ip -6 addr add {NODE_WAN6}/64 dev eth0 nodad; ip link set eth0 up
+echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
+ip addr add {NODE_WAN}/24 dev eth0; ip -6 addr add {NODE_WAN6}/64 dev eth0; ip link set eth0 up
 ip addr add {NODE_LAN}/24 dev eth1; ip link set eth1 up
 ip route add default via 44.2.2.1; ip -6 route add default via 2a10:2::1
 echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding

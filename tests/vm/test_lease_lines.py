@@ -1,0 +1,129 @@
+"""Leases where the line is no device of its own: a bridge."""
+import contextlib
+import re
+import threading
+import time
+
+from attacks import GOOD
+from harness.hello import client_hello
+from harness.netns import NODE_WAN, NODE_WAN6, TARGET, TARGET6
+from harness.node import PORT
+from vmlab.leases import Holder, LeaseWorld, Refused
+
+CAP_MBPS = 4
+CAP_SECONDS = 3
+SIZE = 1_000_000
+
+
+class Lines(LeaseWorld):
+    node_config = {**LeaseWorld.node_config, "relay": {"listen": f"[::]:{PORT}"}}
+    zone = {GOOD: [TARGET, TARGET6]}
+
+    @staticmethod
+    def target_answer(connection, data):
+        """Echoes the hello, and sends so many bytes as it is asked for."""
+        if data.isdigit():
+            threading.Thread(target=connection.send, args=(bytes(int(data)),), daemon=True).start()
+        elif len(connection.got) == len(data):
+            connection.send(data)
+
+    def setUp(self):
+        """Sessions are opened when the line is what it shall be."""
+
+    def line(self, name, make, undo):
+        """Makes the machine's line another one, until the test is over."""
+        self.addCleanup(self.take, "eth0")
+        self.addCleanup(self.machine.ok, undo)
+        self.machine.ok(f"{make}; ip addr flush dev eth0; ip link set {name} up")
+        self.take(name)
+
+    def take(self, name):
+        self.machine.ok(f"echo 0 >/proc/sys/net/ipv6/conf/{name}/accept_dad")
+        self.machine.ok(f"ip addr add {NODE_WAN}/24 dev {name}; ip -6 addr add {NODE_WAN6}/64 dev {name} nodad")
+        self.machine.ok("ip route replace default via 44.2.2.1; ip -6 route replace default via 2a10:2::1")
+        # Its hardware address is another one.
+        for family in ("-4", "-6"):
+            self.topology.inet.ip(family, "neigh", "flush", "dev", "w0")
+        self.until("the line", lambda: f"the line is {name} {NODE_WAN}, {name} {NODE_WAN6}" in self.node.log(), 20)
+
+    def holder(self, v6=False, **limits):
+        self.proxy.address = (NODE_WAN6 if v6 else NODE_WAN), PORT
+        session = self.until("a session", lambda: self.opened(limits), 60)
+        holder = Holder(self, session)
+        self.addCleanup(holder.close)
+        return holder
+
+    def opened(self, limits):
+        with contextlib.suppress(AssertionError):
+            return self.lab.open(limits=limits) if limits else self.lab.open()
+
+    def flow(self, holder):
+        lease = self.until("a lease", lambda: self.leased(holder))
+        stream = self.dial(lease)
+        self.addCleanup(stream.close)
+        hello = client_hello(sni=GOOD)
+        stream.write(hello)
+        while stream.received < len(hello):
+            self.assertTrue(stream.read())
+        return lease, stream
+
+    def leased(self, holder):
+        with contextlib.suppress(Refused):
+            return holder.lease(GOOD)
+
+    def forwarded(self):
+        """Packets of leases that took the slow path."""
+        return int(re.search(r"packets (\d+)", self.machine.ok("nft list counter inet echomesh_lease forwarded"))[1])
+
+    def download(self, stream, size):
+        start, begun = stream.received, time.monotonic()
+        stream.write(str(size).encode())
+        while stream.received - start < size:
+            self.assertTrue(stream.read())
+        return size / (time.monotonic() - begun)
+
+    def assert_fast(self, holder):
+        """What passes is offloaded: in conntrack's eyes, and by what the slow path sees of it."""
+        lease, stream = self.flow(holder)
+        before = self.forwarded()
+        self.download(stream, SIZE)
+        self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+        self.assertLess(self.forwarded() - before, 20)
+        self.assert_counted_twice()
+        stream.close()
+
+    def assert_counted_twice(self):
+        """The table at the lowest device has seen what is offloaded, and all of it."""
+        time.sleep(1.5)
+        found = self.until("the counts", lambda: self.counts(SIZE))
+        self.assertEqual((found["reason"], found["egress"]["agrees"], found["ingress"]["agrees"]), ("", True, True), found)
+
+    def counts(self, least):
+        check = self.node.get("/diagnostics")["leases"]["check"]
+        return check if check and check["ingress"]["trackedBytes"] > least else None
+
+    def assert_capped(self, holder):
+        lease, stream = self.flow(holder)
+        rate = self.download(stream, CAP_MBPS * 125_000 * CAP_SECONDS) / 125_000
+        print(f"     {rate:.2f} Mbit/s of {CAP_MBPS}")
+        self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+        self.assertLess(rate, 1.1 * CAP_MBPS)
+        return lease
+
+    def test_a_bridge(self):
+        self.line("br-wan", "ip link add br-wan type bridge; ip link set eth0 master br-wan", "ip link del br-wan")
+        self.assert_fast(self.holder())
+        capped = self.holder(maxMbps=CAP_MBPS)
+        lease = self.assert_capped(capped)
+        # The flowtable hands packets to the port, past what stands on the bridge.
+        self.assertIn("htb ec40:", self.machine.ok("tc qdisc show dev eth0 root"))
+        # By which of several ports they would leave is not known.
+        self.machine.ok("ip link set dummy0 master br-wan")
+        self.addCleanup(self.machine.sh, "ip link set dummy0 nomaster")
+        self.until("the end of capped leases", lambda: not self.flows(lease))
+        self.until("the reason", lambda: "bridge of 2 ports" in self.node.status()["offload"]["reason"])
+        with self.assertRaises(Refused) as refused:
+            capped.lease(GOOD)
+        self.assertEqual(refused.exception.args, (503, "lease-unavailable"))
+        self.assertNotIn("ec40:", self.machine.ok("tc qdisc show dev eth0 root"))
+        self.assert_fast(self.holder())
