@@ -40,6 +40,9 @@ impl Account for Open {
     fn count(&self, _: &FlowState, _: Direction, bytes: u64) {
         self.bytes.set(self.bytes.get() + bytes);
     }
+    fn runs_short(&self) -> bool {
+        false
+    }
     fn connected(&self, _: &FlowState, _: u64) {}
     fn passed_hello(&self, _: &FlowState) {}
     fn uncount(&self, _: &FlowState, _: Direction, _: u64) {}

@@ -10,7 +10,7 @@ use crate::policy::decision::{Standing, judge_host};
 use crate::policy::refusal::Refusal;
 use crate::session::allowance::{Allowance, NodeSpent, Spent};
 use crate::session::breakers::{Burst, Failures};
-use crate::session::{Account, Direction, Flow, FlowState, HelloRules, Outcome, Target, Way};
+use crate::session::{Account, Direction, Flow, FlowState, HelloRules, Outcome, SHORT_S, Target, Way};
 use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -291,6 +291,11 @@ impl Account for Session {
         if node_spent || own.spent(now.mono_us, utc_day(now)).is_some() {
             self.shared.ledger.ring();
         }
+    }
+
+    fn runs_short(&self) -> bool {
+        let node = self.shared.ledger.allowance.borrow();
+        node.runs_out_in(SHORT_S) || self.allowance.borrow().runs_out_in(SHORT_S, node.rate())
     }
 
     fn connected(&self, _: &FlowState, latency_us: u64) {

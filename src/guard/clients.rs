@@ -29,13 +29,14 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Takes one in; the oldest goes if there are too many.
-    pub fn add(&mut self, socket: Seqpacket) {
+    /// Takes one in, and numbers it; the oldest goes if there are too many.
+    pub fn add(&mut self, socket: Seqpacket) -> u64 {
         if self.list.len() >= MAX_CLIENTS {
             self.list.remove(0);
         }
         self.last += 1;
         self.list.push(Client { id: self.last, way: Outbox::new(socket), exchange: Exchange::default() });
+        self.last
     }
 
     /// One that is still there.

@@ -13,6 +13,7 @@ use super::lease_audit::Audit;
 use super::lease_caps::LeaseCaps;
 use super::lease_flows::{Flows, Word};
 use super::lease_kernel::{Kernel, Woken};
+use super::lease_unheard::Unheard;
 use super::lease_wire::{
     Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload, Verdict,
 };
@@ -25,7 +26,6 @@ use super::scope::Scope;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
 use futures_lite::future;
-use std::collections::BTreeSet;
 
 /// Packets taken from the queue before anything else gets its turn.
 const AT_ONCE: usize = 64;
@@ -64,11 +64,10 @@ pub struct Desk {
     audit: Audit,
     /// The connection that has the leases, and when it last said something.
     holder: Option<(u64, u64)>,
+    unheard: Unheard,
     /// The table that stands, while leases live.
     rendered: Option<Rendered>,
     denied: (Ranges, Ranges),
-    /// Ports of the range that other programs use.
-    taken: BTreeSet<u16>,
     /// All leases are to end, and have not yet; when that is tried again.
     owed_ms: Option<u64>,
     late_ms: u64,
@@ -97,12 +96,13 @@ impl Desk {
             caps: LeaseCaps::start(around.network),
             audit: Audit::default(),
             holder: None,
+            unheard: Unheard::default(),
             rendered: None,
             denied: denied(&around.network.inside),
-            taken: BTreeSet::new(),
             owed_ms: None,
             late_ms: 0,
         };
+        desk.hear_of_ends();
         desk.end_all(around);
         desk.ability = desk.able();
         desk
@@ -160,10 +160,29 @@ impl Desk {
     }
 
     fn say_closed(&mut self, closed: Vec<Counted>, around: &mut Around<'_>) {
+        let is_heard = self.holder.is_some_and(|(client, _)| around.clients.find(client).is_some());
         for counted in closed {
             self.caps.end(counted.ct);
             self.audit.closed(&counted);
-            self.say(LeaseReport::Closed(counted), around);
+            if is_heard {
+                self.say(LeaseReport::Closed(counted), around);
+            } else {
+                self.unheard.add(counted, around.now_ms);
+            }
+        }
+    }
+
+    /// Somebody has connected: perhaps `run`, whose connections ended when it was not there.
+    pub fn welcome(&mut self, client: u64, around: &mut Around<'_>) {
+        for counted in self.unheard.fresh(around.now_ms) {
+            around.clients.answer(client, &Report::Lease(LeaseReport::Closed(counted)));
+        }
+    }
+
+    /// What an earlier guard let begin ends now: with the kernel's last counters, if it reports them.
+    fn hear_of_ends(&mut self) {
+        if let Ok(Err(e)) = self.kernel.as_mut().map(Kernel::watch) {
+            crate::warn!("last counters of connections are not known: {e}");
         }
     }
 
@@ -239,7 +258,7 @@ impl Desk {
             Some(scope) if !is_capped || self.ability.caps && grant.class != 0 => {
                 let denied = (&self.denied.0, &self.denied.1);
                 let possible = self.ability.possible;
-                let site = Site { scope, denied, taken: &self.taken, possible };
+                let site = Site { scope, denied, possible };
                 self.book.grant(grant, &site, around.now_ms)
             }
             _ => vec![Action::Say(LeaseReport::Denied { no, why: Denial::Failed })],

@@ -135,13 +135,11 @@ pub struct Ability {
 pub enum Denial {
     /// There are too many.
     Full,
-    /// Another program uses the port.
-    Clash,
     /// The kernel did not take it, or leases are not possible now.
     Failed,
 }
 
-const DENIALS: [Denial; 3] = [Denial::Full, Denial::Clash, Denial::Failed];
+const DENIALS: [Denial; 2] = [Denial::Full, Denial::Failed];
 
 /// Counters of a connection: original direction, reply. Bytes with all headers from IP's on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::lease_set::{data, key, limit, sets};
 use super::lease_wire::{Denial, Grant, LeaseNo, LeaseReport, MAX_TTL_S};
 use super::ranges::Ranges;
 use crate::mutant::out;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Leases at most.
@@ -45,8 +45,6 @@ pub struct Site<'a> {
     pub scope: &'a LeaseScope,
     /// What may not be reached, IPv4 and IPv6: what the table denies.
     pub denied: (&'a Ranges, &'a Ranges),
-    /// Ports of the range that other programs use.
-    pub taken: &'a BTreeSet<u16>,
     /// Whether leases are possible at all now.
     pub possible: bool,
 }
@@ -72,11 +70,6 @@ impl Book {
     /// Whether no lease lives.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    /// Whether the table is to stand.
-    pub fn is_built(&self) -> bool {
-        self.built
     }
 
     /// The lease of a buyer's port.
@@ -106,7 +99,7 @@ impl Book {
     }
 
     fn refusal(&self, grant: &Grant, site: &Site<'_>) -> Option<Denial> {
-        let Site { scope, denied, taken, possible } = *site;
+        let Site { scope, denied, possible } = *site;
         let (first, last) = scope.ports;
         let is_denied = |a: IpAddr| denied.0.contains(a) || denied.1.contains(a);
         let in_range = (first..=last).contains(&grant.port);
@@ -122,9 +115,6 @@ impl Book {
         ];
         if bad.contains(&true) {
             return Some(Denial::Failed);
-        }
-        if taken.contains(&grant.port) {
-            return Some(Denial::Clash);
         }
         (self.entries.len() >= MAX_LEASES).then_some(Denial::Full)
     }

@@ -22,6 +22,7 @@ pub mod lease_kernel;
 pub mod lease_rules;
 pub mod lease_serve;
 pub mod lease_set;
+pub mod lease_unheard;
 pub mod lease_wire;
 pub mod leases;
 pub mod messages;

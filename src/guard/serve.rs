@@ -433,7 +433,8 @@ impl Guard {
             Report::Lease(self.leases.ability()),
         ];
         if reports.iter().all(|report| client.send(&report.encode()).is_ok()) {
-            self.clients.add(client);
+            let client = self.clients.add(client);
+            self.with_leases(|leases, around| leases.welcome(client, around));
         }
     }
 

@@ -5,7 +5,10 @@
 //! WAN's egress for each session holds both directions, and one above them all holds the cap of all sessions. Packets come
 //! to a class by their exact ends, two filters a flow: nothing else of the router's has these ends at that time, since NAT
 //! gives them to one connection alone. What is not ours goes first, and waits as it would without us.
-use super::tc::{Ends, Family, Found, OTHERS, Place, Queue, Rate, Root, Side, Step};
+//!
+//! Fragments behind the first have no ports, so nobody knows whose they are. Two ends that want more than their cap could
+//! cut their segments so; TCP does not otherwise. All fragments of TCP together have a small part of the smallest cap.
+use super::tc::{Ends, FRAGMENTS, Family, Found, OTHERS, PLACE_BITS, Place, Queue, Rate, Root, Side, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -33,6 +36,8 @@ const MIN_BURST: u64 = 16 * 1024;
 /// Of a session's queue: packets, and flows that are told apart (a kernel with `fq_codel`).
 const QUEUE_FLOWS: u32 = 64;
 const QUEUE: std::ops::RangeInclusive<u32> = 64..=1000;
+/// The part of the smallest cap that fragments have.
+const FRAGMENT_PART: u64 = 16;
 /// `pfifo`'s length for what is not ours, where the kernel has nothing better: that of an Ethernet device's own queue.
 const OTHERS_QUEUE: u32 = 1000;
 
@@ -63,6 +68,8 @@ pub enum Full {
 pub struct Shaping {
     standing: bool,
     total_kbps: u32,
+    /// The smallest cap; 0 while there is none.
+    least_kbps: u32,
     classes: BTreeMap<u16, u32>,
     flows: BTreeMap<u32, (u16, [Place; 2])>,
     chains: BTreeMap<(Family, Side, u8), u64>,
@@ -113,6 +120,13 @@ impl Shaping {
             let total = on_the_wire(total_kbps);
             steps.push(Step::Class(ALL, 0, rate(total, total)));
         }
+        let least_kbps = wanted.values().copied().reduce(least).map_or(0, |kbps| least(kbps, total_kbps));
+        if std::mem::replace(&mut self.least_kbps, least_kbps) != least_kbps || of_all_changed {
+            steps.push(Step::Class(FRAGMENTS, ALL, fragments_rate(least_kbps, total_kbps)));
+        }
+        if fresh {
+            steps.push(Step::Queue(FRAGMENTS, queue(1)));
+        }
         let gone: Vec<u16> = self.classes.keys().filter(|c| !wanted.contains_key(c)).copied().collect();
         for class in gone {
             let flows: Vec<u32> =
@@ -124,7 +138,11 @@ impl Shaping {
         for (class, kbps) in wanted {
             let before = self.classes.insert(class, kbps);
             if before != Some(kbps) || of_all_changed {
-                steps.push(Step::Class(SESSIONS + class, ALL, session_rate(kbps, total_kbps)));
+                steps.push(Step::Class(
+                    SESSIONS + class,
+                    ALL,
+                    share_of(on_the_wire(least(kbps, total_kbps)), total_kbps),
+                ));
             }
             if before.is_none() {
                 steps.push(Step::Queue(SESSIONS + class, queue(least(kbps, total_kbps))));
@@ -176,12 +194,13 @@ impl Shaping {
             return found.root != Root::Ours;
         }
         let sessions = self.classes.keys().map(|class| SESSIONS + class);
-        let classes: BTreeSet<u16> = sessions.chain([ALL, OTHERS]).collect();
+        let classes: BTreeSet<u16> = sessions.chain([ALL, FRAGMENTS, OTHERS]).collect();
         let filters: BTreeSet<u32> = self.flows.values().flat_map(|flow| flow.1).map(Place::handle).collect();
         found.root == Root::Ours
             && found.classes == classes
             && found.filters == filters
             && found.links.len() == LINKS.len()
+            && found.fragments.len() == fragments().count()
     }
 
     fn place(&mut self, ends: &Ends, side: Side) -> Result<Place, Full> {
@@ -218,12 +237,18 @@ const LINKS: [(Family, Side); 4] = [
     (Family::V6, Side::Destination),
 ];
 
+/// The filters of fragments: of IPv4 one for each bit of their place, of IPv6 one.
+fn fragments() -> impl Iterator<Item = (Family, u16)> {
+    (0..PLACE_BITS).map(|bit| (Family::V4, bit)).chain([(Family::V6, 0)])
+}
+
 /// What is there with the first session: the line as it was for all others, in a class without a limit.
 fn foundation(steps: &mut Vec<Step>) {
     let all = Rate { rate: UNLIMITED, ceil: UNLIMITED, burst: UNLIMITED / BURST_PART, priority: 0 };
     steps.extend([Step::Root, Step::Class(OTHERS, 0, all), Step::Queue(OTHERS, Queue::Fair)]);
     steps.extend(LINKS.map(|(family, side)| Step::Table(family, side)));
     steps.extend(LINKS.map(|(family, side)| Step::Link(family, side)));
+    steps.extend(fragments().map(|(family, bit)| Step::Fragments(family, bit)));
 }
 
 /// The lower one of two caps of which 0 is none.
@@ -231,11 +256,18 @@ pub fn least(a: u32, b: u32) -> u32 {
     if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
 }
 
-/// What a session has in any case is little enough that all together keep below the cap of all; the rest is lent.
-fn session_rate(kbps: u32, total_kbps: u32) -> Rate {
-    let ceil = on_the_wire(least(kbps, total_kbps));
-    let share = if total_kbps == 0 { ceil } else { on_the_wire(total_kbps) / u64::from(MAX_SESSIONS) };
+/// What a session has in any case, and fragments, is little enough that all together keep below the cap of all; the rest is
+/// lent.
+fn share_of(ceil: u64, total_kbps: u32) -> Rate {
+    let shares = u64::from(MAX_SESSIONS) + 1;
+    let share = if total_kbps == 0 { ceil } else { on_the_wire(total_kbps) / shares };
     rate(share.min(ceil), ceil)
+}
+
+/// Fragments are held down while somebody has a cap.
+fn fragments_rate(least_kbps: u32, total_kbps: u32) -> Rate {
+    let part = if least_kbps == 0 { 1 } else { FRAGMENT_PART };
+    share_of(on_the_wire(least_kbps) / part, total_kbps)
 }
 
 fn rate(rate: u64, ceil: u64) -> Rate {

@@ -11,6 +11,10 @@ use std::net::{IpAddr, SocketAddr};
 pub const HANDLE: u32 = 0xec40_0000;
 /// The class of everything that is not ours.
 pub const OTHERS: u16 = 0xfffe;
+/// The class of fragments of TCP behind the first, which have no ports: whose they are is not known.
+pub const FRAGMENTS: u16 = 0xfffd;
+/// Bits of IPv4's field of the fragment's place (RFC 791 section 3.1).
+pub const PLACE_BITS: u16 = 13;
 /// Chains of a hash table.
 pub const BUCKETS: u8 = 255;
 
@@ -131,6 +135,8 @@ pub enum Step {
     Table(Family, Side),
     /// The rule that sends a family's TCP to the table.
     Link(Family, Side),
+    /// Fragments of TCP go to their class; of IPv4 those whose place has this bit, so that it is not the first.
+    Fragments(Family, u16),
     /// A flow's packets of one direction go to a class.
     Filter(Place, Ends, u16),
     /// The end of that.
@@ -219,6 +225,7 @@ pub fn write(w: &mut Writer, seq: u32, device: u32, step: &Step) {
             });
         }
         Step::Link(family, side) => link(w, (new, seq), device, family, side),
+        Step::Fragments(family, bit) => fragments(w, (new, seq), device, family, bit),
         Step::Filter(place, ends, minor) => {
             let head = head(device, place.handle(), HANDLE, place.family.info());
             w.message((NEW_FILTER, new, seq), &head, |w| {
@@ -315,6 +322,24 @@ fn link(w: &mut Writer, (flags, seq): (u16, u32), device: u32, family: Family, s
         w.nest(OPTIONS, |w| {
             w.put(U32_LINK, &table(family, side).to_ne_bytes());
             w.put(U32_SELECTOR, &selector(0, family.header(), mask, keys));
+        });
+    });
+}
+
+/// Behind the two links: a packet with ports is no longer looked at here, if it is a flow's.
+fn fragments(w: &mut Writer, (flags, seq): (u16, u32), device: u32, family: Family, bit: u16) {
+    let place = 1 << bit;
+    let keys: &[Key] = match family {
+        Family::V4 => &[(place, place, 4), (0x00ff_0000, 0x0006_0000, 8)],
+        // The header of a fragment (RFC 8200 section 4.5), and TCP behind it.
+        Family::V6 => &[(0xff00, 0x2c00, 4), (0xff00_0000, 0x0600_0000, 40)],
+    };
+    let node = 3 + u32::from(bit);
+    w.message((NEW_FILTER, flags, seq), &head(device, node, HANDLE, family.info()), |w| {
+        w.put_text(KIND, "u32");
+        w.nest(OPTIONS, |w| {
+            w.put(U32_CLASS, &class(FRAGMENTS).to_ne_bytes());
+            w.put(U32_SELECTOR, &selector(TERMINAL, 0, 0, keys));
         });
     });
 }

@@ -123,10 +123,11 @@ impl Flow {
         let held = std::mem::take(&mut self.held);
         let best = held.iter().find(|h| h.place <= cleared).map(|h| h.number);
         let refused = best.or(current.map(|p| p.number)).or(held.first().map(|h| h.number));
-        for number in held.iter().map(|h| h.number).chain(current.map(|p| p.number)) {
-            let what = if Some(number) == refused { Verdict::Refuse } else { Verdict::Drop };
-            actions.push(Action::Verdict { packet: number, what });
-        }
+        // That one first: by the time of the others the kernel knows, and resets the buyer for them at once.
+        let verdict = |packet, what| Action::Verdict { packet, what };
+        actions.extend(refused.map(|number| verdict(number, Verdict::Refuse)));
+        let rest = held.iter().map(|h| h.number).chain(current.map(|p| p.number));
+        actions.extend(rest.filter(|n| Some(*n) != refused).map(|number| verdict(number, Verdict::Drop)));
         refused.is_some()
     }
 

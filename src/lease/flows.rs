@@ -17,10 +17,15 @@ use std::task::{Context, Poll, Waker};
 
 /// How often the counters are asked for while there are flows, milliseconds.
 const COUNT_MS: u64 = 1_000;
+/// The same while a quota may be used up before the next but one time: no more than a second of the cap passes beyond it.
+const COUNT_SHORT_MS: u64 = 250;
 /// How long a connection that both sides have ended is kept, milliseconds: its last packets have passed by then.
 const LINGER_MS: u64 = 1_000;
 /// How long last counters may come after the guard has said that a lease is gone, milliseconds.
 const LAST_COUNT_MS: u64 = 300;
+
+/// The same after a guard was lost: `procd` starts the next one ten seconds later.
+const NEXT_GUARD_MS: u64 = 20_000;
 
 /// What is to become of a flow, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,8 @@ pub(super) struct Flows {
     gate: RefCell<Gate>,
     all: RefCell<BTreeMap<CtId, Connection>>,
     counted_ms: Cell<u64>,
+    /// How often, milliseconds.
+    every_ms: Cell<u64>,
     /// Counters are asked for: from the first packet on until the guard says that it has no connection. That also shows the
     /// guard that somebody is there.
     counting: Cell<bool>,
@@ -72,6 +79,7 @@ impl Default for Flows {
             gate: RefCell::new(Gate::new(0)),
             all: RefCell::default(),
             counted_ms: Cell::new(0),
+            every_ms: Cell::new(COUNT_MS),
             counting: Cell::new(false),
             listed: Cell::new(false),
             checked: RefCell::default(),
@@ -133,6 +141,10 @@ impl Flows {
     /// A part of the guard's answer is here.
     fn listed(&self, any: bool, last: bool) {
         self.listed.set(self.listed.get() || any);
+        if last {
+            let short = self.all.borrow().values().any(|c| c.accepted && c.flow.runs_short());
+            self.every_ms.set(if short { COUNT_SHORT_MS } else { COUNT_MS });
+        }
         if last && !self.listed.replace(false) && self.all.borrow().is_empty() {
             self.counting.set(false);
         }
@@ -142,7 +154,7 @@ impl Flows {
     pub fn next_ms(&self) -> Option<u64> {
         let gate = self.gate.borrow().next_deadline_us().map(|us| us.div_ceil(1000));
         let plan = self.all.borrow().values().filter_map(|c| c.plan.due_ms()).min();
-        let count = self.counting.get().then_some(self.counted_ms.get() + COUNT_MS);
+        let count = self.counting.get().then_some(self.counted_ms.get() + self.every_ms.get());
         [gate, plan, count].into_iter().flatten().min()
     }
 
@@ -158,13 +170,17 @@ impl Flows {
         }
     }
 
-    /// Nobody counts any more: all end with what is known.
-    pub fn lost(&self) {
+    /// Nobody counts any more. What was accepted goes on in the kernel until the next guard ends it and says what it carried;
+    /// if none does in time, it ends with what is known.
+    pub fn lost(&self, now_ms: u64) {
         self.counting.set(false);
         *self.checked.borrow_mut() = None;
         self.gate.borrow_mut().gone();
-        let all = std::mem::take(&mut *self.all.borrow_mut());
-        for (_, connection) in all {
+        let all = std::mem::take(&mut *self.all.borrow_mut()).into_iter();
+        let (mut accepted, undecided): (BTreeMap<_, _>, BTreeMap<_, _>) = all.partition(|(_, c)| c.accepted);
+        accepted.values_mut().for_each(|c| c.plan = Plan::LastCount(now_ms + NEXT_GUARD_MS));
+        *self.all.borrow_mut() = accepted;
+        for (_, connection) in undecided {
             connection.finish(Outcome::Killed);
         }
         self.charged.set([0; 2]);
@@ -289,7 +305,7 @@ impl Leases {
                 Plan::Forgotten(_) => return self.distrust("it did not end a connection in time"),
             }
         }
-        if self.flows.counting.get() && now_ms >= self.flows.counted_ms.get() + COUNT_MS {
+        if self.flows.counting.get() && now_ms >= self.flows.counted_ms.get() + self.flows.every_ms.get() {
             self.flows.counted_ms.set(now_ms);
             self.send(LeaseRequest::Count);
         }
@@ -379,7 +395,15 @@ impl Leases {
     }
 
     fn note(&self, ct: CtId, note: Note, now_ms: u64) {
-        self.flows.with(ct, |c| c.note(note, now_ms));
+        let short = self.flows.with(ct, |c| {
+            c.note(note, now_ms);
+            note == Note::Accepted && c.flow.runs_short()
+        });
+        if short == Some(true) {
+            // The core's task waits for what was next before.
+            self.flows.every_ms.set(COUNT_SHORT_MS);
+            self.flows.begun.set(true);
+        }
         self.drop_if_empty(ct);
     }
 }

@@ -222,10 +222,11 @@ impl Leases {
     /// The guard is gone, and with it every lease. True if that changes what can be offered.
     pub fn lost(&self) -> bool {
         let was_possible = self.is_possible();
+        let now_ms = self.clock.now().mono_ms();
         *self.ability.borrow_mut() = None;
         self.clearing.set(None);
-        self.drop_all(self.clock.now().mono_ms());
-        self.flows.lost();
+        self.drop_all(now_ms);
+        self.flows.lost(now_ms);
         self.changed.ring();
         was_possible
     }

@@ -199,11 +199,6 @@ impl Table {
         self.end_where(|l| l.ask.connection == connection)
     }
 
-    /// The session is over.
-    pub fn end_of_session(&mut self, session: &str) -> Vec<LeaseNo> {
-        self.end_where(|l| *l.ask.session == *session)
-    }
-
     /// Rules have changed: ends the leases that they refuse now.
     pub fn end_where(&mut self, over: impl Fn(&Lease) -> bool) -> Vec<LeaseNo> {
         let hit = self.leases.values_mut().filter(|l| l.state != State::Ending && over(l));

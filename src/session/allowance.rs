@@ -75,6 +75,12 @@ impl Allowance {
         rate.min(quota.saturating_sub(held))
     }
 
+    /// Whether the quotas may be used up within so many seconds at its own rate, which is at most `line` bytes a second.
+    pub fn runs_out_in(&self, seconds: u64, line: u64) -> bool {
+        let rate = self.rate.as_ref().map_or(line, |own| own.rate().min(line));
+        self.day.remaining().min(self.total.remaining()) <= rate.saturating_mul(seconds)
+    }
+
     /// Puts a day in force.
     pub fn turn(&mut self, now_us: u64, utc_day: i64) {
         self.day.turn(utc_day, now_us);
@@ -224,6 +230,16 @@ impl NodeAllowance {
     /// What the rate carries in a time, bytes.
     pub fn bytes_in(&self, us: u64) -> u64 {
         self.rate.rate().saturating_mul(us / 1_000_000)
+    }
+
+    /// Bytes a second.
+    pub fn rate(&self) -> u64 {
+        self.rate.rate()
+    }
+
+    /// Whether the quotas may be used up within so many seconds.
+    pub fn runs_out_in(&self, seconds: u64) -> bool {
+        self.day.remaining().min(self.month.remaining()) <= self.rate.rate().saturating_mul(seconds)
     }
 
     /// Whether the counts should be written soon, lest flows have to wait.

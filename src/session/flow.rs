@@ -11,6 +11,9 @@ use std::task::{Context, Poll, Waker};
 /// nothing is kept, and the flow ends when rules change.
 pub const MAX_ALIAS_BYTES: usize = 512;
 
+/// A quota that lasts no longer than this is short, seconds: what is counted once a second may not have been counted for two.
+pub const SHORT_S: u64 = 2;
+
 /// Where a flow stands; decides which deadline holds for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -203,6 +206,8 @@ pub trait Account {
     fn release(&self, bytes: u64);
     /// Bytes have passed: takes them from the buckets, meters them, and ends flows whose quota is used up.
     fn count(&self, flow: &FlowState, direction: Direction, bytes: u64);
+    /// Whether a quota may be used up within [`SHORT_S`] at the rates in force.
+    fn runs_short(&self) -> bool;
     /// The target answered the SYN after so many microseconds.
     fn connected(&self, flow: &FlowState, latency_us: u64);
     /// The ClientHello was accepted.
@@ -281,6 +286,11 @@ impl Flow {
         let bytes = bytes.min(total.get());
         total.set(total.get() - bytes);
         self.account.uncount(&self.state, direction, bytes);
+    }
+
+    /// Whether a quota of its session's or the node's may soon be used up.
+    pub fn runs_short(&self) -> bool {
+        self.account.runs_short()
     }
 
     /// The target's SYN-ACK came `latency_us` after the SYN.

@@ -7,6 +7,7 @@ from attacks import GOOD
 from harness.hello import client_hello
 from harness.stream import RESET, ending
 from vmlab.leases import Holder, LeaseWorld, Refused
+from vmlab.packets import ACK, PSH, fragments
 
 CAP_MBPS = 4
 SECONDS = 10
@@ -90,6 +91,32 @@ class Caps(LeaseWorld):
         up = self.rate(lambda: len(target.got))
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
         self.assert_capped("up", up)
+
+    def test_fragments_do_not_pass_a_cap(self):
+        cap = 125_000
+        lease = self.capped(1).lease(GOOD)
+        peer = self.arena.peer(lease["address"][1])
+        self.assertTrue(peer.open())
+        hello = client_hello(sni=GOOD)
+        peer.send(PSH | ACK, 0, hello)
+        self.assertTrue(peer.wait(lambda s: len(peer.got) == len(hello)))
+        peer.send(ACK, len(hello))
+        # The port is in the first piece alone, and nearly all bytes are in the second.
+        whole = peer.packet(PSH | ACK, len(hello), bytes(1400))
+        sent, before, start = 0, self.arena.wire.tails, time.monotonic()
+        while time.monotonic() < start + 3:
+            for piece in fragments(whole, 1480, first=24):
+                peer.ether.send(piece)
+            sent += 1
+            time.sleep(0.001)
+        time.sleep(0.5)
+        passed = self.arena.wire.tails - before
+        rate = passed * 1416 / (time.monotonic() - start)
+        print(f"fragments: {sent} sent, {passed} passed, {rate * 8e-6:.2f} Mbit/s of 1")
+        self.assertGreater(sent * 1416 / 3, 2 * cap, "more is sent than the cap lets pass")
+        self.assertGreater(passed, 0, "they are not lost altogether")
+        # A sixteenth, and what may go at once.
+        self.assertLess(rate, 0.25 * cap)
 
     def test_what_somebody_configured_is_left_alone(self):
         self.until("the line's own", lambda: "ec40:" not in self.root() or self.kill_guard())

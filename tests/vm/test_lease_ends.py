@@ -61,8 +61,15 @@ class Ends(LeaseWorld):
         with self.assertRaises(Refused):
             self.holder.lease(GOOD)
         self.closed(lease)
+        # What goes on meanwhile is billed once the next guard has ended it.
+        late = 200_000
+        stream.write(b"b" * late)
+        got = 0
+        while got < late:
+            got += len(stream.read())
         self.node.start_guard()
         self.ended(lease)
+        self.until("the bill", lambda: self.own()["bytesIngress"] > 0.9 * late)
         # The middle of a stream begins nothing.
         mark = self.arena.wire.mark()
         stream.write(b"a" * 1000)

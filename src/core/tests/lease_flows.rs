@@ -259,6 +259,8 @@ fn one_flow_of_a_lease_can_be_ended_alone_and_is_followed_up() {
     w.bench.tick();
     assert!(w.guard.given_up.get(), "whether it has ended is not known");
     w.bench.node.lose(None);
+    assert_eq!(w.live(), 3);
+    w.bench.pass(20);
     assert_eq!(w.live(), 0);
 }
 
@@ -301,6 +303,26 @@ fn silent_buyers_and_targets_are_refused_in_time() {
 }
 
 #[test]
+fn counters_are_asked_for_more_often_while_a_quota_runs_short() {
+    let asked = |limits: &str| {
+        let mut w = Wire::new("", &ALPN.replacen('{', limits, 1));
+        w.accept(1);
+        says(
+            &w.bench,
+            LeaseReport::Counts { list: vec![Counted { ct: 1, ..Counted::default() }], last: true },
+        );
+        w.bench.pass(1);
+        let before = w.guard.counts.get();
+        w.bench.pass(2);
+        w.guard.counts.get() - before
+    };
+    // Two seconds of 8 Mbit/s are 2 MB.
+    assert_eq!(asked(r#"{"limits":{"maxMbps":8,"maxGB":0.003},"#), 2);
+    assert_eq!(asked(r#"{"limits":{"maxMbps":8,"maxGB":0.0019},"#), 8);
+    assert_eq!(asked(r#"{"limits":{"maxGB":0.0019},"#), 8, "at the node's own rate");
+}
+
+#[test]
 fn quotas_count_what_the_kernel_carries_and_end_it() {
     let limited = ALPN.replacen('{', r#"{"limits":{"maxGB":0.00001},"#, 1);
     let mut w = Wire::new("", &limited);
@@ -317,10 +339,27 @@ fn quotas_count_what_the_kernel_carries_and_end_it() {
 }
 
 #[test]
-fn a_guard_that_is_lost_ends_every_flow_with_what_is_known() {
+fn what_a_lost_guard_let_go_on_counts_once_the_next_one_has_ended_it() {
+    let mut w = Wire::new("", ALPN);
+    w.accept(1);
+    w.establish(2);
+    w.bench.node.lose(None);
+    assert_eq!((w.live(), w.bench.node.leases.count()), (1, 0), "what was not decided passes no more");
+    w.bench.pass_ms(15_000);
+    w.bench.tick();
+    says(&w.bench, LeaseReport::Able(able()));
+    let before = w.totals().0;
+    w.closed(1, [40, 40], [1_000, 50_000]);
+    assert_eq!((w.live(), w.totals().0 > before + 45_000), (0, true));
+}
+
+#[test]
+fn without_a_next_guard_every_flow_ends_with_what_is_known() {
     let mut w = Wire::new("", ALPN);
     w.accept(1);
     w.bench.node.lose(None);
+    w.bench.pass_ms(20_000);
+    w.bench.tick();
     assert_eq!((w.live(), w.bench.node.leases.count()), (0, 0));
     assert_eq!(w.ends(), []);
     says(&w.bench, LeaseReport::Able(able()));

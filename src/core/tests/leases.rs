@@ -166,7 +166,7 @@ fn what_the_guard_denies_or_does_not_answer_is_unavailable() {
     let mut asked = Box::pin(connection.open(wanted(&bench, "a.test")));
     assert!(block_on(poll_once(&mut asked)).is_none());
     let Some(LeaseRequest::Grant(grant)) = guard.take().pop() else { panic!("no grant") };
-    says(&bench, LeaseReport::Denied { no: grant.no, why: Denial::Clash });
+    says(&bench, LeaseReport::Denied { no: grant.no, why: Denial::Failed });
     assert_eq!(block_on(asked).err(), Some(Refusal::LeaseUnavailable));
     // A session whose rate nobody can hold has none.
     says(&bench, LeaseReport::Able(Ability { caps: false, ..able() }));

@@ -128,7 +128,7 @@ fn the_shape_on_the_wire_is_the_one_of_version_1() {
     let report = |r: LeaseReport| Report::Lease(r).encode();
     assert_eq!(report(able("no")), b"\x01\x09\x01\x02\0\0\0\x10\0no");
     assert_eq!(report(LeaseReport::Granted { no: 1 }), b"\x01\x0a\0\0\0\x01");
-    assert_eq!(report(LeaseReport::Denied { no: 1, why: Denial::Clash }), b"\x01\x0b\0\0\0\x01\x01");
+    assert_eq!(report(LeaseReport::Denied { no: 1, why: Denial::Failed }), b"\x01\x0b\0\0\0\x01\x01");
     assert_eq!(report(LeaseReport::Ended { no: 1 }), b"\x01\x0c\0\0\0\x01");
     assert_eq!(report(LeaseReport::Gone), b"\x01\x0d");
     let head = b"\x01\x0e\0\0\0\x07\0\0\0\x08\x4e\x20\x06\x2a\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\x02\xc3\x50\x01\0\x01\x11\x70";

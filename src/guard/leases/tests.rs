@@ -25,22 +25,16 @@ fn a_grant(no: LeaseNo) -> Grant {
 struct World {
     book: Book,
     denied: (Ranges, Ranges),
-    taken: BTreeSet<u16>,
     possible: bool,
 }
 
 impl World {
     fn new() -> World {
-        World { book: Book::default(), denied: denied(&own()), taken: BTreeSet::new(), possible: true }
+        World { book: Book::default(), denied: denied(&own()), possible: true }
     }
 
     fn grant(&mut self, grant: Grant, now_ms: u64) -> Vec<Action> {
-        let site = Site {
-            scope: &SCOPE,
-            denied: (&self.denied.0, &self.denied.1),
-            taken: &self.taken,
-            possible: self.possible,
-        };
+        let site = Site { scope: &SCOPE, denied: (&self.denied.0, &self.denied.1), possible: self.possible };
         self.book.grant(grant, &site, now_ms)
     }
 
@@ -74,12 +68,12 @@ fn the_first_lease_builds_the_table_and_the_last_one_leaves_it_for_a_while() {
     assert_eq!(w.book.end(1, 5), [Action::Remove(a_grant(1)), ended(1)]);
     assert_eq!(w.book.end(1, 6), [ended(1)], "what is not there has ended");
     w.book.end(2, 10);
-    assert_eq!((w.book.due_ms(), w.book.is_built()), (Some(60_010), true));
+    assert_eq!((w.book.due_ms(), w.book.built), (Some(60_010), true));
     assert_eq!(w.grant(a_grant(3), 60_000), [Action::Add(a_grant(3)), granted(3)], "it still stands");
     w.book.end(3, 60_000);
     assert_eq!(w.book.expire(119_999), []);
     assert_eq!(w.book.expire(120_000), [Action::Clear]);
-    assert_eq!((w.book.due_ms(), w.book.is_built()), (None, false));
+    assert_eq!((w.book.due_ms(), w.book.built), (None, false));
 }
 
 #[test]
@@ -121,7 +115,7 @@ fn run_is_trusted_with_no_address_port_or_time() {
     for ttl_s in [0, 601, u16::MAX] {
         assert_eq!(w.denial(Grant { ttl_s, ..a_grant(1) }), Some(Denial::Failed), "{ttl_s} s");
     }
-    assert!(!w.book.is_built());
+    assert!(!w.book.built);
     assert_eq!(w.denial(Grant { buyer: v6, ..at("2a10:9::9") }), None);
 }
 
@@ -132,8 +126,6 @@ fn a_port_and_a_number_have_one_lease() {
     let other = Grant { buyer: "44.1.0.10".parse().unwrap(), ..a_grant(1) };
     assert_eq!(w.denial(Grant { no: 2, ..other }), Some(Denial::Failed), "port");
     assert_eq!(w.denial(Grant { port: 40_900, ..other }), Some(Denial::Failed), "number");
-    w.taken.insert(40_002);
-    assert_eq!(w.denial(a_grant(2)), Some(Denial::Clash));
     w.possible = false;
     assert_eq!(w.denial(a_grant(3)), Some(Denial::Failed));
 }
@@ -156,7 +148,7 @@ fn what_fails_is_denied_or_ends_everything() {
     let mut w = World::new();
     w.grant(a_grant(1), 0);
     assert_eq!(w.book.failed(&Action::Build(1), 0), [&gone[..], &[not(1)]].concat());
-    assert!(w.book.is_empty() && !w.book.is_built());
+    assert!(w.book.is_empty() && !w.book.built);
     w.grant(a_grant(1), 0);
     w.grant(a_grant(2), 0);
     assert_eq!(w.book.failed(&Action::Add(a_grant(2)), 0), [not(2)]);
@@ -164,7 +156,7 @@ fn what_fails_is_denied_or_ends_everything() {
     for action in [Action::Renew(a_grant(1)), Action::Remove(a_grant(1)), Action::Clear] {
         w.grant(a_grant(1), 0);
         assert_eq!(w.book.failed(&action, 0), gone);
-        assert!(w.book.is_empty() && !w.book.is_built());
+        assert!(w.book.is_empty() && !w.book.built);
     }
 }
 

@@ -43,6 +43,10 @@ impl Kernel {
                     assert!(self.tables == 4);
                     assert!(self.found.links.insert(family as u32 * 2 + side as u32));
                 }
+                Step::Fragments(family, bit) => {
+                    assert_eq!(self.found.links.len(), 4, "a flow's packets leave by those first");
+                    assert!(self.found.fragments.insert(family as u32 * 16 + u32::from(bit)));
+                }
                 Step::Filter(place, ends, class) => {
                     assert!(self.found.classes.contains(&class) && (1..=0xfff).contains(&place.node));
                     let port = if place.side == Side::Source { ends.from } else { ends.to }.port();
@@ -79,11 +83,12 @@ fn the_same_caps_take_no_steps_and_a_change_takes_one() {
     let mut shaping = Shaping::default();
     assert!(shaping.caps(&[cap(1, 8_000), cap(2, 0)], 20_000).unwrap().contains(&Step::Root));
     assert_eq!(shaping.caps(&[cap(2, 0), cap(1, 8_000)], 20_000), Ok(vec![]));
-    let steps = shaping.caps(&[cap(1, 4_000), cap(2, 0)], 20_000).unwrap();
+    let steps = shaping.caps(&[cap(1, 8_000), cap(2, 9_000)], 20_000).unwrap();
     assert_eq!(classes(&steps).len(), 1);
     assert_eq!(steps.len(), 1);
-    let steps = shaping.caps(&[cap(1, 4_000), cap(2, 0)], 2_000).unwrap();
-    assert_eq!(classes(&steps).into_keys().collect::<Vec<_>>(), [1, 0x101, 0x102], "all may take less now");
+    let steps = shaping.caps(&[cap(1, 8_000), cap(2, 9_000)], 2_000).unwrap();
+    let changed: Vec<u16> = classes(&steps).into_keys().collect();
+    assert_eq!(changed, [1, 0x101, 0x102, FRAGMENTS], "all may take less now");
     assert_eq!(shaping.caps(&[cap(65, 1)], 0), Err(Full::Class));
     assert_eq!(shaping.caps(&[cap(0, 1)], 0), Err(Full::Class));
 }
@@ -97,12 +102,27 @@ fn a_rate_is_that_of_the_payload() {
     assert_eq!(rates[&1].ceil, rates[&1].rate, "what all have together is not exceeded");
     assert_eq!(rates[&0x102].ceil, rates[&1].ceil, "no cap of its own: that of all");
     assert_eq!(rates[&0x140].ceil, rates[&1].ceil, "a cap above that of all");
-    let granted: u64 = (1..=MAX_SESSIONS).map(|_| rates[&0x102].rate).sum();
+    let granted: u64 = (1..=MAX_SESSIONS).map(|_| rates[&0x102].rate).sum::<u64>() + rates[&FRAGMENTS].rate;
     assert!(granted <= rates[&1].ceil, "{granted}");
     assert!(rates[&OTHERS].ceil > 1_000_000_000 && rates[&OTHERS].priority < rates[&0x101].priority);
     let mut shaping = Shaping::default();
     let rates = classes(&shaping.caps(&[cap(1, u32::MAX)], 0).unwrap());
     assert_eq!(rates[&0x101].rate, rates[&0x101].ceil, "without a cap of all nothing is lent");
+}
+
+#[test]
+fn fragments_have_a_sixteenth_of_the_smallest_cap() {
+    let mut shaping = Shaping::default();
+    let steps = shaping.caps(&[cap(1, 8_000), cap(2, 0)], 20_000).unwrap();
+    assert_eq!(steps.iter().filter(|s| matches!(s, Step::Fragments(..))).count(), 14);
+    let rates = classes(&steps);
+    assert_eq!(rates[&FRAGMENTS].ceil, rates[&0x101].ceil / 16);
+    let rates = classes(&shaping.caps(&[cap(1, 8_000), cap(3, 1_600)], 20_000).unwrap());
+    assert_eq!(rates[&FRAGMENTS].ceil, rates[&0x103].ceil / 16);
+    let rates = classes(&shaping.caps(&[cap(2, 0)], 20_000).unwrap());
+    assert_eq!(rates[&FRAGMENTS].ceil, on_the_wire(20_000) / 16, "of all together, where no session has one");
+    let rates = classes(&shaping.caps(&[], 20_000).unwrap());
+    assert_eq!(rates[&FRAGMENTS].ceil, UNLIMITED, "nobody has a cap: nobody's fragments are held down");
 }
 
 #[test]
@@ -161,6 +181,7 @@ fn a_change_of_the_kernels_is_seen() {
     assert!(other(|f| _ = f.filters.pop_first()));
     assert!(other(|f| _ = f.filters.insert(9)));
     assert!(other(|f| _ = f.links.pop_first()));
+    assert!(other(|f| _ = f.fragments.pop_first()));
     shaping.forget();
     assert!(!shaping.equals(&kernel.found), "ours was left there");
 }

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 
 /// Objects of a kind that are read at most; more are not ours.
 const MAX_READ: usize = 20_000;
+/// A bit of the handles in the tables that the kernel itself makes, one for each priority.
+const FIRST_TABLE: u32 = 0x8000_0000;
 const GET_QDISC: u16 = 38;
 const GET_CLASS: u16 = 42;
 const GET_FILTER: u16 = 46;
@@ -55,8 +57,10 @@ pub struct Found {
     pub root: Root,
     /// Our classes.
     pub classes: BTreeSet<u16>,
-    /// Handles of filters that lead to a class.
+    /// Handles of flows' filters, which lead to a class.
     pub filters: BTreeSet<u32>,
+    /// Handles of fragments' filters, which are in no table of ours.
+    pub fragments: BTreeSet<u32>,
     /// Handles of those that lead to a table.
     pub links: BTreeSet<u32>,
 }
@@ -88,6 +92,7 @@ impl Found {
                 let options = attribute(list, OPTIONS)?;
                 let leads = |kind| attribute(options, kind).is_some();
                 let place = match (leads(U32_CLASS), leads(U32_LINK)) {
+                    (true, false) if handle & FIRST_TABLE != 0 => &mut self.fragments,
                     (true, false) => &mut self.filters,
                     (_, true) => &mut self.links,
                     _ => return None,

@@ -34,6 +34,8 @@ fn steps_are_those_of_tc() {
         ("table6", Step::Table(Family::V6, Side::Source)),
         ("link", Step::Link(Family::V4, Side::Destination)),
         ("link6", Step::Link(Family::V6, Side::Source)),
+        ("fragment", Step::Fragments(Family::V4, 2)),
+        ("fragment6", Step::Fragments(Family::V6, 0)),
         ("filter", Step::Filter(PLACE, v4, 0x101)),
         ("filter6", Step::Filter(place6, v6, 0x101)),
         ("unfilter", Step::RemoveFilter(PLACE)),

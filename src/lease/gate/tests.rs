@@ -227,6 +227,11 @@ fn a_refused_hello_resets_both_sides_and_reaches_nobody() {
     assert_eq!(b.buyer(ACK, 301, &evil[200..300]), Some(Verdict::Drop));
     assert_eq!(b.verdicts[&3], Verdict::Refuse, "the one that begins where the target stands");
     assert_eq!(b.verdicts[&4], Verdict::Drop);
+    assert_eq!(
+        b.order[3..],
+        [3, 4, 5],
+        "the kernel knows before it hears of the others, and resets the buyer for them"
+    );
     assert_eq!((b.last(), b.arrived(100)), (Some(Note::Refused(Refusal::SniMismatch)), vec![]));
     assert_eq!((b.gate.count(), b.seen[0]), ((0, 0), [5, 60 + 4 * 40 + evil.len() as u64, 0]));
     assert_eq!(b.buyer(ACK, 101, curl()), Some(Verdict::Drop));

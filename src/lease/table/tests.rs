@@ -76,7 +76,7 @@ fn it_ends_with_its_connection_its_session_or_its_time() {
     let b3 = granted(&mut table, of("b", 3), 3, 5);
     assert_eq!(table.end_of_connection(1), [a1]);
     assert_eq!(table.end_of_connection(1), [0; 0], "once is enough");
-    assert_eq!(table.end_of_session("a"), [a2]);
+    assert_eq!(table.end_where(|l| *l.ask.session == *"a"), [a2]);
     assert_eq!((table.expire(5 + TTL_MS - 1), table.next_expiry_ms()), (vec![], Some(5 + TTL_MS)));
     assert_eq!((table.expire(5 + TTL_MS), table.next_expiry_ms()), (vec![b3], None));
     assert!(!table.end(b3));
@@ -133,7 +133,7 @@ fn a_capped_session_has_one_class_and_there_are_64() {
         }
     }
     assert_eq!(table.ask(capped("65"), random(999), 0), Err(Full::Node));
-    let of_7: Vec<LeaseNo> = table.end_of_session("7");
+    let of_7: Vec<LeaseNo> = table.end_where(|l| *l.ask.session == *"7");
     of_7.iter().for_each(|no| drop(table.ended(*no, 0)));
     assert_eq!(table.ask(capped("65"), random(999), 0).unwrap().class, 7);
 }

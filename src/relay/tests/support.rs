@@ -102,6 +102,9 @@ impl Account for TestAccount {
             self.seen.lock().unwrap().ingress += bytes;
         }
     }
+    fn runs_short(&self) -> bool {
+        false
+    }
     fn connected(&self, _: &FlowState, latency_us: u64) {
         assert!(latency_us < 1_000_000);
     }

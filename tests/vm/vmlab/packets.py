@@ -55,17 +55,19 @@ def ipv4(addresses, body, identity=0, fragment=0, ttl=64):
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
 
 
-def fragments(whole, size):
-    """A packet in IP fragments of `size` bytes (a multiple of 8), first to last."""
+def fragments(whole, size, first=None):
+    """A packet in IP fragments of `size` bytes (a multiple of 8), first to last; the first may have another size."""
     v6, identity = whole[0] >> 4 == 6, next(_identities)
     body = whole[40:] if v6 else whole[20:]
-    for at in range(0, len(body), size):
-        is_last = at + size >= len(body)
-        piece = body[at : at + size]
+    at, length = 0, first or size
+    while at < len(body):
+        is_last = at + length >= len(body)
+        piece = body[at : at + length]
         if v6:
             yield ipv6(whole[8:40], struct.pack("!BBHI", _TCP, 0, at | (not is_last), identity) + piece, _FRAGMENT)
         else:
             yield ipv4(whole[12:20], piece, identity=identity, fragment=at // 8 | (0 if is_last else 0x2000))
+        at, length = at + length, size
 
 
 @dataclass
@@ -220,7 +222,7 @@ class Wire:
 
     def __init__(self, namespace, device, address):
         self._socket = _packets(namespace, device, _IPV6 if ":" in address else _IPV4, 32 << 20)
-        self.address, self.segments, self.fragmented, self._stop = address, [], 0, False
+        self.address, self.segments, self.fragmented, self.tails, self._stop = address, [], 0, 0, False
         self._socket.settimeout(0.1)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -238,6 +240,7 @@ class Wire:
                 self.segments.append(found)
             v6 = frame[14] >> 4 == 6
             self.fragmented += frame[20] == _FRAGMENT if v6 else bool(int.from_bytes(frame[20:22], "big") & 0x3FFF)
+            self.tails += not v6 and bool(int.from_bytes(frame[20:22], "big") & 0x1FFF)
 
     def mark(self):
         """A place in what arrives, for [`since`]."""
