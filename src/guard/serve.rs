@@ -94,6 +94,10 @@ struct Guard {
     leases: Desk,
     routes: Routes,
     table_events: Events,
+    /// What reports of the guard's own changes bear.
+    own: u32,
+    /// Whose turn it is: who asks, or the kernel.
+    asked_first: bool,
     route_events: Events,
     listener: Seqpacket,
     clients: Clients,
@@ -135,6 +139,7 @@ impl Guard {
         let (scope, source) = source.open()?;
         let missing = "the kernel has no nf_tables (OpenWrt: kmod-nft-core), or this is not root's network";
         let tables = Tables::open().map_err(named(missing))?;
+        let own = tables.number().map_err(named(missing))?;
         let table_events = Tables::monitor().and_then(Events::new).map_err(named(missing))?;
         let mut routes = Routes::open().map_err(named("routes"))?;
         let route_events = Routes::monitor().and_then(Events::new).map_err(named("routes"))?;
@@ -163,6 +168,8 @@ impl Guard {
             leases,
             routes,
             table_events,
+            own,
+            asked_first: false,
             route_events,
             listener,
             clients,
@@ -185,11 +192,13 @@ impl Guard {
 
     async fn serve(&mut self, signals: &Signals) -> Result<(), String> {
         loop {
+            self.asked_first = !self.asked_first;
             match self.next(signals).await {
                 Event::Signal(Signal::Stop) => break,
                 Event::Signal(Signal::Reload) => self.reload(true),
                 Event::Tables => {
-                    if self.table_events.socket.drain() {
+                    // Leases come and go by the dozen; to read both tables each time would cost more than all else of them.
+                    if self.table_events.socket.drain_of_others(self.own) {
                         self.check();
                     }
                 }
@@ -259,7 +268,11 @@ impl Guard {
         let leases = async { Event::Leases(self.leases.next().await) };
         let kernel = future::or(future::or(tables, routes), leases);
         let asked = future::or(client, future::or(heard, worked));
-        future::or(signal, future::or(kernel, future::or(asked, time))).await
+        // Neither a flood of packets nor a node that talks without end keeps the other waiting.
+        let either = async {
+            if self.asked_first { future::or(asked, kernel).await } else { future::or(kernel, asked).await }
+        };
+        future::or(signal, future::or(either, time)).await
     }
 
     fn do_what_is_due(&mut self) {

@@ -19,8 +19,11 @@ use std::task::{Context, Poll, Waker};
 const COUNT_MS: u64 = 1_000;
 /// The same while a quota may be used up before the next but one time: no more than a second of the cap passes beyond it.
 const COUNT_SHORT_MS: u64 = 250;
-/// How long a connection that both sides have ended is kept, milliseconds: its last packets have passed by then.
-const LINGER_MS: u64 = 1_000;
+/// How long a connection that both sides have ended may be quiet before the kernel forgets it, milliseconds. What was lost of its
+/// last bytes is sent again meanwhile, each time after twice the pause (RFC 6298 section 5.5), and so is the wait.
+const LINGER_MS: u64 = 2_000;
+#[allow(missing_docs, reason = "the line above")]
+const MAX_LINGER_MS: u64 = 16_000;
 /// How long last counters may come after the guard has said that a lease is gone, milliseconds.
 const LAST_COUNT_MS: u64 = 300;
 
@@ -50,6 +53,9 @@ struct Connection {
     accepted: bool,
     outcome: Option<Outcome>,
     plan: Plan,
+    /// Packets when its counters were last read, once both sides have ended it, and how long it may be quiet.
+    packets: Option<u64>,
+    quiet_ms: u64,
 }
 
 /// All of them.
@@ -196,10 +202,11 @@ impl Flows {
         self.all.borrow_mut().get_mut(&ct).map(change)
     }
 
-    fn count(&self, counted: &Counted) {
+    fn count(&self, counted: &Counted, now_ms: u64) {
         self.with(counted.ct, |c| {
             c.tally.count(counted);
             c.pass_on();
+            c.stay(counted, now_ms);
         });
     }
 }
@@ -238,7 +245,9 @@ impl Connection {
         self.pass_on();
         let is_over = self.tally.is_over();
         if self.accepted {
-            let Settled { more, less } = std::mem::take(&mut self.tally).settle();
+            let mut credit = self.flow.credit().get();
+            let Settled { more, less } = std::mem::take(&mut self.tally).settle(&mut credit);
+            self.flow.credit().set(credit);
             self.pass_on_these(more);
             let [egress, ingress] = less;
             self.flow.uncount(Direction::Egress, egress);
@@ -265,7 +274,8 @@ impl Leases {
 
     /// Counters of flows that live.
     pub(super) fn counted(&self, list: &[Counted], last: bool) {
-        list.iter().for_each(|counted| self.flows.count(counted));
+        let now_ms = self.now().mono_ms();
+        list.iter().for_each(|counted| self.flows.count(counted, now_ms));
         self.flows.listed(!list.is_empty(), last);
     }
 
@@ -277,7 +287,7 @@ impl Leases {
     /// A connection is gone from the kernel.
     pub(super) fn closed(&self, last: &Counted) {
         self.flows.gate.borrow_mut().closed(last.ct);
-        self.flows.count(last);
+        self.flows.count(last, self.now().mono_ms());
         let Some(connection) = self.flows.take(last.ct) else { return };
         let ending = self.table.borrow().get(connection.lease).is_none_or(|l| l.state == State::Ending);
         connection.finish(if ending { Outcome::Killed } else { Outcome::Aborted });
@@ -381,7 +391,9 @@ impl Leases {
                     self.send(LeaseRequest::Kill { ct });
                     self.flows.with(ct, |c| c.plan = Plan::Forgotten(now_ms + ANSWER_MS));
                 }
-                Action::Seen { direction, length } => self.tally(ct, |t| t.seen(direction, length)),
+                Action::Seen { direction, length, payload } => {
+                    self.tally(ct, |t| t.seen(direction, length, payload));
+                }
                 Action::Passed { direction, payload, end } => {
                     self.tally(ct, |t| t.passed(direction, payload, end));
                 }
@@ -451,6 +463,19 @@ impl Connection {
             self.plan = Plan::Linger(now_ms + LINGER_MS);
         }
     }
+
+    /// Where something still passes, it is not over.
+    fn stay(&mut self, counted: &Counted, now_ms: u64) {
+        if !matches!(self.plan, Plan::Linger(_)) {
+            return;
+        }
+        let [out, back] = counted.packets;
+        let before = self.packets.replace(out.saturating_add(back));
+        if before.is_some() && before != self.packets {
+            self.quiet_ms = (self.quiet_ms * 2).min(MAX_LINGER_MS);
+            self.plan = Plan::Linger(now_ms + self.quiet_ms);
+        }
+    }
 }
 
 /// Whom the gate asks.
@@ -479,8 +504,17 @@ impl Owner for Sessions<'_> {
         }
         let tally = Tally::default();
         let charged = leases.flows.charged.clone();
-        let connection =
-            Connection { flow, charged, lease: no, tally, accepted: false, outcome: None, plan: Plan::Live };
+        let connection = Connection {
+            flow,
+            charged,
+            lease: no,
+            tally,
+            accepted: false,
+            outcome: None,
+            plan: Plan::Live,
+            packets: None,
+            quiet_ms: LINGER_MS,
+        };
         leases.flows.all.borrow_mut().insert(ct, connection);
         Ok(())
     }
