@@ -1,4 +1,4 @@
-"""Leases where the line is no device of its own: a bridge."""
+"""Leases where the line is no device of its own: a VLAN, and a bridge."""
 import contextlib
 import re
 import threading
@@ -8,6 +8,7 @@ from attacks import GOOD
 from harness.hello import client_hello
 from harness.netns import NODE_WAN, NODE_WAN6, TARGET, TARGET6
 from harness.node import PORT
+from harness.target import Target
 from vmlab.leases import Holder, LeaseWorld, Refused
 
 CAP_MBPS = 4
@@ -26,6 +27,12 @@ class Lines(LeaseWorld):
             threading.Thread(target=connection.send, args=(bytes(int(data)),), daemon=True).start()
         elif len(connection.got) == len(data):
             connection.send(data)
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.target6 = Target(cls.topology.inet, (TARGET6, 443), cls.target_answer)
+        cls.addClassCleanup(cls.target6.close)
 
     def setUp(self):
         """Sessions are opened when the line is what it shall be."""
@@ -109,6 +116,21 @@ class Lines(LeaseWorld):
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
         self.assertLess(rate, 1.1 * CAP_MBPS)
         return lease
+
+    def test_a_vlan(self):
+        # The switch between the line and the router's port tags what it hands on. It answers for nobody itself.
+        switch = "ip link add port type veth peer name sw; ip link add link sw name sw.7 type vlan id 7; ip link add br-sw arp off type bridge"
+        switch += "; for x in eth0 sw.7; do ip link set $x master br-sw; done; for x in port sw sw.7 br-sw; do ip link set $x up; done"
+        # Connections that are bound to what was the line go on asking there for their targets, in this address's name.
+        switch += "; ip link set eth0 arp off"
+        undo = "ip link del br-sw; ip link del port; ip link set eth0 arp on"
+        self.line("port.7", f"{switch}; ip link add link port name port.7 type vlan id 7", undo)
+        for v6 in (False, True):
+            self.assert_fast(self.holder(v6))
+        self.assert_capped(self.holder(maxMbps=CAP_MBPS))
+        self.assertIn("htb ec40:", self.machine.ok("tc qdisc show dev port.7 root"))
+        listed = self.machine.ok("nft list flowtable inet echomesh_lease ft")
+        self.assertRegex(listed, r"devices = \{ port, port\.7 \}")
 
     def test_a_bridge(self):
         self.line("br-wan", "ip link add br-wan type bridge; ip link set eth0 master br-wan", "ip link del br-wan")
