@@ -1,8 +1,10 @@
 //! `echomesh guard`: start, give up privileges, keep the table in force, report.
+mod events;
+
+use self::events::{Event, Events};
 use super::client::SOCKET;
 use super::clients::Clients;
 use super::keeper::Keeper;
-use super::lease_kernel::Woken;
 use super::lease_rules;
 use super::lease_serve::{Around, Desk};
 use super::network::{MAX_NETWORKS, Network, Wanted};
@@ -15,18 +17,14 @@ use crate::api::run_dir::RunDir;
 use crate::clock::Clock;
 use crate::policy::wan::{Wan, can_bind};
 use crate::sys::linux::machine;
-use crate::sys::linux::netlink::{Netlink, Routes, Tables};
+use crate::sys::linux::netlink::{Routes, Tables};
 use crate::sys::linux::sandbox::keep_net_admin;
 use crate::sys::linux::sandbox::{Layers, Profile, User, filter_calls};
 use crate::sys::linux::seqpacket::Seqpacket;
 use crate::sys::linux::signals::{Signal, Signals};
-use async_io::Async;
-use futures_lite::future;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 /// How long reports of links and routes are gathered, milliseconds: a redialled line comes in a dozen of them.
 const GATHER_MS: u64 = 20;
@@ -103,30 +101,6 @@ struct Guard {
     config_due: Option<u64>,
     review_due: u64,
     report_due: u64,
-}
-
-/// A socket of reports, and the same one to wait for.
-struct Events {
-    socket: Netlink,
-    wait: Async<OwnedFd>,
-}
-
-impl Events {
-    fn new(socket: Netlink) -> io::Result<Events> {
-        let wait = Async::new(socket.as_fd().try_clone_to_owned()?)?;
-        Ok(Events { socket, wait })
-    }
-}
-
-enum Event {
-    Signal(Signal),
-    Tables,
-    Routes,
-    Leases(Woken),
-    Client(io::Result<Seqpacket>),
-    Heard(u64, io::Result<Request>),
-    Worked(For, Result<String, UciError>),
-    Time,
 }
 
 impl Guard {
@@ -221,45 +195,6 @@ impl Guard {
         self.with_leases(Desk::stop);
         crate::info!("guard stopped; its table stays");
         Ok(())
-    }
-
-    async fn next(&mut self, signals: &Signals) -> Event {
-        let dues = [
-            self.keeper.due_ms(),
-            self.leases.due_ms(),
-            self.network_due,
-            self.config_due,
-            Some(self.review_due),
-            Some(self.report_due),
-        ];
-        let next = dues.into_iter().flatten().min().unwrap_or(0).saturating_sub(self.now());
-        let time = async {
-            async_io::Timer::after(Duration::from_millis(next)).await;
-            Event::Time
-        };
-        // If signals cannot be read, the guard ends: it could not be ended otherwise.
-        let signal = async { Event::Signal(signals.next().await.unwrap_or(Signal::Stop)) };
-        let tables = async {
-            let _ = self.table_events.wait.readable().await;
-            Event::Tables
-        };
-        let routes = async {
-            let _ = self.route_events.wait.readable().await;
-            Event::Routes
-        };
-        let client = async { Event::Client(self.listener.accept().await) };
-        let heard = async {
-            let (client, said) = self.clients.heard().await;
-            Event::Heard(client, said)
-        };
-        let worked = async {
-            let (whom, result) = self.work.next().await;
-            Event::Worked(whom, result)
-        };
-        let leases = async { Event::Leases(self.leases.next().await) };
-        let kernel = future::or(future::or(tables, routes), leases);
-        let asked = future::or(client, future::or(heard, worked));
-        future::or(signal, future::or(kernel, future::or(asked, time))).await
     }
 
     fn do_what_is_due(&mut self) {

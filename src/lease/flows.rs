@@ -1,12 +1,15 @@
 //! The connections of leases: the gate's verdicts go to the guard, what it notes to the session's flows, and what the node
 //! ends ends in the kernel.
+mod connection;
+
+use self::connection::{Connection, Plan};
 use super::gate::{Action, Gate, MAX_FLOWS, Note, Owner, Packet};
 use super::service::{ANSWER_MS, Held, Leases};
 use super::table::State;
-use super::tally::{Settled, Tally};
+use super::tally::Tally;
 use crate::guard::lease_wire::{Checked, Counted, CtId, LeaseNo, LeaseReport, LeaseRequest};
 use crate::policy::refusal::Refusal;
-use crate::session::{Direction, Ending, Flow, HelloRules, Outcome, Phase};
+use crate::session::{Ending, HelloRules, Outcome};
 use crate::time::Now;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -19,38 +22,11 @@ use std::task::{Context, Poll, Waker};
 const COUNT_MS: u64 = 1_000;
 /// The same while a quota may be used up before the next but one time: no more than a second of the cap passes beyond it.
 const COUNT_SHORT_MS: u64 = 250;
-/// How long a connection that both sides have ended is kept, milliseconds: its last packets have passed by then.
-const LINGER_MS: u64 = 1_000;
 /// How long last counters may come after the guard has said that a lease is gone, milliseconds.
 const LAST_COUNT_MS: u64 = 300;
 
 /// The same after a guard was lost: `procd` starts the next one ten seconds later.
 const NEXT_GUARD_MS: u64 = 20_000;
-
-/// What is to become of a flow, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plan {
-    /// It lives.
-    Live,
-    /// It is over on the wire; the kernel is told to forget it then.
-    Linger(u64),
-    /// The kernel is to have forgotten it by then, or the guard is not to be believed.
-    Forgotten(u64),
-    /// The kernel has forgotten it; its last counters are waited for until then.
-    LastCount(u64),
-}
-
-/// One connection.
-struct Connection {
-    flow: Flow,
-    charged: Rc<Cell<[u64; 2]>>,
-    lease: LeaseNo,
-    tally: Tally,
-    /// Its hello was accepted: its bytes count.
-    accepted: bool,
-    outcome: Option<Outcome>,
-    plan: Plan,
-}
 
 /// All of them.
 pub(super) struct Flows {
@@ -201,53 +177,6 @@ impl Flows {
             c.tally.count(counted);
             c.pass_on();
         });
-    }
-}
-
-impl Plan {
-    fn due_ms(self) -> Option<u64> {
-        match self {
-            Plan::Live => None,
-            Plan::Linger(at) | Plan::Forgotten(at) | Plan::LastCount(at) => Some(at),
-        }
-    }
-}
-
-impl Connection {
-    /// Tells the session what has passed.
-    fn pass_on(&mut self) {
-        if !self.accepted {
-            return;
-        }
-        let fresh = self.tally.fresh();
-        self.pass_on_these(fresh);
-    }
-
-    fn pass_on_these(&self, [egress, ingress]: [u64; 2]) {
-        for (direction, bytes) in [(Direction::Egress, egress), (Direction::Ingress, ingress)] {
-            if bytes > 0 {
-                self.flow.count(direction, bytes);
-            }
-        }
-        let [out, back] = self.charged.get();
-        self.charged.set([out.saturating_add(egress), back.saturating_add(ingress)]);
-    }
-
-    /// The line of the access log. What the end of the connection corrects counts into the window that is open now.
-    fn finish(mut self, otherwise: Outcome) {
-        self.pass_on();
-        let is_over = self.tally.is_over();
-        if self.accepted {
-            let Settled { more, less } = std::mem::take(&mut self.tally).settle();
-            self.pass_on_these(more);
-            let [egress, ingress] = less;
-            self.flow.uncount(Direction::Egress, egress);
-            self.flow.uncount(Direction::Ingress, ingress);
-            let [out, back] = self.charged.get();
-            self.charged.set([out.saturating_sub(egress), back.saturating_sub(ingress)]);
-        }
-        let outcome = if is_over { Outcome::Done } else { otherwise };
-        self.flow.finish(self.outcome.unwrap_or(outcome));
     }
 }
 
@@ -405,51 +334,6 @@ impl Leases {
             self.flows.begun.set(true);
         }
         self.drop_if_empty(ct);
-    }
-}
-
-impl Connection {
-    fn note(&mut self, note: Note, now_ms: u64) {
-        self.tally.note(&note);
-        match note {
-            Note::Established { latency_us, opening } => {
-                self.tally.open(opening);
-                self.flow.connected(latency_us);
-                self.flow.enter(Phase::Hello);
-            }
-            Note::Accepted => {
-                self.accepted = true;
-                self.flow.passed_hello();
-            }
-            Note::Refused(refusal) => {
-                self.outcome.get_or_insert(Outcome::Refused(refusal));
-                self.leave(now_ms);
-            }
-            Note::Gone => {
-                self.outcome.get_or_insert(Outcome::Aborted);
-                self.leave(now_ms);
-            }
-            Note::Fin { .. } => {
-                if self.tally.is_over() {
-                    self.leave(now_ms);
-                } else if self.accepted {
-                    self.flow.enter(Phase::HalfClosed);
-                }
-            }
-            Note::Reset { direction, .. } => {
-                let unanswered = self.flow.state().bytes().0 == 0 && direction == Direction::Ingress;
-                let outcome = if unanswered { Outcome::TargetReset } else { Outcome::Aborted };
-                self.outcome.get_or_insert(outcome);
-                self.leave(now_ms);
-            }
-        }
-    }
-
-    /// It is over on the wire.
-    fn leave(&mut self, now_ms: u64) {
-        if self.plan == Plan::Live {
-            self.plan = Plan::Linger(now_ms + LINGER_MS);
-        }
     }
 }
 
