@@ -8,6 +8,7 @@ use echomesh::policy::addresses::AddressGuard;
 use echomesh::policy::refusal::Refusal;
 use echomesh::policy::wan::Choice;
 use echomesh::relay::{RelayShared, serve_plain, serve_tls};
+use echomesh::session::credit::Credit;
 use echomesh::session::{Account, Credentials, Denied, Direction, Flow, FlowState, Gate, HelloRules, Target};
 use echomesh::sys::System as _;
 use echomesh::sys::linux::reactor;
@@ -25,6 +26,7 @@ struct Open {
     alpn: Rc<[String]>,
     bytes: Cell<u64>,
     flows: Cell<u64>,
+    credit: Cell<Credit>,
 }
 
 impl Account for Open {
@@ -46,6 +48,9 @@ impl Account for Open {
     fn connected(&self, _: &FlowState, _: u64) {}
     fn passed_hello(&self, _: &FlowState) {}
     fn uncount(&self, _: &FlowState, _: Direction, _: u64) {}
+    fn credit(&self) -> &Cell<Credit> {
+        &self.credit
+    }
     fn hello_rules(&self, flow: &FlowState) -> HelloRules {
         HelloRules { host: flow.host.clone(), alpn: self.alpn.clone(), ech_deny: false }
     }
@@ -96,6 +101,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         alpn: ["h2".to_owned(), "http/1.1".to_owned()].into(),
         bytes: Cell::new(0),
         flows: Cell::new(0),
+        credit: Cell::default(),
     };
     let executor = Rc::new(LocalExecutor::new());
     let full = if address.is_ipv4() { 32 } else { 128 };

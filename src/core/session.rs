@@ -10,6 +10,7 @@ use crate::policy::decision::{Standing, judge_host};
 use crate::policy::refusal::Refusal;
 use crate::session::allowance::{Allowance, NodeSpent, Spent};
 use crate::session::breakers::{Burst, Failures};
+use crate::session::credit::Credit;
 use crate::session::{Account, Direction, Flow, FlowState, HelloRules, Outcome, SHORT_S, Target, Way};
 use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
@@ -54,6 +55,8 @@ pub struct Session {
     path: Cell<Option<Path>>,
     /// Bytes that its flows have taken in and not yet passed on and counted.
     held: Cell<u64>,
+    /// How far the ends of its leases' connections are believed.
+    credit: Cell<Credit>,
 }
 
 /// What all sessions have in common.
@@ -90,6 +93,7 @@ impl Session {
             connections: Cell::new(0),
             path: Cell::new(None),
             held: Cell::new(0),
+            credit: Cell::default(),
         }
     }
 
@@ -312,6 +316,10 @@ impl Account for Session {
 
     fn uncount(&self, _: &FlowState, direction: Direction, bytes: u64) {
         self.meter.borrow_mut().uncount(direction, bytes);
+    }
+
+    fn credit(&self) -> &Cell<Credit> {
+        &self.credit
     }
 
     fn hello_rules(&self, flow: &FlowState) -> HelloRules {

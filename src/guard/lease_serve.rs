@@ -11,11 +11,11 @@ use super::clients::Clients;
 use super::draft::Rendered;
 use super::lease_audit::Audit;
 use super::lease_caps::LeaseCaps;
-use super::lease_flows::{Flows, Word};
+use super::lease_flows::{Flows, MAX_FLOWS, Word};
 use super::lease_kernel::{Kernel, Woken};
 use super::lease_unheard::Unheard;
 use super::lease_wire::{
-    Ability, Counted, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload, Verdict,
+    Ability, Counted, CtId, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload, Verdict,
 };
 use super::leases::{Action, Book, Site};
 use super::network::Network;
@@ -26,11 +26,17 @@ use super::scope::Scope;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
 use futures_lite::future;
+use std::collections::BTreeSet;
 
 /// Packets taken from the queue before anything else gets its turn.
 const AT_ONCE: usize = 64;
 /// How long `run` may say nothing while connections live, milliseconds: it asks for their counters every second.
 const SILENCE_MS: u64 = 10_000;
+/// How long connections that are to end are gathered, milliseconds: the kernel has to be asked for all that it has before and
+/// after, for many as for one. After a flood that is done for hundreds.
+const GATHER_MS: u64 = 5;
+/// So many of them are not gathered any longer.
+const MAX_DOOMED: usize = MAX_FLOWS as usize;
 /// How often packets are looked for that have waited too long, milliseconds.
 const LATE_MS: u64 = 1_000;
 
@@ -71,6 +77,9 @@ pub struct Desk {
     /// All leases are to end, and have not yet; when that is tried again.
     owed_ms: Option<u64>,
     late_ms: u64,
+    /// Connections that `run` wants ended, and when they are.
+    doomed: BTreeSet<CtId>,
+    doom_ms: Option<u64>,
 }
 
 impl Desk {
@@ -101,6 +110,8 @@ impl Desk {
             denied: denied(&around.network.inside),
             owed_ms: None,
             late_ms: 0,
+            doomed: BTreeSet::new(),
+            doom_ms: None,
         };
         desk.hear_of_ends();
         desk.end_all(around);
@@ -223,10 +234,10 @@ impl Desk {
                 self.mind_caps(around);
             }
             LeaseRequest::Kill { ct } => {
-                if let Err(e) = self.kill(|e| e.counted.ct == ct, around) {
-                    crate::error!("a connection of a lease cannot be ended: {e}");
-                    self.end_all(around);
-                }
+                self.doomed.insert(ct);
+                let full = self.doomed.len() >= MAX_DOOMED;
+                let due = if full { around.now_ms } else { around.now_ms.saturating_add(GATHER_MS) };
+                self.doom_ms = Some(self.doom_ms.map_or(due, |earlier| earlier.min(due)));
             }
             LeaseRequest::Count => self.count(client, around),
         }
@@ -297,7 +308,8 @@ impl Desk {
     /// When [`Desk::do_what_is_due`] has something to do.
     pub fn due_ms(&self) -> Option<u64> {
         let late = (!self.flows.is_empty()).then_some(self.late_ms);
-        [self.book.due_ms(), self.owed_ms, late, self.caps.due_ms()].into_iter().flatten().min()
+        let dues = [self.book.due_ms(), self.owed_ms, late, self.caps.due_ms(), self.doom_ms];
+        dues.into_iter().flatten().min()
     }
 
     /// Leases that are over, packets that nobody judged, a connection that is gone or silent, what could not be done before.
@@ -313,6 +325,7 @@ impl Desk {
                 self.end_all(around);
             }
         }
+        self.kill_doomed(around);
         if self.owed_ms.is_some_and(|due| due <= around.now_ms) {
             self.end_all(around);
         }

@@ -49,6 +49,12 @@ pub fn messages(mut data: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
+/// The number of the socket whose request a report is of, or the first of the reports in one datagram: those of a transaction come
+/// together, and no two transactions do. The end of the datagram may be missing.
+pub fn port_of(datagram: &[u8]) -> Option<u32> {
+    u32_at(datagram, 12)
+}
+
 /// The attributes of a message's or a nested attribute's content; ends at the first that is cut off.
 pub fn attributes(mut data: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {

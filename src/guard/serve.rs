@@ -1,10 +1,8 @@
 //! `echomesh guard`: start, give up privileges, keep the table in force, report.
-mod events;
-
-use self::events::{Event, Events};
 use super::client::SOCKET;
 use super::clients::Clients;
 use super::keeper::Keeper;
+use super::lease_kernel::Woken;
 use super::lease_rules;
 use super::lease_serve::{Around, Desk};
 use super::network::{MAX_NETWORKS, Network, Wanted};
@@ -17,14 +15,18 @@ use crate::api::run_dir::RunDir;
 use crate::clock::Clock;
 use crate::policy::wan::{Wan, can_bind};
 use crate::sys::linux::machine;
-use crate::sys::linux::netlink::{Routes, Tables};
+use crate::sys::linux::netlink::{Netlink, Routes, Tables};
 use crate::sys::linux::sandbox::keep_net_admin;
 use crate::sys::linux::sandbox::{Layers, Profile, User, filter_calls};
 use crate::sys::linux::seqpacket::Seqpacket;
 use crate::sys::linux::signals::{Signal, Signals};
+use async_io::Async;
+use futures_lite::future;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 /// How long reports of links and routes are gathered, milliseconds: a redialled line comes in a dozen of them.
 const GATHER_MS: u64 = 20;
@@ -92,6 +94,10 @@ struct Guard {
     leases: Desk,
     routes: Routes,
     table_events: Events,
+    /// What reports of the guard's own changes bear.
+    own: u32,
+    /// Whose turn it is: who asks, or the kernel.
+    asked_first: bool,
     route_events: Events,
     listener: Seqpacket,
     clients: Clients,
@@ -103,12 +109,37 @@ struct Guard {
     report_due: u64,
 }
 
+/// A socket of reports, and the same one to wait for.
+struct Events {
+    socket: Netlink,
+    wait: Async<OwnedFd>,
+}
+
+impl Events {
+    fn new(socket: Netlink) -> io::Result<Events> {
+        let wait = Async::new(socket.as_fd().try_clone_to_owned()?)?;
+        Ok(Events { socket, wait })
+    }
+}
+
+enum Event {
+    Signal(Signal),
+    Tables,
+    Routes,
+    Leases(Woken),
+    Client(io::Result<Seqpacket>),
+    Heard(u64, io::Result<Request>),
+    Worked(For, Result<String, UciError>),
+    Time,
+}
+
 impl Guard {
     fn start(source: Source, uid: u32, socket: &Path) -> Result<Guard, String> {
         let named = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
         let (scope, source) = source.open()?;
         let missing = "the kernel has no nf_tables (OpenWrt: kmod-nft-core), or this is not root's network";
         let tables = Tables::open().map_err(named(missing))?;
+        let own = tables.number().map_err(named(missing))?;
         let table_events = Tables::monitor().and_then(Events::new).map_err(named(missing))?;
         let mut routes = Routes::open().map_err(named("routes"))?;
         let route_events = Routes::monitor().and_then(Events::new).map_err(named("routes"))?;
@@ -137,6 +168,8 @@ impl Guard {
             leases,
             routes,
             table_events,
+            own,
+            asked_first: false,
             route_events,
             listener,
             clients,
@@ -159,11 +192,13 @@ impl Guard {
 
     async fn serve(&mut self, signals: &Signals) -> Result<(), String> {
         loop {
+            self.asked_first = !self.asked_first;
             match self.next(signals).await {
                 Event::Signal(Signal::Stop) => break,
                 Event::Signal(Signal::Reload) => self.reload(true),
                 Event::Tables => {
-                    if self.table_events.socket.drain() {
+                    // Leases come and go by the dozen; to read both tables each time would cost more than all else of them.
+                    if self.table_events.socket.drain_of_others(self.own) {
                         self.check();
                     }
                 }
@@ -195,6 +230,49 @@ impl Guard {
         self.with_leases(Desk::stop);
         crate::info!("guard stopped; its table stays");
         Ok(())
+    }
+
+    async fn next(&mut self, signals: &Signals) -> Event {
+        let dues = [
+            self.keeper.due_ms(),
+            self.leases.due_ms(),
+            self.network_due,
+            self.config_due,
+            Some(self.review_due),
+            Some(self.report_due),
+        ];
+        let next = dues.into_iter().flatten().min().unwrap_or(0).saturating_sub(self.now());
+        let time = async {
+            async_io::Timer::after(Duration::from_millis(next)).await;
+            Event::Time
+        };
+        // If signals cannot be read, the guard ends: it could not be ended otherwise.
+        let signal = async { Event::Signal(signals.next().await.unwrap_or(Signal::Stop)) };
+        let tables = async {
+            let _ = self.table_events.wait.readable().await;
+            Event::Tables
+        };
+        let routes = async {
+            let _ = self.route_events.wait.readable().await;
+            Event::Routes
+        };
+        let client = async { Event::Client(self.listener.accept().await) };
+        let heard = async {
+            let (client, said) = self.clients.heard().await;
+            Event::Heard(client, said)
+        };
+        let worked = async {
+            let (whom, result) = self.work.next().await;
+            Event::Worked(whom, result)
+        };
+        let leases = async { Event::Leases(self.leases.next().await) };
+        let kernel = future::or(future::or(tables, routes), leases);
+        let asked = future::or(client, future::or(heard, worked));
+        // Neither a flood of packets nor a node that talks without end keeps the other waiting.
+        let either = async {
+            if self.asked_first { future::or(asked, kernel).await } else { future::or(kernel, asked).await }
+        };
+        future::or(signal, future::or(either, time)).await
     }
 
     fn do_what_is_due(&mut self) {

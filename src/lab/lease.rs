@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// Longest head of a request to the local proxy.
 const MAX_HEAD: usize = 16_384;
+/// How long the node has to answer, and its port.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Shortest time between two renewals, ms.
 const MIN_RENEWAL: i64 = 200;
 
@@ -84,6 +86,32 @@ impl Leases {
         Ok(Ok(endpoint))
     }
 
+    /// A connection to `host:port` through a lease; the node's refusal otherwise. A lease that has ended without a word is
+    /// asked for once more.
+    ///
+    /// # Errors
+    /// The node is not reached, or its port not; says which.
+    pub async fn dial(self: &Rc<Leases>, authority: &str) -> io::Result<Result<Async<TcpStream>, Answer>> {
+        let mut again = self.held.borrow().contains_key(authority);
+        loop {
+            let endpoint = match self.endpoint(authority).await {
+                Ok(Ok(endpoint)) => endpoint,
+                Ok(Err(refused)) => return Ok(Err(refused)),
+                Err(e) => return Err(io::Error::new(e.kind(), format!("the node is not reached: {e}"))),
+            };
+            match timely(Async::<TcpStream>::connect(endpoint)).await {
+                Ok(stream) => return Ok(Ok(stream)),
+                Err(_) if std::mem::take(&mut again) => {
+                    self.held.borrow_mut().remove(authority);
+                }
+                Err(e) => {
+                    let what = format!("the lease's port {endpoint} is not reached: {e}");
+                    return Err(io::Error::new(e.kind(), what));
+                }
+            }
+        }
+    }
+
     /// Ends a lease; the node's status.
     pub async fn end(&self, authority: &str) -> io::Result<u16> {
         let lease = self.held.borrow_mut().remove(authority);
@@ -115,7 +143,13 @@ impl Leases {
         while self.busy.replace(true) {
             self.free.wait(Duration::from_millis(100)).await;
         }
-        let answer = self.exchange(method, path, content).await;
+        // A connection that was kept may have been closed by the node meanwhile, which is no answer.
+        let kept = self.control.borrow().is_some();
+        let mut answer = timely(self.exchange(method, path, content.clone())).await;
+        if kept && answer.is_err() && method == "POST" {
+            *self.control.borrow_mut() = None;
+            answer = timely(self.exchange(method, path, content)).await;
+        }
         if answer.is_err() {
             // Its leases have ended with it.
             *self.control.borrow_mut() = None;
@@ -164,6 +198,15 @@ impl Leases {
     }
 }
 
+/// A node that is gone does not answer for minutes.
+async fn timely<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = async {
+        Timer::after(PATIENCE).await;
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs())))
+    };
+    future::or(work, late).await
+}
+
 fn read(body: &Json) -> Option<Lease> {
     Some(Lease {
         id: body.str("leaseId")?.to_owned(),
@@ -194,15 +237,14 @@ async fn carry(mut client: Async<TcpStream>, leases: &Rc<Leases>) -> io::Result<
     let (Some("CONNECT"), Some(authority)) = (words.next(), words.next()) else {
         return client.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n").await;
     };
-    let endpoint = match leases.endpoint(authority).await {
-        Ok(Ok(endpoint)) => endpoint,
+    let mut target = match leases.dial(authority).await {
+        Ok(Ok(target)) => target,
         Ok(Err(refused)) => return refuse(&mut client, &refused).await,
         Err(error) => {
             let detail = object([("type", text("lease-connection")), ("detail", text(error.to_string()))]);
             return refuse(&mut client, &Answer { status: 502, body: detail }).await;
         }
     };
-    let mut target = Async::<TcpStream>::connect(endpoint).await?;
     target.get_ref().set_nodelay(true)?;
     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
     target.write_all(&early).await?;

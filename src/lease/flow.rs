@@ -227,7 +227,7 @@ impl Flow {
                 let end = first.wrapping_add(u32::try_from(h.end).unwrap_or(0));
                 actions.push(passed_on(Direction::Egress, u32::try_from(new).unwrap_or(0), end));
                 if h.fin {
-                    actions.push(Action::Note(Note::Fin { direction: Direction::Egress, end }));
+                    actions.push(Action::Note(Note::Fin { direction: Direction::Egress, end, ack: None }));
                 }
             }
             !may
@@ -353,7 +353,8 @@ pub(super) fn pass(packet: &Packet<'_>, segment: &Segment<'_>, actions: &mut Vec
     let end = segment.seq.wrapping_add(segment.length);
     actions.push(passed_on(packet.direction(), segment.length, end));
     if segment.flags.fin() {
-        actions.push(Action::Note(Note::Fin { direction: packet.direction(), end }));
+        let ack = segment.flags.ack().then_some(segment.ack);
+        actions.push(Action::Note(Note::Fin { direction: packet.direction(), end, ack }));
     }
 }
 

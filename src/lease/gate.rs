@@ -46,6 +46,11 @@ impl Packet<'_> {
     pub fn direction(&self) -> Direction {
         if self.reply { Direction::Ingress } else { Direction::Egress }
     }
+
+    fn seen(&self) -> Action {
+        let payload = Segment::parse(self.bytes, self.length).map_or(0, |segment| segment.length);
+        Action::Seen { direction: self.direction(), length: self.length, payload }
+    }
 }
 
 /// What a flow's two SYNs say; what counts its bytes needs it.
@@ -98,6 +103,8 @@ pub enum Note {
         direction: Direction,
         /// RFC 9293: the FIN's own number.
         end: u32,
+        /// What it has got, if it is known.
+        ack: Option<u32>,
     },
     /// One side has given up.
     Reset {
@@ -139,6 +146,8 @@ pub enum Action {
         direction: Direction,
         /// Bytes, headers included.
         length: u32,
+        /// Bytes of payload.
+        payload: u32,
     },
     /// Payload of packets that came by here was let through.
     Passed {
@@ -213,7 +222,7 @@ impl Gate {
     pub fn packet(&mut self, packet: &Packet<'_>, now_us: u64, owner: &mut dyn Owner) -> Vec<Action> {
         let mut actions = vec![Action::Of(packet.ct)];
         let identity = (packet.port, packet.buyer);
-        let seen = Action::Seen { direction: packet.direction(), length: packet.length };
+        let seen = packet.seen();
         if self.open.get(&packet.ct).is_some_and(|known| *known == identity) {
             if self.decided(packet, &mut actions) {
                 actions.push(seen);
@@ -356,7 +365,7 @@ impl Gate {
         let flow = Flow::new(&segment, now_us);
         self.undecided.insert(packet.ct, ((packet.port, packet.buyer), flow));
         actions.push(Action::Verdict { packet: packet.number, what: Verdict::Stop });
-        actions.push(Action::Seen { direction: Direction::Egress, length: packet.length });
+        actions.push(packet.seen());
         self.bound(actions);
     }
 

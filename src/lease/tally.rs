@@ -3,11 +3,13 @@
 //! While it lives, from conntrack's counters: bytes with headers, from which the headers go off. How long they are is known
 //! from the SYNs but for selective acknowledgements (RFC 2018), which a side sends only while it misses something. What is
 //! counted is a lower bound: it never exceeds what has passed. At the end, sequence numbers of FINs and RSTs say it
-//! exactly, if the counters agree that they can be true: such a segment may be made up.
+//! exactly, if the counters agree that they can be true: such a segment may be made up. Never is more believed than has
+//! passed; less, as far as the other side does not know of more, and the session's [`Credit`] goes.
 use super::gate::{Note, Opening};
 use crate::guard::lease_wire::Counted;
 use crate::mutant::out;
 use crate::session::Direction;
+use crate::session::credit::{Credit, Word};
 
 const TCP: u64 = 20;
 const IPV4: u64 = 20;
@@ -21,13 +23,6 @@ const DATA: u64 = 512;
 /// Of such a direction so much stays uncounted while the flow lives, for acknowledgements among its segments and for what
 /// is sent twice: less than 1 %.
 const MARGIN: u64 = 128;
-/// What may be sent twice before an end is no longer believed: this part of all, and so many bytes.
-type Doubt = (u64, u64);
-/// What the buyer alone can make up: its own FIN, and resets of both.
-const STRICT: Doubt = (16, 4096);
-/// The target's FIN, which it gains nothing by: a line that loses much, or a queue that is slow when a flow begins, has more sent
-/// twice, and the relay would not count it.
-const TARGETS: Doubt = (8, 16_384);
 
 /// The count of one flow.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +40,7 @@ struct Side {
     fresh: Count,
     /// Of those, packets that came by the gate: it knows what they carried.
     seen: Count,
+    seen_payload: u64,
     /// Everything but those.
     all: Count,
     /// Somebody has set the counters back: more may have passed than they show.
@@ -52,10 +48,14 @@ struct Side {
     /// Payload of what came by the gate, and where the last of it ended.
     passed: u64,
     passed_to: Option<u32>,
+    /// Payload that came by it behind that place: sent again, or for the first time together with what was.
+    again: u64,
     /// Payload that the flow has for certain.
     sure: u64,
     told: u64,
     fin: Option<u32>,
+    /// What the other has got of it, as that said when it ended.
+    got: Option<u32>,
     /// Behind the last byte that the side had sent when it gave up, or that the other had got when that gave up.
     reset: Option<u32>,
 }
@@ -81,10 +81,11 @@ impl Tally {
         self.opening = Some(opening);
     }
 
-    /// The kernel has counted a packet of so many bytes that came by the gate.
-    pub fn seen(&mut self, direction: Direction, length: u32) {
-        let seen = &mut self.side(direction).seen;
-        *seen = seen.plus(Count { packets: 1, bytes: u64::from(length) });
+    /// The kernel has counted a packet of so many bytes, and so many of payload, that came by the gate.
+    pub fn seen(&mut self, direction: Direction, length: u32, payload: u32) {
+        let side = self.side(direction);
+        side.seen = side.seen.plus(Count { packets: 1, bytes: u64::from(length) });
+        side.seen_payload += u64::from(payload);
     }
 
     /// The gate has let so much payload through, up to this sequence number.
@@ -96,22 +97,22 @@ impl Tally {
             side.passed_to = Some(end);
         }
         side.passed += u64::from(new);
+        side.again += u64::from(payload - new);
         side.sure += u64::from(new);
     }
 
     /// Takes the sequence numbers of an end.
     pub fn note(&mut self, note: &Note) {
         match *note {
-            Note::Fin { direction, end } => self.side(direction).fin = Some(end),
+            Note::Fin { direction, end, ack } => {
+                self.side(direction).fin = Some(end);
+                self.side(other(direction)).hear(ack);
+            }
             Note::Reset { direction, seq, ack } => {
                 self.side(direction).reset = Some(seq);
-                let other = match direction {
-                    Direction::Egress => Direction::Ingress,
-                    Direction::Ingress => Direction::Egress,
-                };
-                if let Some(ack) = ack {
-                    self.side(other).reset = Some(ack);
-                }
+                let other = self.side(other(direction));
+                other.reset = ack.or(other.reset);
+                other.hear(ack);
             }
             _ => {}
         }
@@ -136,14 +137,16 @@ impl Tally {
         self.sides.each_mut().map(Side::tell)
     }
 
-    /// The flow is over, and its last counters, if there are any, are counted.
-    pub fn settle(self) -> Settled {
+    /// The flow is over, and its last counters, if there are any, are counted. The ends are believed as far as the session's
+    /// credit goes.
+    pub fn settle(self, credit: &mut Credit) -> Settled {
         let mut settled = Settled::default();
         let isn = self.opening.map_or([0; 2], |o| o.isn);
         let places = settled.more.iter_mut().zip(&mut settled.less);
-        let sides = self.sides.iter().zip([STRICT, TARGETS]);
-        for (((side, doubt), isn), (more, less)) in sides.zip(isn).zip(places) {
-            let exact = self.opening.and_then(|opening| side.exact(isn, &opening, doubt));
+        // The target gains nothing by its own.
+        let sides = self.sides.iter().zip([Word::Alone, Word::Confirmed]);
+        for (((side, word), isn), (more, less)) in sides.zip(isn).zip(places) {
+            let exact = self.opening.and_then(|opening| side.exact(isn, &opening, word, credit));
             let all = exact.unwrap_or(side.sure.max(side.told));
             *more = all.saturating_sub(side.told);
             *less = side.told.saturating_sub(all);
@@ -160,7 +163,20 @@ impl Tally {
     }
 }
 
+fn other(direction: Direction) -> Direction {
+    match direction {
+        Direction::Egress => Direction::Ingress,
+        Direction::Ingress => Direction::Egress,
+    }
+}
+
 impl Side {
+    /// The other side has acknowledged so much.
+    fn hear(&mut self, ack: Option<u32>) {
+        let further = |ack: &u32| self.got.is_none_or(|got| ack.wrapping_sub(got).cast_signed() > 0);
+        self.got = ack.filter(further).or(self.got);
+    }
+
     fn count(&mut self, now: Count, opening: &Opening) {
         let fell = now.packets < self.read.packets || now.bytes < self.read.bytes;
         self.set_back |= fell;
@@ -169,10 +185,10 @@ impl Side {
         self.fresh = self.fresh.plus(new);
         // A packet is counted before it comes by. If the counters lack payload, they were set back before they were read;
         // until other packets have passed in their place nothing is certain.
-        if let Some(unseen) = self.fresh.without(self.seen, opening) {
-            (self.fresh, self.seen) = (Count::default(), Count::default());
+        if let Some((unseen, least)) = self.fresh.without(self.seen, self.seen_payload, opening) {
+            (self.fresh, self.seen, self.seen_payload) = (Count::default(), Count::default(), 0);
             self.all = self.all.plus(unseen);
-            self.sure += unseen.least(opening);
+            self.sure += least;
         }
     }
 
@@ -182,27 +198,33 @@ impl Side {
         new
     }
 
-    /// What the sequence numbers say, if it can be true.
-    fn exact(&self, isn: u32, opening: &Opening, fins: Doubt) -> Option<u64> {
-        let most = self.passed + self.all.payload(opening, 0);
+    /// What the sequence numbers say, if it can be true. `word` is whose the side's own FIN is.
+    fn exact(&self, isn: u32, opening: &Opening, word: Word, credit: &mut Credit) -> Option<u64> {
+        let most = self.passed + self.again + self.all.payload(opening, 0);
         let likely = self.passed + self.all.payload(opening, opening.usual_options());
+        credit.carried(likely);
         let place = |end: u32| {
             let low = end.wrapping_sub(isn).wrapping_sub(1);
             // The numbers wrap every 4 GiB; the counters tell how often they have.
             let ahead = low.wrapping_sub(low_half(likely)).cast_signed();
             likely.checked_add_signed(i64::from(ahead))
         };
-        let possible = |n: &u64, (part, bytes): Doubt| {
-            let least = (likely - likely / part).saturating_sub(bytes);
-            (*n >= least && (*n <= most || self.set_back)) || out("lease-end-plausible")
-        };
-        let fin = self.fin.and_then(place).filter(|n| possible(n, fins));
-        let reset = self.reset.and_then(place).filter(|n| possible(n, STRICT));
-        // What was acknowledged with a reset counts the FIN as well.
-        match (fin, reset) {
-            (Some(fin), Some(reset)) => Some(fin.min(reset)),
-            (fin, reset) => fin.or(reset),
-        }
+        let fin = self.fin.filter(|fin| !self.is_refuted(*fin) || out("lease-end-acknowledged"));
+        let confirmed = fin.is_some() && self.got == fin.map(|fin| fin.wrapping_add(1));
+        let fins = if confirmed { Word::Confirmed } else { word };
+        // What was acknowledged with a reset counts the FIN as well, so the lesser of the two is tried first.
+        let mut ends = [(fin.and_then(place), fins), (self.reset.and_then(place), Word::Alone)];
+        ends.sort_by_key(|(end, _)| *end);
+        let mut believed = ends.into_iter().filter_map(|(end, word)| {
+            let n = end.filter(|n| *n <= most || self.set_back || out("lease-end-plausible"))?;
+            (credit.take(likely.saturating_sub(n), word) || out("lease-end-plausible")).then_some(n)
+        });
+        believed.next()
+    }
+
+    /// Whether the other side has got more than the side says it has sent.
+    fn is_refuted(&self, fin: u32) -> bool {
+        self.got.is_some_and(|got| got.wrapping_sub(fin).cast_signed() > 1)
     }
 }
 
@@ -233,13 +255,17 @@ impl Count {
         Count { packets, bytes: self.bytes.saturating_sub(other.bytes) }
     }
 
-    /// Without these, of which the gate has seen the payload: the kernel counts what it has put together as one packet, and
-    /// cuts it for the queue. None if so much payload is not there.
-    fn without(self, seen: Count, opening: &Opening) -> Option<Count> {
-        let payload = |count: Count| count.payload(opening, opening.usual_options());
-        let left = payload(self).checked_sub(payload(seen))?;
+    /// Without those of which the gate has seen the payload: what is left at most, and the payload that it holds for certain. The
+    /// kernel counts what it has put together as one packet, and cuts it for the queue, where each piece has the options of
+    /// all. None if so much payload is not there.
+    fn without(self, seen: Count, seen_payload: u64, opening: &Opening) -> Option<(Count, u64)> {
+        let usual = opening.usual_options();
+        let all = self.payload(opening, usual);
         let packets = self.packets.checked_sub(seen.packets).unwrap_or(self.packets);
-        Some(Count { packets, bytes: left + packets * opening.header(opening.usual_options()) })
+        let left = |payload| Count { packets, bytes: payload + packets * opening.header(usual) };
+        let most = left(all.checked_sub(seen_payload)?);
+        let least = left(all.saturating_sub(seen.payload(opening, usual)));
+        Some((most, least.least(opening)))
     }
 
     /// The payload, if every header has so many bytes of options.

@@ -1,4 +1,5 @@
 //! One accounted connection of a buyer, from its admission to its log line.
+use super::credit::Credit;
 use super::gate::{Direction, Ending, HelloRules};
 use crate::policy::refusal::Refusal;
 use crate::policy::wan::Leaving;
@@ -214,6 +215,8 @@ pub trait Account {
     fn passed_hello(&self, flow: &FlowState);
     /// Bytes that were counted and never got to the other side.
     fn uncount(&self, flow: &FlowState, direction: Direction, bytes: u64);
+    /// How far the ends of its leases' connections are believed.
+    fn credit(&self) -> &Cell<Credit>;
     /// Rules in force now.
     fn hello_rules(&self, flow: &FlowState) -> HelloRules;
     /// Whether a name that the host is an alias of (CNAME) may be reached.
@@ -286,6 +289,11 @@ impl Flow {
         let bytes = bytes.min(total.get());
         total.set(total.get() - bytes);
         self.account.uncount(&self.state, direction, bytes);
+    }
+
+    /// How far the ends of its session's connections are believed that the kernel carries.
+    pub fn credit(&self) -> &Cell<Credit> {
+        self.account.credit()
     }
 
     /// Whether a quota of its session's or the node's may soon be used up.

@@ -1,6 +1,7 @@
 //! Sessions: what the coordinator opened, their limits, and the connections they carry.
 pub mod allowance;
 pub mod breakers;
+pub mod credit;
 pub mod descriptors;
 mod flow;
 mod gate;

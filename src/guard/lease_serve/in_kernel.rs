@@ -29,6 +29,18 @@ impl Desk {
         Ok(())
     }
 
+    /// Ends the connections that `run` wants ended, if it is time.
+    pub(super) fn kill_doomed(&mut self, around: &mut Around<'_>) {
+        if self.doom_ms.take_if(|due| *due <= around.now_ms).is_none() {
+            return;
+        }
+        let doomed = std::mem::take(&mut self.doomed);
+        if let Err(e) = self.kill(|e| doomed.contains(&e.counted.ct), around) {
+            crate::error!("connections of leases cannot be ended: {e}");
+            self.end_all(around);
+        }
+    }
+
     /// All leases end.
     pub fn end_all(&mut self, around: &mut Around<'_>) {
         let actions = self.book.end_all();

@@ -147,7 +147,7 @@ impl Bench {
                 Action::Kill(ct) => self.killed.push(ct),
                 Action::Note(note) => self.notes.push((of, note)),
                 Action::Of(ct) => of = ct,
-                Action::Seen { direction, length } => {
+                Action::Seen { direction, length, .. } => {
                     let [packets, bytes, _] = &mut self.seen[usize::from(direction == Direction::Ingress)];
                     (*packets, *bytes) = (*packets + 1, *bytes + u64::from(length));
                 }
@@ -209,9 +209,9 @@ fn a_flow_from_its_syn_to_its_end() {
     assert_eq!(b.seen, [[3, 60 + 40 + 40 + hello, hello], [3, 60 + 40 + 40 + 83, 83]]);
     assert_eq!(b.buyer(ACK, end, b"in flight when it was marked"), Some(Verdict::Pass));
     assert_eq!(b.buyer(FIN, end + 10, b"last"), Some(Verdict::Pass));
-    assert_eq!(b.last(), Some(Note::Fin { direction: Direction::Egress, end: end + 14 }));
+    assert_eq!(b.last(), Some(Note::Fin { direction: Direction::Egress, end: end + 14, ack: Some(9_001) }));
     assert_eq!(b.target(FIN, 77, end, b""), Some(Verdict::Pass));
-    assert_eq!(b.last(), Some(Note::Fin { direction: Direction::Ingress, end: 77 }));
+    assert_eq!(b.last(), Some(Note::Fin { direction: Direction::Ingress, end: 77, ack: Some(end) }));
     assert_eq!(b.target(RST | ACK, 78, end, b""), Some(Verdict::Pass));
     assert_eq!(b.last(), Some(Note::Reset { direction: Direction::Ingress, seq: 78, ack: Some(end) }));
     b.gate.closed(1);

@@ -11,6 +11,7 @@ use crate::policy::addresses::AddressGuard;
 use crate::policy::refusal::Refusal;
 use crate::relay::admission::Limits;
 use crate::relay::door::DEFAULT_LIMITS;
+use crate::session::credit::Credit;
 use crate::session::{
     Account, Credentials, Denied, Direction, Ending, Flow, FlowState, Gate, HelloRules, Outcome, Phase,
     Target, Tenant,
@@ -72,6 +73,7 @@ struct TestAccount {
     clock: Clock,
     tokens: RefCell<Option<usize>>,
     held: std::cell::Cell<usize>,
+    credit: std::cell::Cell<Credit>,
     waiting: RefCell<Vec<Waker>>,
     flows: RefCell<Vec<Rc<FlowState>>>,
     seen: Arc<Mutex<Seen>>,
@@ -111,6 +113,9 @@ impl Account for TestAccount {
     fn passed_hello(&self, _: &FlowState) {}
     fn uncount(&self, _: &FlowState, _: Direction, bytes: u64) {
         self.seen.lock().unwrap().uncounted += bytes;
+    }
+    fn credit(&self) -> &std::cell::Cell<Credit> {
+        &self.credit
     }
     fn hello_rules(&self, flow: &FlowState) -> HelloRules {
         HelloRules { host: flow.host.clone(), alpn: Rc::new([]), ech_deny: false }
@@ -317,6 +322,7 @@ fn run(listener: OwnedFd, setup: Setup, (seen, asked): (Arc<Mutex<Seen>>, Asked)
         clock: Clock::new(),
         tokens: RefCell::new(setup.bytes_per_ms.map(|_| 0)),
         held: Default::default(),
+        credit: Default::default(),
         waiting: RefCell::default(),
         flows: RefCell::default(),
         seen,
@@ -347,6 +353,7 @@ pub fn lone_shared() -> Rc<RelayShared> {
         clock: Clock::new(),
         tokens: RefCell::default(),
         held: Default::default(),
+        credit: Default::default(),
         waiting: RefCell::default(),
         flows: RefCell::default(),
         seen: Arc::default(),

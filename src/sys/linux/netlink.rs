@@ -119,10 +119,20 @@ impl Netlink {
 
     /// Throws away what was reported; whether there was anything.
     pub fn drain(&mut self) -> bool {
+        self.drain_of(|_| true)
+    }
+
+    /// The same; whether any of it was not asked for by the socket of this number.
+    pub fn drain_of_others(&mut self, own: u32) -> bool {
+        self.drain_of(|datagram| nl::port_of(datagram) != Some(own))
+    }
+
+    fn drain_of(&mut self, counts: impl Fn(&[u8]) -> bool) -> bool {
         let mut any = false;
         loop {
             match rustix::net::recv(&self.fd, &mut self.piece[..], RecvFlags::DONTWAIT) {
-                Ok(_) | Err(Errno::INTR) => any = true,
+                Ok((read, _)) => any |= counts(self.piece.get(..read).unwrap_or_default()),
+                Err(Errno::INTR) => {}
                 // What did not fit is lost, which is a report as well.
                 Err(Errno::NOBUFS) => any = true,
                 Err(_) => return any,
@@ -170,6 +180,14 @@ impl Tables {
     /// The kernel's: it has no nf_tables, or no descriptor is left.
     pub fn open() -> io::Result<Tables> {
         Netlink::open(NETFILTER, 0, PIECE, Some(BUFFER)).map(Tables)
+    }
+
+    /// The number that reports of what is changed here bear.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn number(&self) -> io::Result<u32> {
+        self.0.port()
     }
 
     /// A socket that becomes readable whenever a table changes.

@@ -19,6 +19,7 @@ ZONE = {
     "target6.test": [TARGET6],
     "other.test": [TARGET],
     "nobody.test": ["44.10.0.82"],
+    "many.test": ["44.10.0.83"],
     "owner-blocked.test": [TARGET],
     "profile-blocked.test": [TARGET],
     "cloudflare-ech.com": [TARGET],

@@ -122,7 +122,10 @@ fn fins_and_resets_before_the_hello() {
     let mut b = Bench::established(100);
     assert_eq!(b.buyer(FIN, 151, &curl()[50..]), None, "the rest may come");
     assert_eq!(b.buyer(ACK, 101, &curl()[..50]), Some(Verdict::Stop));
-    assert_eq!(b.last(), Some(Note::Fin { direction: Direction::Egress, end: 101 + curl().len() as u32 }));
+    assert_eq!(
+        b.last(),
+        Some(Note::Fin { direction: Direction::Egress, end: 101 + curl().len() as u32, ack: None })
+    );
 
     let mut b = Bench::established(100);
     b.buyer(FIN, 300, b"");
