@@ -68,7 +68,8 @@ class Grounds(LeaseWorld):
         self.holder.lease(GOOD)
         listed = self.machine.ok("nft list table inet echomesh_lease")
         _, name, printed = self.machine.ok("echomesh guard --print --config /etc/echomesh/config.json --user echomesh").partition("table inet echomesh_lease")
-        without = re.sub(r"\tflowtable ft \{.*?\n\t\}\n\n", "", listed, flags=re.S).replace("\t\tflow add @ft\n", "")
+        without = re.sub(r"\tflowtable ft \{.*?\n\t\}\n\n", "", listed, flags=re.S)
+        without = re.sub(r"\t\t[^\n]*flow add @ft\n", "", without)
         without = re.sub(r"\n\t\telements = \{ [^}]*timeout[^}]*\}", "", without)
         # The machine has no /etc/protocols.
         for number, protocol in [(1, "icmp"), (6, "tcp"), (58, "ipv6-icmp")]:
