@@ -45,6 +45,27 @@ def body(schema):
 ETAG = {"ETag": {"description": "The document's entity tag, strong.", "schema": {"type": "string"}}}
 ID = {"name": "id", "in": "path", "required": True, "schema": ref("SessionId"), "description": "The session's id."}
 OBJECT = {"type": "object", "additionalProperties": True}
+
+
+def whole(text=None, kind="integer"):
+    return {"type": kind} | ({"description": text} if text else {})
+
+
+_MAYBE = ["integer", "null"]
+_WAY = {
+    "chargedBytes": whole("TCP payload that bundles have"),
+    "trackedPackets": whole(),
+    "trackedBytes": whole("Connection tracking's count, with headers from IP's on"),
+    "independentPackets": whole(kind=_MAYBE),
+    "independentBytes": whole("The count of a table of its own; null where it cannot be had", _MAYBE),
+    "differenceBytes": whole(kind=_MAYBE),
+    "explainedBytes": whole("What of a difference needs nobody's interference", _MAYBE),
+    "agrees": whole(kind=["boolean", "null"]),
+}
+_WAY = {"type": "object", "required": list(_WAY), "properties": _WAY}
+_CHECK = {"reason": whole("Why a way is not counted twice", "string"), "connections": whole(), "egress": _WAY, "ingress": _WAY}
+_CHECK = {"type": ["object", "null"], "description": "What leases carry, counted twice; null before the first", "required": list(_CHECK), "properties": _CHECK}
+DIAGNOSTICS = OBJECT | {"properties": {"leases": OBJECT | {"properties": {"check": _CHECK}}}}
 CONTROL = {"type": "object", "required": ["action"], "properties": {"action": {
     "type": "string", "enum": ["start", "pause", "stop", "clearQuarantine"],
     "description": "start: carry again. pause: refuse new flows and reset live ones; sessions stay. stop: close every session and open none. clearQuarantine: the owner has looked into it."}}}
@@ -94,7 +115,7 @@ def paths():
         "/logs/export": {"get": op("exportLogs", "The access log, or what was billed", answers(
             ok("JSON lines, oldest first: LogLine each, or bundles and settled transitions.", {"type": "string", "description": "Lines of LogLine."}, "application/jsonl"),
             {409: "The node is locked.", 422: "since is not an instant, or there is no such kind.", 500: "The log could not be read."}), parameters=[kind, since])},
-        "/diagnostics": {"get": op("diagnostics", "What a support case needs, without secrets", answers(ok("The diagnostics.", OBJECT)))},
+        "/diagnostics": {"get": op("diagnostics", "What a support case needs, without secrets", answers(ok("The diagnostics.", DIAGNOSTICS)))},
         "/report": {"post": op("report", "An issue report: version, status, diagnostics, recent log; redacted", answers(
             ok("The report; nothing is sent anywhere.", OBJECT)))},
         "/metrics": {"get": op("metrics", "Metrics", answers(ok(

@@ -4,12 +4,12 @@
 use super::lease_count::{Sums, has_room, render};
 use super::lease_rules::LeaseScope;
 use super::lease_set::watch;
-use super::lease_wire::{Checked, Counted, Grant, LeaseReport, Offload};
+use super::lease_wire::{Checked, Counted, Grant, LeaseReport};
 use super::network::Network;
 use super::offload::Decision;
 use super::table::COUNTING;
 use crate::sys::linux::netlink::Tables;
-use crate::sys::linux::offload::link_header;
+use crate::sys::linux::offload::lowest;
 use std::collections::BTreeSet;
 use std::io;
 
@@ -35,11 +35,11 @@ pub struct Audit {
 impl Audit {
     /// The table of leases was put in force, and they are carried in this way.
     pub fn begin(&mut self, tables: &mut Tables, scope: &LeaseScope, network: &Network, way: &Decision) {
-        let hardware = (way.offload == Offload::Hardware).then(|| {
-            "the network hardware carries leases past every place where packets are counted".to_owned()
+        let hardware = way.no_caps.is_some().then(|| {
+            "the network hardware may carry leases past every place where packets are counted".to_owned()
         });
-        let link_header = hardware.map_or_else(|| link_header(network), Err);
-        let put = link_header.and_then(|header| put(tables, *scope, &network.wan, header, &[]));
+        let place = hardware.map_or_else(|| lowest(network), Err);
+        let put = place.and_then(|(devices, header)| put(tables, *scope, &devices, header, &[]));
         self.sums.from_zero();
         self.stand(put);
     }

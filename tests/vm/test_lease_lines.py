@@ -96,7 +96,18 @@ class Lines(LeaseWorld):
         self.download(stream, SIZE)
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
         self.assertLess(self.forwarded() - before, 20)
+        self.assert_counted_twice()
         stream.close()
+
+    def assert_counted_twice(self):
+        """The table at the lowest device has seen what is offloaded, and all of it."""
+        time.sleep(1.5)
+        found = self.until("the counts", lambda: self.counts(SIZE))
+        self.assertEqual((found["reason"], found["egress"]["agrees"], found["ingress"]["agrees"]), ("", True, True), found)
+
+    def counts(self, least):
+        check = self.node.get("/diagnostics")["leases"]["check"]
+        return check if check and check["ingress"]["trackedBytes"] > least else None
 
     def assert_capped(self, holder):
         lease, stream = self.flow(holder)

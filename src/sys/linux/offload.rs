@@ -91,26 +91,32 @@ fn shaped(network: &Network) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Bytes that every packet to the WAN has before its IP header, where it leaves for the device.
+/// Where all packets of the WAN pass, whatever layer a flowtable takes or sends them at: the lowest devices, and the bytes that
+/// each packet outward has there before its IP header.
 ///
 /// # Errors
-/// Packets of a flowtable pass by below these devices, or they differ.
-pub fn link_header(network: &Network) -> Result<u64, String> {
+/// Packets have more before their IP header there, or the devices differ.
+pub fn lowest(network: &Network) -> Result<(BTreeSet<String>, u64), String> {
     let pppoe = pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default());
-    if devices(&network.wan, &pppoe, false, link) != network.wan {
-        return Err(
-            "the WAN's device lies over others (VLAN, bridge, PPPoE): what is offloaded passes there"
-                .to_owned(),
-        );
+    let all = devices(&network.wan, &pppoe, false, link);
+    let is = |name: &String, kind: &str| link(name).is_some_and(|l| l.devtype == kind);
+    // One tag is beside the packet and not in it; PPPoE's header and a second tag are.
+    let in_tag = |name| link(name).is_some_and(|l| l.lower.iter().any(|below| is(below, "vlan")));
+    if !pppoe.is_empty() && all.iter().any(|name| is(name, "ppp")) {
+        return Err("the WAN is a PPPoE line, in whose frames nobody looks for ports".to_owned());
     }
-    let headers = network.wan.iter().map(|name| {
+    if all.iter().any(|name| is(name, "vlan") && in_tag(name)) {
+        return Err("the WAN is a VLAN in a VLAN, in whose frames nobody looks for ports".to_owned());
+    }
+    let lowest = devices(&network.wan, &pppoe, true, link);
+    let headers = lowest.iter().map(|name| {
         let kind = std::fs::read_to_string(Path::new(DEVICES).join(name).join("type")).unwrap_or_default();
         // ARPHRD_ETHER; what has another kind of address has no header here.
         if kind.trim_end() == "1" { 14 } else { 0 }
     });
     let headers: BTreeSet<u64> = headers.collect();
     match (headers.first(), headers.len()) {
-        (Some(header), 1) => Ok(*header),
+        (Some(header), 1) => Ok((lowest, *header)),
         _ => Err("the WAN's devices are of different kinds, or there is none".to_owned()),
     }
 }
