@@ -1,13 +1,14 @@
 //! The reset (RFC 9293, section 3.5.2) that takes the place of a refused packet: from its sender to its receiver, with its sequence
 //! number and nothing in it.
 
+use super::rules::{ACK, RST};
+
 /// `IPPROTO_TCP`.
 const TCP: u8 = 6;
 /// Bytes of a TCP header without options, and of the IP headers.
 const HEADER: usize = 20;
 const HEADER_V6: usize = 40;
-/// RST and ACK.
-const FLAGS: u8 = 0x14;
+const FLAGS: u8 = RST | ACK;
 /// Bytes of a packet that suffice: IPv6's header and TCP's, with room for extensions.
 pub const ENOUGH: usize = 128;
 /// Extension headers of IPv6 that are passed over at most: hop-by-hop, routing, destination options (RFC 8200, section 4.1).

@@ -3,6 +3,7 @@
 //!
 //! What a target's stack may read otherwise than we do is refused: fragments (conntrack has joined honest ones), options
 //! of IPv4, extension headers of IPv6.
+use crate::guard::rules;
 use std::fmt;
 
 const IPV4: usize = 20;
@@ -55,10 +56,10 @@ pub struct Flags(pub u8);
 
 #[allow(missing_docs, reason = "the names of RFC 9293")]
 impl Flags {
-    pub const FIN: u8 = 1;
-    pub const SYN: u8 = 2;
-    pub const RST: u8 = 4;
-    pub const ACK: u8 = 16;
+    pub const FIN: u8 = rules::FIN;
+    pub const SYN: u8 = rules::SYN;
+    pub const RST: u8 = rules::RST;
+    pub const ACK: u8 = rules::ACK;
     pub const URG: u8 = 32;
 
     pub fn fin(self) -> bool {

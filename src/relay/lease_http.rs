@@ -23,8 +23,14 @@ use std::time::Duration;
 /// How long a buyer waits for a refusal: each leaves a line in the log, and costs the buyer nothing else here.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
-/// An answer, and whether it is the connection's last.
-type Answer = (Vec<u8>, bool);
+/// An answer.
+struct Answer {
+    bytes: Vec<u8>,
+    /// It says no.
+    refuses: bool,
+    /// It is the connection's last.
+    last: bool,
+}
 
 /// Serves such a connection from its first request on; `first` is what of it has been read.
 pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, seat: Seat, first: (Request, Vec<u8>)) {
@@ -42,7 +48,8 @@ pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, seat: Seat,
             return;
         }
         let content = bytes.get(request.head..end).unwrap_or_default();
-        let (answer, last) = desk.answer(&shared, (ask, content), &request, &mut seat).await;
+        let Answer { bytes: answer, refuses, last } =
+            desk.answer(&shared, (ask, content), &request, &mut seat).await;
         if last {
             return match seat {
                 // A stranger's time is what it has had from its start.
@@ -50,7 +57,7 @@ pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, seat: Seat,
                 None => refuse(buyer, &shared, &answer, shared.deadline().over()).await,
             };
         }
-        if answer.starts_with(b"HTTP/1.1 4") || answer.starts_with(b"HTTP/1.1 5") {
+        if refuses {
             Timer::after(REFUSED_PAUSE).await;
         }
         if in_time(buyer.write(&answer), &shared, None).await.is_err() {
@@ -161,10 +168,15 @@ impl Desk {
                 self.open(shared, tenant, target).await.map(|told| lease_ask::told(&told, true, last))
             }
             (Ok(_), Some(Err(refusal))) => Err(Failed::from(refusal)),
-            (Ok(tenant), None) => return (self.manage(ask, &*tenant, last).await, last),
+            (Ok(tenant), None) => {
+                let done = self.manage(ask, &*tenant, last).await;
+                let refuses = done.is_none();
+                return Answer { bytes: done.unwrap_or_else(|| lease_ask::unknown(last)), refuses, last };
+            }
         };
-        let answer = answered.unwrap_or_else(|f| lease_ask::refusal(f.denied, f.error, last));
-        (answer, last)
+        let refuses = answered.is_err();
+        let bytes = answered.unwrap_or_else(|f| lease_ask::refusal(f.denied, f.error, last));
+        Answer { bytes, refuses, last }
     }
 
     fn admit(
@@ -230,16 +242,16 @@ impl Desk {
         Ok(Told { id: given.id, endpoint, host: given.host, expires_at: given.expires_at })
     }
 
-    /// What is asked of a lease that there is.
-    async fn manage(&self, ask: &LeaseAsk, tenant: &dyn Tenant, last: bool) -> Vec<u8> {
-        let Some(connection) = &self.connection else { return lease_ask::unknown(last) };
+    /// What is asked of a lease that there is; none if there is none of that name.
+    async fn manage(&self, ask: &LeaseAsk, tenant: &dyn Tenant, last: bool) -> Option<Vec<u8>> {
+        let connection = self.connection.as_ref()?;
         match ask {
             LeaseAsk::Renew(id) => {
-                let told = connection.renew(id, tenant).and_then(|given| self.told(given).ok());
-                told.map_or_else(|| lease_ask::unknown(last), |told| lease_ask::told(&told, false, last))
+                let told = self.told(connection.renew(id, tenant)?).ok()?;
+                Some(lease_ask::told(&told, false, last))
             }
-            LeaseAsk::End(id) if connection.end(id, tenant).await => lease_ask::gone(last),
-            LeaseAsk::End(_) | LeaseAsk::Open | LeaseAsk::Unknown => lease_ask::unknown(last),
+            LeaseAsk::End(id) => connection.end(id, tenant).await.then(|| lease_ask::gone(last)),
+            LeaseAsk::Open | LeaseAsk::Unknown => None,
         }
     }
 }
