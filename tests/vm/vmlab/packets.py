@@ -222,7 +222,7 @@ class Wire:
 
     def __init__(self, namespace, device, address):
         self._socket = _packets(namespace, device, _IPV6 if ":" in address else _IPV4, 32 << 20)
-        self.address, self.segments, self.fragmented, self.tails, self._stop = address, [], 0, 0, False
+        self.address, self.segments, self.fragmented, self.tails, self._stop = address, [], 0, [], False
         self._socket.settimeout(0.1)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -240,7 +240,8 @@ class Wire:
                 self.segments.append(found)
             v6 = frame[14] >> 4 == 6
             self.fragmented += frame[20] == _FRAGMENT if v6 else bool(int.from_bytes(frame[20:22], "big") & 0x3FFF)
-            self.tails += not v6 and bool(int.from_bytes(frame[20:22], "big") & 0x1FFF)
+            if not v6 and int.from_bytes(frame[20:22], "big") & 0x1FFF:
+                self.tails.append(int.from_bytes(frame[16:18], "big") - 20)
 
     def mark(self):
         """A place in what arrives, for [`since`]."""
