@@ -191,6 +191,12 @@ pub fn hardware_of<'a>(message: &Message<'a>) -> Option<&'a str> {
     (nl::be32(body, 7)? & HARDWARE != 0).then(|| nl::text(body, 1)).flatten()
 }
 
+/// The table of a flowtable in software that does not count what it carries, if a message tells of one.
+pub fn uncounted_of<'a>(message: &Message<'a>) -> Option<&'a str> {
+    let body = message.body.get(4..).filter(|_| message.kind == number(NEW_FLOWTABLE))?;
+    (nl::be32(body, 7).unwrap_or(0) & (COUNTS | HARDWARE) == 0).then(|| nl::text(body, 1)).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::messages::{element, number, replace};

@@ -27,6 +27,8 @@ pub struct Facts {
     pub shaped: Option<String>,
     /// A table of somebody else's with a flowtable for the network hardware.
     pub others_hardware: Option<String>,
+    /// A table of somebody else's with a flowtable in software that does not count.
+    pub others_uncounted: Option<String>,
 }
 
 /// How leases are carried.
@@ -59,7 +61,13 @@ pub fn decide(wish: Wish, facts: &Facts) -> Result<Decision, String> {
         }
         decision.no_caps.get_or_insert(why);
     }
-    Ok(decision)
+    match &facts.others_uncounted {
+        // Where there is one of ours, it comes first.
+        Some(table) if decision.flowtable.is_none() => {
+            Err(format!("table {table} hands connections to a flowtable that does not count them"))
+        }
+        _ => Ok(decision),
+    }
 }
 
 fn way(wish: Wish, facts: &Facts) -> Decision {
@@ -176,6 +184,7 @@ mod tests {
             boards: vec!["glinet,gl-mt3000".to_owned(), "mediatek,mt7981".to_owned()],
             shaped: None,
             others_hardware: None,
+            others_uncounted: None,
         }
     }
 
@@ -222,6 +231,15 @@ mod tests {
         let uncounted = Facts { boards: vec!["mediatek,mt7621".to_owned()], ..others };
         assert_eq!(decided(Wish::Software, &uncounted), (Offload::Software, true, false), "ours comes first");
         assert!(decide(Wish::Off, &uncounted).unwrap_err().contains("fw4"));
+    }
+
+    #[test]
+    fn a_flowtable_that_does_not_count_may_not_come_first() {
+        let others = Facts { others_uncounted: Some("theirs".to_owned()), ..facts() };
+        assert_eq!(decided(Wish::Auto, &others), (Offload::Software, true, true));
+        assert!(decide(Wish::Off, &others).unwrap_err().contains("table theirs"));
+        let without = Facts { software: Err("kmod-nft-offload".to_owned()), ..others };
+        assert!(decide(Wish::Auto, &without).unwrap_err().contains("does not count"));
     }
 
     #[test]

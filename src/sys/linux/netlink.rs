@@ -1,6 +1,6 @@
 //! Sockets for nf_tables and for the kernel's reports of links, addresses and routes.
 use crate::guard::clash::{Elements, Survey};
-use crate::guard::found::{Found, hardware_of};
+use crate::guard::found::{Found, hardware_of, uncounted_of};
 use crate::guard::messages::{Ask, acknowledgements, ask, ask_of, attempt, remove, replace};
 use crate::guard::netlink::{self as nl, DONE, DUMP, ERROR, INTERRUPTED, REQUEST, Writer};
 use crate::guard::network::{Answers, Network, Wanted};
@@ -280,16 +280,18 @@ impl Tables {
         Ok(found)
     }
 
-    /// A table that is not of leases and has a flowtable for the network hardware.
+    /// A table that is not of leases and has a flowtable for the network hardware; and one whose flowtable does not count.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn others_hardware(&mut self) -> io::Result<Option<String>> {
-        let mut others = None;
+    pub fn others_flowtables(&mut self) -> io::Result<(Option<String>, Option<String>)> {
+        let (mut hardware, mut uncounted) = (None, None);
+        let other = |table: Option<&str>| table.filter(|t| *t != LEASES).map(ToOwned::to_owned);
         self.all(Ask::Flowtables, |m| {
-            others = others.take().or_else(|| hardware_of(m).filter(|t| *t != LEASES).map(ToOwned::to_owned));
+            hardware = hardware.take().or_else(|| other(hardware_of(m)));
+            uncounted = uncounted.take().or_else(|| other(uncounted_of(m)));
         })?;
-        Ok(others)
+        Ok((hardware, uncounted))
     }
 
     /// Looks through the rules of all tables, and the sets that they name.

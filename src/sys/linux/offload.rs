@@ -29,13 +29,15 @@ pub fn facts(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::
     let software = offered(false).map_err(|e| no_flowtable(&e, false));
     let hardware = offered(true).map_err(|e| no_flowtable(&e, true));
     let table = attempt(tables, scope, network, None).map_err(|e| missing(tables, &e));
+    let (others_hardware, others_uncounted) = tables.others_flowtables()?;
     Ok(Facts {
         table,
         software,
         hardware,
         boards: boards(&std::fs::read("/proc/device-tree/compatible").unwrap_or_default()),
         shaped: shaped(network)?,
-        others_hardware: tables.others_hardware()?,
+        others_hardware,
+        others_uncounted,
     })
 }
 
