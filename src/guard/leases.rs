@@ -15,6 +15,9 @@ pub const MAX_LEASES: usize = 256;
 /// How far the kernel's time and the guard's may be apart when elements are compared, milliseconds: a transaction takes a
 /// while, and so does reading.
 const SLACK_MS: u64 = 3_000;
+/// How much later than the guard's an element's time may be over in the kernel, milliseconds: it begins when the element is put there,
+/// and on a slow router that is busy the first lease's table takes seconds to build. The guard ends a lease at its own time.
+const LATE_MS: u64 = 15_000;
 
 /// How long the table stays when no lease lives, milliseconds: the next one is not to wait for another table.
 const LINGER_MS: u64 = 60_000;
@@ -193,7 +196,7 @@ impl Book {
                 .filter(|e| e.grant.buyer.is_ipv6() == v6)
                 .map(|e| (key(&e.grant), e))
                 .collect();
-            let left = |e: &Entry| e.ends_ms.saturating_sub(now_ms).saturating_add(SLACK_MS);
+            let left = |e: &Entry| e.ends_ms.saturating_sub(now_ms).saturating_add(LATE_MS);
             let all_known = open.iter().all(|(k, found)| {
                 wanted.get(k).is_some_and(|e| found.limit.is_none() && found.left_ms <= left(e))
             }) && leases.iter().all(|(k, found)| {
