@@ -148,13 +148,17 @@ impl Desk {
     /// Somebody may have changed the table.
     pub fn check(&mut self, around: &mut Around<'_>) {
         let Some(stands) = &self.rendered else { return };
-        let found = around.tables.read(LEASES);
-        let is_whole = |f: &_| self.book.is_whole(f, around.now_ms);
-        if found.is_ok_and(|f| f.table() == Some(&stands.table) && is_whole(&f)) {
-            self.audit.verify(around.tables, self.book.grants());
-        } else {
-            crate::warn!("leases end: their table was changed by another program");
-            self.end_all(around);
-        }
+        let why = match around.tables.read(LEASES) {
+            Err(e) => format!("their table cannot be read back: {e}"),
+            Ok(found) if found.table() != Some(&stands.table) => {
+                "their table was changed by another program".to_owned()
+            }
+            Ok(found) if !self.book.is_whole(&found, around.now_ms) => {
+                "the elements of their table are not those that were put there".to_owned()
+            }
+            Ok(_) => return self.audit.verify(around.tables, self.book.grants()),
+        };
+        crate::warn!("leases end: {why}");
+        self.end_all(around);
     }
 }
