@@ -57,11 +57,16 @@ class Caps(LeaseWorld):
         time.sleep(seconds)
         return (count() - first) / (time.monotonic() - start)
 
-    def assert_capped(self, what, rate, mbps=CAP_MBPS):
+    def assert_capped(self, what, count, mbps=CAP_MBPS):
+        """Never more than the cap; and no less than nine tenths of it, in one of two measurements: a machine without a processor of
+        its own now and then stands still."""
         cap = mbps * 125_000
-        print(f"{what}: {rate * 8e-6:.2f} Mbit/s of {mbps}")
-        self.assertGreater(rate, 0.9 * cap, what)
-        self.assertLess(rate, 1.02 * cap, what)
+        for rate in (self.rate(count) for _ in range(2)):
+            print(f"{what}: {rate * 8e-6:.2f} Mbit/s of {mbps}")
+            self.assertLess(rate, 1.02 * cap, what)
+            if rate > 0.9 * cap:
+                return
+        self.fail(f"{what}: less than the cap")
 
     def test_downloads_keep_the_cap_on_the_fast_path(self):
         lease, stream, _ = self.flow(self.capped())
@@ -74,9 +79,8 @@ class Caps(LeaseWorld):
 
         stream.write(DOWN)
         threading.Thread(target=take, daemon=True).start()
-        down = self.rate(lambda: taken[0])
+        self.assert_capped("down", lambda: taken[0])
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
-        self.assert_capped("down", down)
         self.assertIn("htb ec40:", self.root())
 
     def test_uploads_keep_the_cap_on_the_fast_path(self):
@@ -88,9 +92,8 @@ class Caps(LeaseWorld):
                     stream.write(bytes(16384))
 
         threading.Thread(target=pour, daemon=True).start()
-        up = self.rate(lambda: len(target.got))
+        self.assert_capped("up", lambda: len(target.got))
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
-        self.assert_capped("up", up)
 
     def test_fragments_do_not_pass_a_cap(self):
         cap = 125_000
