@@ -252,12 +252,21 @@ impl Flow {
             return self.syn_ack(packet, segment, now_us, actions);
         }
         match self.stage {
+            // It has an earlier connection of these ports left. The buyer resets that when it hears so (RFC 9293 section
+            // 3.5.2, figure 10), and comes again; without it, it would call in vain until the target has forgotten.
+            Stage::Syn if self.is_of_another(segment) => stop(packet, actions),
             Stage::Syn => drop_packet(packet, actions),
             // It has not heard a byte yet; what it says before that it says again once the hello is there.
             Stage::Hello if segment.length > 0 => drop_packet(packet, actions),
             Stage::Hello => stop_and_pass(packet, segment, actions),
             Stage::Answer | Stage::Again => self.answer(packet, segment, now_us, actions),
         }
+    }
+
+    /// Whether the target acknowledges what this flow has not sent, and says nothing beside that.
+    fn is_of_another(&self, segment: &Segment<'_>) -> bool {
+        let bare = segment.length == 0 && !segment.flags.fin() && !segment.flags.urg();
+        bare && segment.ack != self.opening.isn[0].wrapping_add(1)
     }
 
     fn syn_ack(

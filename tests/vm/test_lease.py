@@ -3,7 +3,7 @@ import time
 
 from attacks import ATTACKS, BAD, GOOD
 from harness.hello import client_hello
-from harness.stream import RESET, ending
+from harness.stream import RESET, Tcp, ending
 from vmlab.kinds import KINDS
 from vmlab.leases import LeaseWorld, Refused
 from vmlab.packets import ACK, PSH, RST, SYN
@@ -162,6 +162,7 @@ class Plain(LeaseWorld):
 
     def test_what_is_given_back_ends(self):
         lease, stream = self.opened()
+        where = stream.sock.getsockname()
         self.assertEqual(self.holder.ask("DELETE", f"/leases/{lease['leaseId']}").status, 204)
         stream.timeout(5)
         with self.assertRaises((ConnectionResetError, BrokenPipeError)):
@@ -170,6 +171,15 @@ class Plain(LeaseWorld):
                 stream.read()
                 time.sleep(0.01)
         self.assert_nothing_left()
+        stream.close()
+        # The target still has that connection, and says so to the next one from there; the buyer's kernel resets it and comes again.
+        with self.topology.buyer.socket() as again:
+            again.settimeout(10)
+            again.bind(where)
+            again.connect(self.holder.lease(GOOD)["address"])
+            first = client_hello(sni=GOOD)
+            again.sendall(first)
+            self.assertEqual(self.echoed(Tcp(again), len(first)), first)
 
     def test_the_buyers_connection_carries_its_leases(self):
         lease, _ = self.opened()

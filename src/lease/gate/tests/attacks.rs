@@ -111,6 +111,22 @@ fn syns_that_do_not_fit_the_flow() {
     assert_eq!(b.buyer(ACK, 101, curl()), Some(Verdict::Stop));
 }
 
+/// A target that remembers an earlier connection of the same ports.
+#[test]
+fn what_is_left_of_an_earlier_connection_can_be_reset() {
+    let mut b = Bench::new();
+    b.buyer(SYN, 100, b"");
+    assert_eq!(b.target(ACK, 500, 77, b"left"), Some(Verdict::Drop), "nothing but that it is there");
+    assert_eq!(b.target(FIN, 500, 77, b""), Some(Verdict::Drop));
+    assert_eq!(b.target(ACK, 500, 101, b""), Some(Verdict::Drop), "that would be this connection's");
+    assert_eq!(b.target(ACK, 500, 77, b""), Some(Verdict::Stop));
+    assert_eq!(b.buyer(ACK, 101, curl()), Some(Verdict::Drop), "it opens nothing");
+    assert_eq!(b.buyer(RST, 77, b""), Some(Verdict::Stop));
+    assert_eq!((b.last(), &b.killed[..]), (Some(Note::Gone), &[1][..]));
+    b.open(1, BUYER, 100);
+    assert_eq!(b.buyer(ACK, 101, curl()), Some(Verdict::Stop));
+}
+
 #[test]
 fn fins_and_resets_before_the_hello() {
     let mut b = Bench::established(100);
