@@ -11,8 +11,11 @@ import time
 BLOCK = bytes(65536)
 
 
+STOP = threading.Event()
+
+
 def pour(connection, moved):
-    while True:
+    while not STOP.is_set():
         moved[0] += connection.send(BLOCK)
 
 
@@ -70,6 +73,8 @@ def run(source, target, how, seconds):
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.bind((host, port))
     connection.connect((to, at))
+    # At the end this has to drain.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 131072)
     connection.send(how[0].encode())
     taken = [0]
     for ways, function, moved in ((("down", "both"), take, taken), (("up", "both"), pour, [0])):
@@ -83,6 +88,10 @@ def run(source, target, how, seconds):
     before, start = count(), time.monotonic()
     time.sleep(float(seconds))
     after, took = count(), time.monotonic() - start
+    if how != "down":
+        # In a full queue the reset would be lost, and the next connection of these ports met by what is left of this one.
+        STOP.set()
+        time.sleep(1.5)
     for way in ("down", "up"):
         print(way, int((after[way] - before[way]) / took))
 
