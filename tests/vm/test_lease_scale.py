@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from harness.netns import NODE_WAN
 from harness.node import PORT
 from harness.world import LAB_BINARY
-from vmlab.leases import Holder, LeaseWorld
+from vmlab.leases import Holder, LeaseWorld, Refused
 from vmlab.mixed import ABORTED, CLEAN, KINDS, Gauge, Mixed
 
 # How many leases are opened and closed, and how many connections are counted; by hand: 20000 and 1000.
@@ -98,13 +98,24 @@ conntrack -C; awk '/SUnreclaim/ {print $2}' /proc/meminfo""")
         names = [f"{p} {what}" for p in ("run", "guard") for what in ("kB", "fds", "ticks")] + ["connections", "kernel kB"]
         return dict(zip(names, map(int, text.split()), strict=True))
 
+    def slowly(self, holder):
+        """A lease, however often the node says that this was too fast."""
+        until = time.monotonic() + 120
+        while True:
+            try:
+                return holder.lease(MANY)
+            except Refused as refused:
+                if refused.args[0] != 429 or time.monotonic() > until:
+                    raise
+                time.sleep(1)
+
     def churn(self, count, at_once=4):
         """Leases that are opened, used every tenth time, and given back, by some buyers at once."""
 
         def some(number):
             holder = Holder(self, self.session)
             for turn in range(count // at_once):
-                lease = holder.lease(MANY)
+                lease = self.slowly(holder)
                 if turn % 10 == number:
                     self.mixed.one(lease, 500, 500, "target first")
                 # Some are given back in mid-connection, which the kernel then ends.
