@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from harness.netns import NODE_WAN
 from harness.node import PORT
 from harness.world import LAB_BINARY
-from vmlab.leases import Holder, LeaseWorld, Refused
+from vmlab.leases import Holder, LeaseWorld
 from vmlab.mixed import ABORTED, CLEAN, KINDS, Gauge, Mixed
 
 # How many leases are opened and closed, and how many connections are counted; by hand: 20000 and 1000.
@@ -28,6 +28,12 @@ table netdev loss {
 
 
 class Scale(LeaseWorld):
+    # As fast as the machine can: what stops buyers who are too fast has its own tests.
+    node_config = {
+        "network": {**LeaseWorld.node_config["network"], "perTarget": {"maxNewPerHostPerSecond": 10_000, "maxNewPerDomainPerSecond": 10_000}},
+        "breakers": {"sessionBurst": 1_000_000, "nodeBurst": 1_000_000},
+    }
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -98,24 +104,13 @@ conntrack -C; awk '/SUnreclaim/ {print $2}' /proc/meminfo""")
         names = [f"{p} {what}" for p in ("run", "guard") for what in ("kB", "fds", "ticks")] + ["connections", "kernel kB"]
         return dict(zip(names, map(int, text.split()), strict=True))
 
-    def slowly(self, holder):
-        """A lease, however often the node says that this was too fast."""
-        until = time.monotonic() + 120
-        while True:
-            try:
-                return holder.lease(MANY)
-            except Refused as refused:
-                if refused.args[0] != 429 or time.monotonic() > until:
-                    raise
-                time.sleep(1)
-
     def churn(self, count, at_once=4):
         """Leases that are opened, used every tenth time, and given back, by some buyers at once."""
 
         def some(number):
             holder = Holder(self, self.session)
             for turn in range(count // at_once):
-                lease = self.slowly(holder)
+                lease = holder.lease(MANY)
                 if turn % 10 == number:
                     self.mixed.one(lease, 500, 500, "target first")
                 # Some are given back in mid-connection, which the kernel then ends.
