@@ -35,7 +35,7 @@ impl Seen {
         for action in actions {
             match action {
                 Action::Verdict { packet, what } => assert_eq!(self.answered.insert(packet, what), None),
-                Action::Passed { direction: Direction::Egress, payload } => self.egress += u64::from(payload),
+                Action::Passed { direction: Direction::Egress, payload, .. } => self.egress += u64::from(payload),
                 Action::Note(Note::Accepted) => self.accepted = true,
                 _ => {}
             }
