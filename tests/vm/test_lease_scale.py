@@ -56,11 +56,12 @@ class Scale(LeaseWorld):
         return zip(("egress", "ingress"), read, self.gauge.read(), (own["bytesEgress"], own["bytesIngress"]))
 
     def compare(self, kinds, count, name):
-        """Clean ends to the byte. What was aborted: what was read, less 1 %, to what crossed the target's link."""
+        """Clean ends to the byte. What was aborted, or came over a line that loses packets: what was read, less 1 %, to what crossed the
+        target's link."""
         with self.subTest(kinds=kinds, on=name):
             for way, read, crossed, counted in self.counted(kinds, count):
                 print(f"     {count} {name}, {', '.join(kinds)}: {way} {read} read, {crossed} crossed the target's link, {counted} counted")
-                if set(kinds) <= set(CLEAN):
+                if set(kinds) <= set(CLEAN) and "lost" not in name:
                     self.assertEqual(counted, read, way)
                 else:
                     self.assertGreaterEqual(counted, 0.99 * read, way)

@@ -21,7 +21,8 @@ HOST = "target.test"
 PORT, PLAIN = 39_001, 8080
 _OFFLOAD = "meta l4proto { tcp, udp } flow add @ft"
 _REDIRECTED = "ct status dnat accept"
-_ROUTER = FW4.replace("iifname eth1 oifname eth0 accept", f"iifname eth1 oifname eth0 accept; {_REDIRECTED}")
+# As fw4 writes it: its flowtable counts.
+_ROUTER = FW4.replace("devices = { eth0, eth1 };", "devices = { eth0, eth1 }; counter;").replace("iifname eth1 oifname eth0 accept", f"iifname eth1 oifname eth0 accept; {_REDIRECTED}")
 _ROUTER = _ROUTER.replace("tcp dport 8443 accept", f"tcp dport 8443 accept; {_REDIRECTED}")
 # A router's firewall with the owner's offloading off, and on.
 FIREWALL, OFFLOADING = _ROUTER.replace(_OFFLOAD, ""), _ROUTER
