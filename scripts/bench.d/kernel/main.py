@@ -9,7 +9,6 @@ sys.dont_write_bytecode = True
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(ROOT / "tests/vm"), str(ROOT / "tests/netns")]
 import insns  # noqa: E402
-from harness.buyer import Proxy  # noqa: E402
 from harness.hello import client_hello  # noqa: E402
 from harness.netns import LAN_HOST, NODE_WAN, TARGET  # noqa: E402
 from harness.stream import Tcp  # noqa: E402
@@ -18,7 +17,7 @@ from vmlab.kinds import KINDS  # noqa: E402
 from vmlab.leases import FW4, Holder, LeaseWorld  # noqa: E402
 
 HOST = "target.test"
-PORT, PLAIN = 39_001, 8080
+PORT = 39_001
 _OFFLOAD = "meta l4proto { tcp, udp } flow add @ft"
 _REDIRECTED = "ct status dnat accept"
 # As fw4 writes it: its flowtable counts.
@@ -45,7 +44,7 @@ class Bench(LeaseWorld):
     rows = []
     node_config = {
         "network": {"maxMbps": 20_000, "perSession": {"maxConnections": 512, "maxNewPerSecond": 1000, "maxNewPerHostPerSecond": 1000}},
-        "relay": {"listenPlain": f"127.0.0.1:{PLAIN}", "maxHandshakesPerSecond": 10_000},
+        "relay": {"maxHandshakesPerSecond": 10_000},
         "log": {"level": "info"},
     }
 
@@ -219,8 +218,6 @@ class Bench(LeaseWorld):
                 self.again(network)
                 self.row(name, self.leased)
                 self.leases(name)
-        self.machine.ok("echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet; nft -f - <<'RULES'\n" + PLAIN_FORWARDED + "\nRULES")
-        self.row("relay, no TLS", lambda: self.relayed(Proxy(self.topology.buyer, (NODE_WAN, PLAIN), tls=False)))
         self.row("relay, TLS", lambda: self.relayed(self.proxy))
 
     def again(self, network):
@@ -243,9 +240,6 @@ class Bench(LeaseWorld):
         if self.wants(name):
             self.both(name, made())
 
-
-# The node's listener without TLS is on loopback: for what stands before it.
-PLAIN_FORWARDED = f"table ip plain {{ chain entry {{ type nat hook prerouting priority dstnat; iifname eth0 tcp dport {PLAIN} dnat to 127.0.0.1; }}\n}}"
 
 
 def table(rows):
