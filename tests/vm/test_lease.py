@@ -1,9 +1,12 @@
 """Leases on a router's kernel: what passes, what is offloaded, and what never reaches a target."""
+import os
+import pathlib
 import time
 
 from attacks import ATTACKS, BAD, GOOD
 from harness.hello import client_hello
 from harness.stream import RESET, Tcp, ending
+from vmlab import image
 from vmlab.kinds import KINDS
 from vmlab.leases import LeaseWorld, Refused
 from vmlab.packets import ACK, PSH, RST, SYN
@@ -226,3 +229,16 @@ class Newer(Plain):
 
     kind = KINDS["x86_64-6.12"]
     fw4 = True
+
+
+@only("offloaded", "another_name", "bytes")
+class Mipsel(Plain):
+    """A router's processor, and the program of its package."""
+
+    kind = KINDS["mipsel"]
+    memory_mb = 128
+
+    @classmethod
+    def files(cls):
+        binary = pathlib.Path(os.environ["ECHOMESH"])
+        return [*image.directories("usr", "usr/sbin"), ("usr/sbin/echomesh", 0o100755, binary.read_bytes())]
