@@ -8,21 +8,6 @@ use super::netlink::{self as nl, Message, attributes};
 use super::table::{Device, Expr, Flowtable, Hook, Key, Place, Set, Table, family};
 use std::collections::{BTreeMap, BTreeSet};
 
-impl Amount {
-    /// Adds another one.
-    pub fn add(&mut self, more: Amount) {
-        self.packets = self.packets.saturating_add(more.packets);
-        self.bytes = self.bytes.saturating_add(more.bytes);
-    }
-
-    /// What is above another one.
-    #[must_use]
-    pub fn less(self, other: Amount) -> Amount {
-        let packets = self.packets.saturating_sub(other.packets);
-        Amount { packets, bytes: self.bytes.saturating_sub(other.bytes) }
-    }
-}
-
 /// A table of the kernel's, as its answers come.
 #[derive(Debug)]
 pub struct Found {
@@ -40,6 +25,21 @@ pub struct Amount {
     pub packets: u64,
     /// Bytes, with all headers that the packets had where they were counted.
     pub bytes: u64,
+}
+
+impl Amount {
+    /// Adds another one.
+    pub fn add(&mut self, more: Amount) {
+        self.packets = self.packets.saturating_add(more.packets);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+
+    /// What is above another one.
+    #[must_use]
+    pub fn less(self, other: Amount) -> Amount {
+        let packets = self.packets.saturating_sub(other.packets);
+        Amount { packets, bytes: self.bytes.saturating_sub(other.bytes) }
+    }
 }
 
 impl Found {
@@ -185,16 +185,22 @@ fn device(name: &[u8]) -> Option<Device> {
     Some(device)
 }
 
-/// The table of a flowtable for the network hardware, if a message tells of one.
-pub fn hardware_of<'a>(message: &Message<'a>) -> Option<&'a str> {
-    let body = message.body.get(4..).filter(|_| message.kind == number(NEW_FLOWTABLE))?;
-    (nl::be32(body, 7)? & HARDWARE != 0).then(|| nl::text(body, 1)).flatten()
+/// What matters of a flowtable that is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Other<'a> {
+    /// Its table.
+    pub table: &'a str,
+    /// It is for the network hardware.
+    pub hardware: bool,
+    /// It counts what it carries.
+    pub counts: bool,
 }
 
-/// The table of a flowtable in software that does not count what it carries, if a message tells of one.
-pub fn uncounted_of<'a>(message: &Message<'a>) -> Option<&'a str> {
+/// The flowtable that a message tells of.
+pub fn flowtable_of<'a>(message: &Message<'a>) -> Option<Other<'a>> {
     let body = message.body.get(4..).filter(|_| message.kind == number(NEW_FLOWTABLE))?;
-    (nl::be32(body, 7).unwrap_or(0) & (COUNTS | HARDWARE) == 0).then(|| nl::text(body, 1)).flatten()
+    let flags = nl::be32(body, 7).unwrap_or(0);
+    Some(Other { table: nl::text(body, 1)?, hardware: flags & HARDWARE != 0, counts: flags & COUNTS != 0 })
 }
 
 #[cfg(test)]
@@ -265,6 +271,24 @@ mod tests {
             }),
             "an element more"
         );
+    }
+
+    #[test]
+    fn a_flowtable_says_whose_it_is_and_what_it_does() {
+        for (flags, hardware, counts) in
+            [(None, false, false), (Some(1_u32), true, false), (Some(2), false, true)]
+        {
+            let mut w = Writer::default();
+            for kind in [NEW_TABLE, NEW_FLOWTABLE] {
+                w.message((number(kind), 0, 0), &[1, 0, 0, 0], |w| {
+                    w.put_text(1, "fw4");
+                    flags.into_iter().for_each(|flags| w.put(7, &flags.to_be_bytes()));
+                });
+            }
+            let told = w.finish();
+            let found: Vec<_> = nl::messages(&told).map(|m| flowtable_of(&m)).collect();
+            assert_eq!(found, [None, Some(Other { table: "fw4", hardware, counts })]);
+        }
     }
 
     #[test]

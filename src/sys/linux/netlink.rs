@@ -1,6 +1,6 @@
 //! Sockets for nf_tables and for the kernel's reports of links, addresses and routes.
 use crate::guard::clash::{Elements, Survey};
-use crate::guard::found::{Found, hardware_of, uncounted_of};
+use crate::guard::found::{Found, flowtable_of};
 use crate::guard::messages::{Ask, acknowledgements, ask, ask_of, attempt, remove, replace};
 use crate::guard::netlink::{self as nl, DONE, DUMP, ERROR, INTERRUPTED, REQUEST, Writer};
 use crate::guard::network::{Answers, Network, Wanted};
@@ -286,10 +286,13 @@ impl Tables {
     /// The kernel's.
     pub fn others_flowtables(&mut self) -> io::Result<(Option<String>, Option<String>)> {
         let (mut hardware, mut uncounted) = (None, None);
-        let other = |table: Option<&str>| table.filter(|t| *t != LEASES).map(ToOwned::to_owned);
         self.all(Ask::Flowtables, |m| {
-            hardware = hardware.take().or_else(|| other(hardware_of(m)));
-            uncounted = uncounted.take().or_else(|| other(uncounted_of(m)));
+            let Some(other) = flowtable_of(m).filter(|f| f.table != LEASES) else { return };
+            if other.hardware {
+                hardware.get_or_insert_with(|| other.table.to_owned());
+            } else if !other.counts {
+                uncounted.get_or_insert_with(|| other.table.to_owned());
+            }
         })?;
         Ok((hardware, uncounted))
     }
