@@ -159,13 +159,14 @@ fn in_set(w: &mut Writer, set: &str, fill: impl FnOnce(&mut Writer)) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::found::Found;
     use super::super::lease_rules::tests::example;
     use super::super::messages::replace;
     use super::*;
 
-    fn grant(buyer: &str, target: &str) -> Grant {
+    /// A lease of port 40001.
+    pub fn grant(buyer: &str, target: &str) -> Grant {
         Grant {
             no: 1,
             buyer: buyer.parse().unwrap(),

@@ -22,11 +22,10 @@ const COUNT_SHORT_MS: u64 = 250;
 /// How long a connection that both sides have ended may be quiet before the kernel forgets it, milliseconds. What was lost of its
 /// last bytes is sent again meanwhile, each time after twice the pause (RFC 6298 section 5.5), and so is the wait.
 const LINGER_MS: u64 = 2_000;
-#[allow(missing_docs, reason = "the line above")]
+/// The longest of these waits, milliseconds.
 const MAX_LINGER_MS: u64 = 16_000;
 /// How long last counters may come after the guard has said that a lease is gone, milliseconds.
 const LAST_COUNT_MS: u64 = 300;
-
 /// The same after a guard was lost: `procd` starts the next one ten seconds later.
 const NEXT_GUARD_MS: u64 = 20_000;
 

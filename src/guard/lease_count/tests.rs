@@ -1,5 +1,5 @@
 use super::super::lease_rules::tests::SCOPE;
-use super::super::lease_set::watch;
+use super::super::lease_set::{self, watch};
 use super::super::messages::replace;
 use super::super::netlink;
 use super::*;
@@ -9,17 +9,7 @@ fn devices(names: &[&str]) -> BTreeSet<String> {
 }
 
 fn grant(buyer: &str) -> Grant {
-    Grant {
-        no: 1,
-        buyer: buyer.parse().unwrap(),
-        port: 40_001,
-        target: buyer.parse().unwrap(),
-        ttl_s: 60,
-        new_per_second: 1,
-        burst: 1,
-        cap_kbps: 0,
-        class: 0,
-    }
+    lease_set::tests::grant(buyer, buyer)
 }
 
 fn read(batch: &[u8]) -> Found {
