@@ -22,7 +22,7 @@ const COUNT_MS: u64 = 1_000;
 const COUNT_SHORT_MS: u64 = 250;
 /// How long last counters may come after the guard has said that a lease is gone, milliseconds.
 const LAST_COUNT_MS: u64 = 300;
-/// The same after a guard was lost: `procd` starts the next one ten seconds later.
+/// The same after a guard was lost: `procd` starts the next one two seconds later, and it reads its configuration and the kernel's tables.
 const NEXT_GUARD_MS: u64 = 20_000;
 
 /// All of them.
