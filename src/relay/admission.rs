@@ -97,6 +97,8 @@ pub struct Admission<T> {
     next: u64,
     seats: BTreeMap<u64, Seat<T>>,
     sources: BTreeMap<Source, Held>,
+    /// Seats of each group.
+    groups: BTreeMap<Source, usize>,
     known: BTreeMap<Source, u64>,
     waiting: usize,
     unknown_budget: Bucket,
@@ -130,6 +132,7 @@ impl<T: Clone> Admission<T> {
             next: 0,
             seats: BTreeMap::new(),
             sources: BTreeMap::new(),
+            groups: BTreeMap::new(),
             known: BTreeMap::new(),
             waiting: 0,
             unknown_budget: budget(limits.handshakes),
@@ -185,6 +188,12 @@ impl<T: Clone> Admission<T> {
     pub fn leave(&mut self, seat: u64) -> Option<T> {
         let gone = self.seats.remove(&seat)?;
         self.waiting -= usize::from(gone.waits);
+        if let Some(seats) = self.groups.get_mut(&gone.source.group()) {
+            *seats -= 1;
+            if *seats == 0 {
+                self.groups.remove(&gone.source.group());
+            }
+        }
         if let Some(held) = self.sources.get_mut(&gone.source) {
             held.seats.retain(|s| *s != seat);
             if held.seats.is_empty() {
@@ -230,12 +239,15 @@ impl<T: Clone> Admission<T> {
         self.waiting > 0
     }
 
-    /// The next connection that may shake hands now: one of a known source, else of the group, and then the source, that
-    /// has had the least lately, and then the oldest.
+    /// The next connection that may shake hands now: one of a known source, else of the group that has had the least lately,
+    /// of such groups the one with the fewest seats, and then the oldest of the source that has had the least. Half of what
+    /// unknown sources may do at once is for groups that have had none: who comes for the first time so does not wait while
+    /// those who come again and again take every turn as soon as there is one.
     pub fn grant(&mut self, now_us: u64) -> Option<T> {
         let now_ms = now_us / 1000;
         let free = mutant::out("handshake-rate");
-        let unknown = free || self.unknown_budget.available(now_us) > 0;
+        let left = self.unknown_budget.available(now_us);
+        let (unknown, again) = (free || left > 0, free || left > at_once(self.limits.handshakes) / 2);
         let known = free || self.known_budget.available(now_us) > 0;
         if self.waiting == 0 || !(unknown || known) {
             self.note_wait(now_ms);
@@ -246,12 +258,13 @@ impl<T: Clone> Admission<T> {
             let is_known = self.sources.get(&s.source).is_some_and(|h| h.known);
             let own = self.by_source.level(s.source, per_source, now_ms);
             let within = is_known || own.saturating_add(1000) <= per_source;
-            let may = if is_known { known } else { unknown };
             let within = within || mutant::out("handshake-rate-per-source");
             let group = self.by_group.level(s.source.group(), GROUP_LEAK, now_ms);
-            (may && within).then_some((!is_known, group, own, *id))
+            let may = if is_known { known } else { again || (unknown && group == 0) };
+            let seats = self.groups.get(&s.source.group()).copied();
+            (may && within).then_some((!is_known, group, seats, own, *id))
         });
-        let Some((is_unknown, _, _, id)) = ready.min() else {
+        let Some((is_unknown, .., id)) = ready.min() else {
             self.note_wait(now_ms);
             return None;
         };
@@ -295,6 +308,7 @@ impl<T: Clone> Admission<T> {
         let id = self.next;
         self.next += 1;
         self.seats.insert(id, Seat { source, since_ms, waits: false, tag });
+        *self.groups.entry(source.group()).or_default() += 1;
         let held = self.sources.entry(source).or_default();
         held.seats.push_back(id);
         held.known = known;
@@ -368,9 +382,13 @@ fn heavier_group(a: Option<(usize, Load)>, b: Option<(Source, usize, Load)>) -> 
     }
 }
 
-/// A quarter of a second's handshakes at once.
+/// Handshakes that may be made at once: a quarter of a second's.
+fn at_once(per_second: u32) -> u64 {
+    (per_second / 4).max(1).into()
+}
+
 fn budget(per_second: u32) -> Bucket {
-    Bucket::new(per_second.into(), (per_second / 4).max(1).into())
+    Bucket::new(per_second.into(), at_once(per_second))
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ fn what_is_remembered_of_buyers_is_bounded() {
 #[test]
 fn handshakes_are_granted_at_the_source_s_rate() {
     let mut table = filled(&[("44.0.0.1", 4)]);
+    table.set_limits(Limits { handshakes: 100, ..LIMITS });
     (0..4).for_each(|seat| table.ask(seat));
     let mut granted = |us| std::iter::from_fn(|| table.grant(us)).collect::<Vec<_>>();
     assert_eq!(granted(0), [0, 1], "two at once");
@@ -177,6 +178,40 @@ fn a_new_network_comes_before_all_that_had_their_turn() {
     assert_eq!(table.grant(now_us + 10_000), Some(7777));
 }
 
+/// A seat that waits for its handshake.
+fn waits(table: &mut Admission<u32>, source: u32, now_us: u64, tag: u32) {
+    let Arrival::Seated(seat, None) = table.arrive(Source::V4(source), now_us / 1000, tag) else { panic!() };
+    table.ask(seat);
+}
+
+#[test]
+fn a_network_that_has_had_none_does_not_wait_for_those_that_take_every_turn() {
+    let mut table: Admission<u32> = Admission::new(Limits { pending: 1000, handshakes: 100, ..LIMITS });
+    let mut now_us = 0;
+    for n in 0..500u32 {
+        waits(&mut table, (n % 200) << 8, now_us, n);
+        now_us += 6_000;
+        while table.grant(now_us).is_some() {}
+    }
+    assert!(table.has_waiting() && table.grant(now_us).is_none(), "no turn is left for the flood");
+    let new: Vec<u32> = (7000..7020).collect();
+    new.iter().for_each(|n| waits(&mut table, n << 8, now_us, *n));
+    let at_once: Vec<u32> = std::iter::from_fn(|| table.grant(now_us)).collect();
+    assert_eq!(at_once, new[..12], "half of a quarter of a second's, at the same moment");
+    let rest: Vec<u32> = (1..=8).filter_map(|n| table.grant(now_us + n * 10_000)).collect();
+    assert_eq!(rest, new[12..], "the others as turns come, before the flood");
+}
+
+#[test]
+fn of_networks_that_have_had_none_the_one_with_the_fewest_connections_comes_first() {
+    let mut table: Admission<u32> = Admission::new(Limits { pending: 1000, handshakes: 100, ..LIMITS });
+    // Two of each network, from different addresses.
+    (0..400u32).for_each(|n| waits(&mut table, ((n % 200) << 8) | (n / 200), 0, n));
+    while table.grant(0).is_some() {}
+    waits(&mut table, 300 << 8, 10_000, 7777);
+    assert_eq!(table.grant(10_000), Some(7777), "beside 175 that came before and have had none either");
+}
+
 #[test]
 fn descriptors_are_won_back_from_strangers_first() {
     let mut table = filled(&[("44.1.0.1", 1), ("44.2.0.1", 2)]);
@@ -225,6 +260,8 @@ proptest! {
             prop_assert!(table.seats.len() <= LIMITS.pending);
             let held: usize = table.sources.values().map(|h| h.seats.len()).sum();
             prop_assert_eq!(held, table.seats.len());
+            prop_assert_eq!(table.groups.values().sum::<usize>(), held);
+            prop_assert!(table.groups.values().all(|seats| *seats > 0));
             prop_assert_eq!(table.waiting, table.seats.values().filter(|s| s.waits).count());
             prop_assert!(table.sources.values().all(|h| !h.seats.is_empty() && (h.known || h.seats.len() <= LIMITS.pending_per_source)));
         }
