@@ -61,7 +61,7 @@ def main():
     if kind is None:
         words.error(f"no kind {asked.subject}; kinds: {', '.join(KINDS)}")
     if asked.what == "image":
-        print(*image.build(kind), image.tools(kind), sep="\n")
+        print(*image.build(kind), *image.tools(kind), sep="\n")
         return 0
     if not any(os.access(os.path.join(p, kind.qemu), os.X_OK) for p in os.environ["PATH"].split(":")):
         sys.exit(f"{kind.qemu} is missing (Debian: apt install {kind.qemu_package})")

@@ -7,7 +7,7 @@ import shutil
 import stat
 import subprocess
 
-from .kinds import PROGRAMS, TOOLS
+from .kinds import DIAL_PROGRAMS, DIAL_TOOLS, PROGRAMS, TOOLS
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 CACHE = ROOT / "target" / "vm"
@@ -136,29 +136,37 @@ def build(kind):
 
 
 def tools(kind):
-    """An archive of [`PROGRAMS`] and their libraries: nft, ip, tc, conntrack, ethtool as Debian has them."""
-    place = CACHE / f"tools-{kind.architecture}"
+    """Archives of the programs that look into the kernel, and of those to dial in with, and their libraries, as Debian has them."""
+    made = [_programs(kind, "tools", TOOLS, PROGRAMS)]
+    return [*made, _programs(kind, "dial", DIAL_TOOLS, DIAL_PROGRAMS)] if kind.dials else made
+
+
+def _programs(kind, name, packages, programs):
+    place = CACHE / f"{name}-{kind.architecture}"
     archive_file = place / "tools.cpio"
 
     def make():
-        packages = Apt(place / "apt", kind.architecture, "bookworm")
-        packages.update()
+        apt = Apt(place / "apt", kind.architecture, "bookworm")
+        apt.update()
         unpacked = place / "unpacked"
-        packages.unpack(TOOLS, unpacked)
-        archive_file.write_bytes(cpio(_tools(kind, unpacked)))
+        apt.unpack(packages, unpacked)
+        archive_file.write_bytes(cpio(_tools(kind, unpacked, programs)))
         shutil.rmtree(unpacked)
         shutil.rmtree(place / "apt")
 
-    _made(place, repr((TOOLS, PROGRAMS, kind.triplet)), make)
+    _made(place, repr((packages, programs, kind.triplet)), make)
     return archive_file
 
 
-def _tools(kind, unpacked):
-    found = [p for p in unpacked.rglob("*") if not p.is_dir() and p.parent.name in ("sbin", "bin") and p.name in PROGRAMS]
-    yield from directories("usr", "usr/sbin", "lib", f"lib/{kind.triplet}", "lib64")
-    for path in found:
-        if not path.is_symlink():
+def _tools(kind, unpacked, programs):
+    yield from directories("usr", "usr/sbin", "usr/lib", "lib", f"lib/{kind.triplet}", "lib64")
+    for path in unpacked.rglob("*"):
+        if path.is_dir() or path.is_symlink() or path.name not in programs:
+            continue
+        if path.parent.name in ("sbin", "bin"):
             yield f"usr/sbin/{path.name}", 0o100755, path.read_bytes()
+        elif path.suffix == ".so":
+            yield f"usr/lib/{path.name}", 0o100755, path.read_bytes()
     for directory in [unpacked / "lib" / kind.triplet, unpacked / "usr/lib" / kind.triplet]:
         for path in directory.glob("*.so*"):
             if path.exists():

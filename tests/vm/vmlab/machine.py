@@ -37,7 +37,7 @@ class Machine:
         extra = [*image.directories("etc"), ("etc/rc", 0o100644, _RC.encode()), ("agent", 0o100755, _AGENT.encode()), ("start", 0o100644, script.encode()), *self.files]
         initrd = self.log.with_suffix(".cpio")
         # Later archives lie over earlier ones. Unpacked as it is: reading is quicker than inflating on an emulated processor.
-        tools = image.tools(self.kind).read_bytes() if self.tools else b""
+        tools = b"".join(file.read_bytes() for file in image.tools(self.kind)) if self.tools else b""
         initrd.write_bytes(base.read_bytes() + tools + image.cpio(extra))
         words = [self.kind.qemu, *self.kind.machine, "-accel", "tcg", "-m", str(self.memory_mb), "-nographic", "-no-reboot", "-monitor", "none"]
         # A busy host keeps the processor's check of its timer waiting, and the kernel then takes the timer for broken and stops.

@@ -218,10 +218,12 @@ class Peer:
 
 
 class Wire:
-    """Everything with TCP that arrives on a device, for the address given: what a target could ever have seen."""
+    """Everything with TCP that arrives on a device, for the address given: what a target could ever have seen. On a PPPoE line `kind` is that of
+    its frames, which have a header of 8 bytes."""
 
-    def __init__(self, namespace, device, address):
-        self._socket = _packets(namespace, device, _IPV6 if ":" in address else _IPV4, 32 << 20)
+    def __init__(self, namespace, device, address, kind=None):
+        self._socket = _packets(namespace, device, kind or (_IPV6 if ":" in address else _IPV4), 32 << 20)
+        self._head = 14 if kind is None else 22
         self.address, self.segments, self.fragmented, self.tails, self._stop = address, [], 0, [], False
         self._socket.settimeout(0.1)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -235,13 +237,16 @@ class Wire:
                 continue
             if where[2] == socket.PACKET_OUTGOING:
                 continue
-            found = parse(frame[14:])
+            packet = frame[self._head :]
+            found = parse(packet)
             if found and found[1] == self.address:
                 self.segments.append(found)
-            v6 = frame[14] >> 4 == 6
-            self.fragmented += frame[20] == _FRAGMENT if v6 else bool(int.from_bytes(frame[20:22], "big") & 0x3FFF)
-            if not v6 and int.from_bytes(frame[20:22], "big") & 0x1FFF:
-                self.tails.append(int.from_bytes(frame[16:18], "big") - 20)
+            if len(packet) < 20:
+                continue
+            v6 = packet[0] >> 4 == 6
+            self.fragmented += packet[6] == _FRAGMENT if v6 else bool(int.from_bytes(packet[6:8], "big") & 0x3FFF)
+            if not v6 and int.from_bytes(packet[6:8], "big") & 0x1FFF:
+                self.tails.append(int.from_bytes(packet[2:4], "big") - 20)
 
     def mark(self):
         """A place in what arrives, for [`since`]."""

@@ -1,0 +1,262 @@
+"""Leases where the router dials in: a PPPoE line of 1492 bytes, which is dropped and dialled again."""
+import contextlib
+import os
+import re
+import socket
+import threading
+import time
+
+from attacks import BAD, GOOD
+from harness.hello import client_hello
+from harness.netns import NODE_WAN, NODE_WAN6, TARGET, TARGET6
+from harness.node import PORT
+from harness.sniffer import Sniffer
+from harness.stream import RESET, ending
+from harness.target import Target
+from vmlab.kinds import KINDS
+from vmlab.leases import Holder, LeaseWorld, Refused
+from vmlab.packets import Wire
+from vmlab.pppoe import MTU, SESSION, Isp
+
+DEVICE = "pppoe-wan"
+CAP_MBPS = 4
+CAP_SECONDS = 3
+SIZE = 1_000_000
+DOWN = b"down"
+# The modem's own page, on the line's Ethernet, where owners give their router an address to see it.
+MODEM, BESIDE = "192.168.100.1", "192.168.100.2"
+# A modem with an address that nobody would take for one of the inside.
+PUBLIC_MODEM, PUBLIC_BESIDE = "44.7.7.1", "44.7.7.2"
+ANOTHER = "44.2.2.9"
+DIAL = f"""
+pppd plugin /usr/lib/pppoe.so nic-eth0 ifname {DEVICE} noauth noipdefault nodefaultroute novj noccp mtu {MTU} mru {MTU} +ipv6 \\
+  nodetach logfile /tmp/pppd.log >/tmp/pppd.out 2>&1 & echo $! >/tmp/pppd.pid
+for try in $(seq 100); do ip -4 addr show dev {DEVICE} 2>/dev/null | grep -q inet && break; sleep 0.1; done
+ip -6 addr add {NODE_WAN6}/128 dev {DEVICE} nodad && ip route replace default dev {DEVICE} && ip -6 route replace default dev {DEVICE}
+"""
+
+
+class Dialled(LeaseWorld):
+    """One machine; its line is dialled before the guard starts."""
+
+    kind = KINDS[os.environ.get("ECHOMESH_DIALS", "x86_64-dials")]
+    node_config = {**LeaseWorld.node_config, "relay": {"listen": f"[::]:{PORT}"}}
+    zone = {GOOD: [TARGET, TARGET6], "modem.test": [MODEM], "public-modem.test": [PUBLIC_MODEM]}
+
+    @staticmethod
+    def pour(connection, size):
+        with contextlib.suppress(OSError):
+            connection.send(bytes(size))
+
+    @classmethod
+    def target_answer(cls, connection, data):
+        """Echoes the hello, and sends so many bytes as it is asked for."""
+        if data.isdigit():
+            threading.Thread(target=cls.pour, args=(connection, int(data)), daemon=True).start()
+        elif len(connection.got) == len(data):
+            connection.send(data)
+
+    @classmethod
+    def before_guard(cls, machine):
+        inet = cls.topology.inet
+        inet.ip("addr", "flush", "dev", "w0")
+        inet.ip("-6", "addr", "flush", "dev", "w0", "scope", "global")
+        for address in (MODEM, PUBLIC_MODEM):
+            inet.ip("addr", "add", f"{address}/24", "dev", "w0")
+        cls.isp = Isp(inet, "w0", "44.2.2.1", NODE_WAN)
+        cls.addClassCleanup(cls.isp.close)
+        cls.gives(NODE_WAN)
+        inet.ip("-6", "route", "add", f"{NODE_WAN6}/128", "dev", "isp0")
+        machine.ok(f"ip addr flush dev eth0; ip -6 route flush default; ip addr add {BESIDE}/24 dev eth0; ip addr add {PUBLIC_BESIDE}/24 dev eth0")
+        machine.ok(DIAL)
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.target6 = Target(cls.topology.inet, (TARGET6, 443), cls.target_answer)
+        cls.addClassCleanup(cls.target6.close)
+        cls.modems = [Target(cls.topology.inet, (address, 443)) for address in (MODEM, PUBLIC_MODEM)]
+        for modem in cls.modems:
+            cls.addClassCleanup(modem.close)
+        cls.wire = Wire(cls.topology.inet, "w0", TARGET, SESSION)
+        cls.addClassCleanup(cls.wire.close)
+
+    @classmethod
+    def gives(cls, address):
+        """The provider gives this address from now on, and no other leads here."""
+        inet = cls.topology.inet
+        if cls.isp.address != address:
+            inet.ip("route", "del", cls.isp.address, "dev", "isp0")
+        inet.ip("route", "replace", address, "dev", "isp0")
+        cls.isp.address = address
+
+    def setUp(self):
+        """Sessions are opened by who needs them."""
+
+    def holder(self, v6=False, **limits):
+        self.proxy.address = (NODE_WAN6 if v6 else self.isp.address), PORT
+        session = self.until("a session", lambda: self.opened(limits), 60)
+        holder = Holder(self, session)
+        self.addCleanup(holder.close)
+        return holder
+
+    def opened(self, limits):
+        with contextlib.suppress(AssertionError):
+            return self.lab.open(limits=limits) if limits else self.lab.open()
+
+    def leased(self, holder, host=GOOD):
+        with contextlib.suppress(Refused):
+            return holder.lease(host)
+
+    def flow(self, holder):
+        """A connection over a lease, accepted; both ends of it."""
+        lease = self.until("a lease", lambda: self.leased(holder), 30)
+        target = self.target6 if ":" in lease["address"][0] else self.target
+        before = len(target.connections)
+        stream = self.dial(lease)
+        self.addCleanup(stream.close)
+        hello = client_hello(sni=GOOD)
+        stream.write(hello)
+        while stream.received < len(hello):
+            self.assertTrue(stream.read())
+        return lease, stream, target.next(before)
+
+    def download(self, stream, size):
+        start, begun = stream.received, time.monotonic()
+        stream.write(str(size).encode())
+        while stream.received - start < size:
+            self.assertTrue(stream.read())
+        return size / (time.monotonic() - begun)
+
+    def forwarded(self):
+        """Packets of leases that took the slow path."""
+        return int(re.search(r"packets (\d+)", self.machine.ok("nft list counter inet echomesh_lease forwarded"))[1])
+
+    def index(self):
+        return int(self.machine.ok(f"cat /sys/class/net/{DEVICE}/ifindex"))
+
+    def ended(self, holder):
+        """What the buyer and its target know of a session when its connections are over."""
+        count = lambda: self.node.sessions()[holder.session.id]  # noqa: E731
+        self.until("the flows' end", lambda: count()["open"] == 0)
+        return count()
+
+    def test_leases_take_the_fast_path_in_segments_that_fit(self):
+        for v6 in (False, True):
+            holder = self.holder(v6)
+            lease, stream, target = self.flow(holder)
+            before = self.forwarded()
+            self.download(stream, SIZE)
+            self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+            self.assertLess(self.forwarded() - before, 20)
+            for sock in (stream.sock, target.sock):
+                # Of the 40 bytes that options may have, 12 are used (timestamps).
+                self.assertEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG), MTU - (60 if v6 else 40) - 12)
+            stream.close_write()
+            self.assertEqual(target.ended(), "fin")
+            target.sock.close()
+            while stream.read():
+                pass
+            own = self.ended(holder)
+            self.assertEqual((own["bytesEgress"], own["bytesIngress"]), (len(target.got), stream.received))
+        listed = self.machine.ok("nft list flowtable inet echomesh_lease ft")
+        self.assertRegex(listed, rf"devices = \{{ eth0, {DEVICE} \}}")
+
+    def test_another_name_never_reaches_the_target(self):
+        holder, mark = self.holder(), self.wire.mark()
+        _, _, target = self.flow(holder)
+        self.assertEqual(self.wire.since(mark), bytes(target.got), "the wire shows what the target gets")
+        lease = holder.lease(GOOD)
+        before, mark = len(self.target.connections), self.wire.mark()
+        stream = self.dial(lease)
+        stream.write(client_hello(sni=BAD))
+        self.assertEqual(ending(stream), RESET)
+        self.assertEqual(self.wire.since(mark), b"")
+        connection = self.target.next(before)
+        self.assertEqual((connection.ended(), connection.got), (RESET, b""))
+
+    def test_caps_hold_in_both_directions(self):
+        """Two sessions, each with its own: one takes and one sends."""
+        (down, takes, _), (up, sends, target) = (self.flow(self.holder(maxMbps=CAP_MBPS)) for _ in range(2))
+
+        def send():
+            with contextlib.suppress(OSError):
+                while True:
+                    sends.write(bytes(16384))
+
+        def drain():
+            with contextlib.suppress(OSError, EOFError):
+                while takes.read():
+                    pass
+
+        takes.write(str(100 * SIZE).encode())
+        for work in (send, drain):
+            threading.Thread(target=work, daemon=True).start()
+        counts = [lambda: takes.received, lambda: len(target.got)]
+        time.sleep(1)
+        first, begun = [count() for count in counts], time.monotonic()
+        time.sleep(CAP_SECONDS)
+        rates = [(count() - before) / (time.monotonic() - begun) * 8e-6 for count, before in zip(counts, first)]
+        print("     down %.2f, up %.2f Mbit/s of %d" % (*rates, CAP_MBPS))
+        for lease in (down, up):
+            self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+        for rate in rates:
+            self.assertLess(rate, 1.1 * CAP_MBPS)
+            self.assertGreater(rate, 0.8 * CAP_MBPS)
+        self.assertIn("htb ec40:", self.machine.ok(f"tc qdisc show dev {DEVICE} root"))
+
+    def test_pause_ends_an_offloaded_flow_within_a_tenth_of_a_second(self):
+        lease, stream, target = self.flow(self.holder())
+        self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+        self.node.control("pause")
+        self.addCleanup(self.node.wait_state, "active", "idle")
+        self.addCleanup(self.node.control, "start")
+        told = last = time.monotonic()
+        mark = self.wire.mark()
+        with contextlib.suppress(OSError):
+            while time.monotonic() < told + 1:
+                stream.write(b"y" * 100)
+                if not stream.read():
+                    break
+                last = time.monotonic()
+        self.assertLess(last - told, 0.1)
+        self.assertEqual((self.wire.since(mark), self.flows(lease)), (b"", []))
+        self.assert_nothing_left()
+
+    def test_a_line_that_is_dialled_again(self):
+        lease, stream, target = self.flow(self.holder(maxMbps=CAP_MBPS))
+        old = self.index()
+        got = len(target.got)
+        self.gives(ANOTHER)
+        self.machine.ok(f"kill $(cat /tmp/pppd.pid); while [ -e /sys/class/net/{DEVICE} ]; do sleep 0.1; done")
+        self.machine.ok(DIAL)
+        self.assertNotEqual(self.index(), old)
+        self.until("the line", lambda: (self.node.get("/diagnostics")["wan"]["ipv4"] or {}).get("addresses") == [ANOTHER])
+        self.until("the flows' end", lambda: not self.flows(lease))
+        with contextlib.suppress(OSError):
+            stream.write(b"too late")
+        time.sleep(0.2)
+        self.assertEqual(len(target.got), got)
+        lease, stream, target = self.flow(self.holder(maxMbps=CAP_MBPS))
+        self.assertEqual(lease["address"][0], ANOTHER)
+        self.download(stream, SIZE)
+        self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+        self.assertIn("htb ec40:", self.machine.ok(f"tc qdisc show dev {DEVICE} root"))
+
+    def test_the_modem_is_out_of_reach(self):
+        """Neither a lease nor the relay leads to it, nor can the node's user go there by itself."""
+        holder, beside = self.holder(), Sniffer(self.topology.inet, "w0")
+        self.addCleanup(beside.close)
+        for name, address, modem in zip(("modem.test", "public-modem.test"), (MODEM, PUBLIC_MODEM), self.modems):
+            with self.assertRaises(Refused) as refused:
+                holder.lease(name)
+            self.assertEqual(refused.exception.args, (403, "address-denied"))
+            self.refused(self.proxy.connect(f"{name}:443", holder.session), 403, "address-denied", "destination_ip_prohibited")
+            knock = f"echo x | timeout 2 nc {address} 443"
+            self.machine.sh(f"su -s /bin/sh -c '{knock}' echomesh")
+            self.assertEqual([p for p in beside.packets if p[1] == address], [])
+            self.assertEqual(modem.connections, [])
+            # Others on the router are not held.
+            self.machine.sh(knock)
+            self.assertTrue(modem.next(0).wait(lambda c: c.got))
+        self.assertIn(f'elements = {{ "{DEVICE}" }}', self.machine.ok("nft list set inet echomesh wan"))
