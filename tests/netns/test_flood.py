@@ -4,15 +4,15 @@ import resource
 import time
 
 from harness.control import wait_for
-from harness.flood import Flood, Honest, Peak, first, route
+from harness.flood import WAVE_S, Flood, Honest, Peak, first, route
 from harness.world import World
 
 MOST_RSS_KB = 32 * 1024
 # Of each flood, and of what is asked before it.
 SECONDS = int(os.environ.get("FLOOD_SECONDS", "10"))
 PER_SECOND = 40
-# In how many seconds each of 255 networks has had a handshake: 2 s until all have come, and 100 are made in one.
-WAVE_S = 3.5
+# Times are looked at by slices of so many seconds.
+SLICE_S = 2
 # A 95th percentile up to which nothing is said: a few milliseconds more or less are the machine's.
 FLOOR_MS = 10
 ALL = "silent,half,tls,head,spam,record"
@@ -20,6 +20,7 @@ ALL = "silent,half,tls,head,spam,record"
 
 class Floods(World):
     alone = True
+    before = None
     node_config = {"network": {"perSession": {"maxConnections": 4096, "maxNewPerSecond": 1000, "maxNewPerHostPerSecond": 1000}}}
 
     @classmethod
@@ -31,25 +32,24 @@ class Floods(World):
     def flood(self, sources, stride, mix=ALL, seconds=SECONDS, clients=10_000):
         session = self.lab.open(durationS=1800)
         self.proxy.tunnel(session).close()
-        before = self.asked(session, min(4, seconds))
+        Floods.before = before = Floods.before or self.slices(session, 3 * SLICE_S)
         flood = Flood(self.topology, sources, mix, clients=clients, seconds=seconds, stride=stride)
         self.addCleanup(flood.kill)
         start, peak = time.monotonic(), Peak(self.node.process)
         # The first handshakes of networks that were never seen are alike, whoever's they are, and take their turns as they came.
         wave = self.asked(session, WAVE_S)
-        honest = Honest(self, session, PER_SECOND)
+        figures = self.slices(session, start + seconds - time.monotonic())
         alerted = wait_for("the alert", lambda: [a for a in self.node.status()["alerts"] if a["code"] == "flood"], seconds)
-        time.sleep(max(0, start + seconds - time.monotonic()))
-        figures, peak, seen = honest.end(), peak.end(), flood.end()
+        peak, seen = peak.end(), flood.end()
         print(f"     {sources} sources, {mix}: RSS {peak.rss_kb} kB, {peak.descriptors} descriptors, CPU {peak.cpu_percent:.0f} %; "
               f"honest before {before}, at first {wave}, beside {figures}; flood {seen}; refusals {self.node.status()['refusals']}")
         self.assertEqual(len(alerted), 1)
         self.assertLessEqual(peak.rss_kb, MOST_RSS_KB)
-        for kind, found in figures.items():
-            asked = wave[kind]["asked"] + found["asked"]
-            failed = len(wave[kind]["failures"]) + len(found["failures"])
-            self.assertGreaterEqual(asked - failed, 0.99 * asked, (kind, wave, found))
-            self.assert_as_fast(kind, before[kind]["p95"], found["p95"])
+        for kind in ("known", "new"):
+            asked = sum(f[kind]["asked"] for f in [wave, *figures])
+            failures = [e for f in [wave, *figures] for e in f[kind]["failures"]]
+            self.assertLessEqual(len(failures), 0.01 * asked, (kind, failures))
+            self.assert_as_fast(kind, *(min(f[kind]["p95"] or 1e9 for f in found) for found in (before, figures)))
         return session, seen
 
     def asked(self, session, seconds):
@@ -57,7 +57,12 @@ class Floods(World):
         time.sleep(seconds)
         return honest.end()
 
+    def slices(self, session, seconds):
+        return [self.asked(session, SLICE_S) for _ in range(max(1, int(seconds / SLICE_S)))]
+
     def assert_as_fast(self, kind, before, beside):
+        """At most doubled. What else this machine does makes single slices slow; what the node does is in all of them."""
+        print(f"     p95 of {kind} ones in the best of the slices: {before:.1f} ms before, {beside:.1f} ms beside")
         if self.undisturbed:
             self.assertLessEqual(beside, max(2 * before, FLOOR_MS), f"the 95th percentile of {kind} ones, before {before}")
         else:
@@ -80,7 +85,7 @@ class Floods(World):
         self.clean(session)
 
     def test_handshakes_from_many_networks_take_no_turn_of_one_that_is_new(self):
-        session, seen = self.flood(255, 256, "spam", min(6, SECONDS), 500)
+        session, seen = self.flood(255, 256, "spam", min(8, SECONDS), 500)
         self.assertGreaterEqual(seen["handshakes"], 200)
         self.settle(session)
         self.clean(session)

@@ -1,4 +1,5 @@
 """A flood of clients without credentials, and honest requests beside it."""
+import itertools
 import json
 import os
 import socket
@@ -14,9 +15,13 @@ from .node import PORT
 from .world import LAB_BINARY
 
 # Addresses of the buyer's namespace beside its own: any of them may be bound (a local route, no list of 65536 addresses).
-FLOOD = "44.64.0.1"
-# Networks that honest ones come from: at 20 a second none comes again before it is forgotten, 20 s later.
-HONEST = [f"44.{65 + n // 250}.{n % 250}" for n in range(3750)]
+# Each flood has networks of its own, and honest ones so many that at 20 a second none comes again before it is forgotten, 20 s
+# later.
+FLOODS = [f"44.{64 + n}.0.1" for n in range(8)]
+HONEST = [f"44.{72 + n // 250}.{n % 250}" for n in range(2000)]
+
+# In how many seconds each of 255 networks has had a handshake: 2 s until all have come, and 100 are made in one.
+WAVE_S = 3.5
 
 
 def route(topology):
@@ -47,8 +52,10 @@ def last():
 class Flood:
     """`echomesh-lab flood` in the buyer's namespace."""
 
+    _next = itertools.count()
+
     def __init__(self, topology, sources, mix, clients=10_000, seconds=10, stride=1, again=2000):
-        words = [LAB_BINARY, "flood", "--to", f"{NODE_WAN}:{PORT}", "--from", FLOOD, "--sources", sources, "--stride", stride]
+        words = [LAB_BINARY, "flood", "--to", f"{NODE_WAN}:{PORT}", "--from", FLOODS[next(Flood._next) % len(FLOODS)], "--sources", sources, "--stride", stride]
         words += ["--clients", clients, "--seconds", seconds, "--mix", mix, "--again", again]
         # Those who flood have machines of their own: here they yield to the node and to honest buyers, see `first`.
         command = ["chrt", "--other", "0", "nice", "-n", "10", *topology.buyer.command(*map(str, words))]
