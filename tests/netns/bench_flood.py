@@ -57,7 +57,7 @@ def rows(world, seconds):
 
 def table(world, seconds):
     yield "| flood | clients | connections made | handshakes | RSS at most, kB | node's CPU | honest requests that succeeded | p95 before, ms | p95 in the first 3.5 s, ms | p95 from then on, ms |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     for name, clients, seen, peak, before, wave, beside in rows(world, seconds):
         print(name, seen, before, wave, beside, file=sys.stderr, flush=True)
         both = lambda figures, key: f"{figures['known'][key]:.0f} / {figures['new'][key]:.0f}"
