@@ -105,15 +105,13 @@ pub enum LeaseRequest {
 /// How flows are carried on once they are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offload {
-    /// By the network hardware.
-    Hardware,
     /// By the kernel's flowtable.
     Software,
     /// By the kernel's ordinary forwarding.
     Plain,
 }
 
-pub(super) const OFFLOADS: [Offload; 3] = [Offload::Hardware, Offload::Software, Offload::Plain];
+pub(super) const OFFLOADS: [Offload; 2] = [Offload::Software, Offload::Plain];
 
 /// What the guard can do with leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
