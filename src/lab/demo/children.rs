@@ -1,6 +1,5 @@
 //! Child processes and the scratch directory: nothing of them outlives the demo, however it ends.
 use super::Outcome;
-use crate::sys::linux::reactor;
 use crate::sys::linux::signals::Blocked;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
@@ -24,9 +23,7 @@ impl Children {
     pub fn end_on(&self, signals: Blocked) {
         let children = self.clone();
         std::thread::spawn(move || {
-            if let Ok(signals) = signals.watch() {
-                let _ = reactor::block_on(signals.next());
-            }
+            signals.wait().ok();
             children.end();
             std::process::exit(130);
         });

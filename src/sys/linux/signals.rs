@@ -1,5 +1,5 @@
 //! Signals as readable events, by `signalfd(2)`.
-use super::reactor::Io;
+use super::reactor::{Io, block_on};
 use rustix::io::Errno;
 use std::future::poll_fn;
 use std::io;
@@ -27,6 +27,14 @@ impl Blocked {
     /// Listens.
     pub fn watch(self) -> io::Result<Signals> {
         Io::of_messages(self.0).map(Signals)
+    }
+}
+
+impl Blocked {
+    /// Waits for one, and does nothing else.
+    pub fn wait(self) -> io::Result<Signal> {
+        let signals = self.watch()?;
+        block_on(signals.next())?
     }
 }
 
