@@ -56,7 +56,8 @@ struct Side {
     fin: Option<u32>,
     /// What the other has got of it, as that said when it ended.
     got: Option<u32>,
-    /// Behind the last byte that the side had sent when it gave up, or that the other had got when that gave up.
+    /// Behind the last byte that the side had sent when it gave up, or that the other had got when that gave up. An end that is
+    /// gone resets each late acknowledgement with that one's number (RFC 9293 section 3.5.2), so the furthest holds.
     reset: Option<u32>,
 }
 
@@ -109,9 +110,10 @@ impl Tally {
                 self.side(other(direction)).hear(ack);
             }
             Note::Reset { direction, seq, ack } => {
-                self.side(direction).reset = Some(seq);
+                let side = self.side(direction);
+                side.reset = further(side.reset, Some(seq));
                 let other = self.side(other(direction));
-                other.reset = ack.or(other.reset);
+                other.reset = further(other.reset, ack);
                 other.hear(ack);
             }
             _ => {}
@@ -173,8 +175,7 @@ fn other(direction: Direction) -> Direction {
 impl Side {
     /// The other side has acknowledged so much.
     fn hear(&mut self, ack: Option<u32>) {
-        let further = |ack: &u32| self.got.is_none_or(|got| ack.wrapping_sub(got).cast_signed() > 0);
-        self.got = ack.filter(further).or(self.got);
+        self.got = further(self.got, ack);
     }
 
     fn count(&mut self, now: Count, opening: &Opening) {
@@ -212,9 +213,8 @@ impl Side {
         let fin = self.fin.filter(|fin| !self.is_refuted(*fin) || out("lease-end-acknowledged"));
         let confirmed = fin.is_some() && self.got == fin.map(|fin| fin.wrapping_add(1));
         let fins = if confirmed { Word::Confirmed } else { word };
-        // What was acknowledged with a reset counts the FIN as well, so the lesser of the two is tried first.
-        let mut ends = [(fin.and_then(place), fins), (self.reset.and_then(place), Word::Alone)];
-        ends.sort_by_key(|(end, _)| *end);
+        // A reset may count the FIN as well, or have the number of an acknowledgement that was late.
+        let ends = [(fin.and_then(place), fins), (self.reset.and_then(place), Word::Alone)];
         let mut believed = ends.into_iter().filter_map(|(end, word)| {
             let n = end.filter(|n| *n <= most || self.set_back || out("lease-end-plausible"))?;
             (credit.take(likely.saturating_sub(n), word) || out("lease-end-plausible")).then_some(n)
@@ -226,6 +226,12 @@ impl Side {
     fn is_refuted(&self, fin: u32) -> bool {
         self.got.is_some_and(|got| got.wrapping_sub(fin).cast_signed() > 1)
     }
+}
+
+/// The later of two sequence numbers.
+fn further(known: Option<u32>, new: Option<u32>) -> Option<u32> {
+    let later = |new: &u32| known.is_none_or(|known| new.wrapping_sub(known).cast_signed() > 0);
+    new.filter(later).or(known)
 }
 
 fn low_half(n: u64) -> u32 {

@@ -131,6 +131,23 @@ fn a_reset_says_what_both_have_got() {
 }
 
 #[test]
+fn resets_of_late_acknowledgements_take_nothing_back() {
+    let start = u32::MAX - 4;
+    let settle = |notes: &[Note]| {
+        let mut t = open();
+        t.count(&counted((101, 101 * 52 + 300), (100, 100 * 1500)));
+        notes.iter().for_each(|n| t.note(n));
+        t.settle(&mut Credit::default()).more
+    };
+    let reset = |seq: u32, ack| Note::Reset { direction: Ingress, seq: start.wrapping_add(seq), ack };
+    let late = [reset(141_904, None), reset(144_800, Some(401)), reset(140_456, Some(201))];
+    assert_eq!(settle(&late), [300, 144_800]);
+    let end = Note::Fin { direction: Ingress, end: start.wrapping_add(144_800), ack: Some(401) };
+    assert_eq!(settle(&[end, reset(141_904, None)])[1], 144_800, "nor what its FIN has said");
+    assert_eq!(settle(&[end, reset(144_801, None)])[1], 144_800, "which it may count");
+}
+
+#[test]
 fn an_end_that_cannot_be_true_is_not_believed() {
     let start = u32::MAX - 4;
     let (packets, all) = (10_000_u32, 14_480_000_u32);

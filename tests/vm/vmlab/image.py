@@ -1,4 +1,5 @@
 """Images: kernel and initramfs of a kind of machine, out of Debian's packages, kept under target/vm."""
+import fcntl
 import lzma
 import os
 import pathlib
@@ -107,13 +108,17 @@ def directories(*paths):
 
 
 def _made(place, wanted, make):
-    """What `make` leaves in this directory, once; made anew if what is wanted has changed."""
+    """What `make` leaves in this directory, once; made anew if what is wanted has changed. Classes of tests that run side by side
+    want the same image: the first makes it, the others wait."""
     stamp = place / "made-of"
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        make()
-        stamp.write_text(wanted, encoding="utf-8")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place.with_name(f"{place.name}.lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            make()
+            stamp.write_text(wanted, encoding="utf-8")
 
 
 def build(kind):
