@@ -210,16 +210,20 @@ class Dialled(LeaseWorld):
         for work in (send, drain):
             threading.Thread(target=work, daemon=True).start()
         counts = [lambda: takes.received, lambda: len(target.got)]
-        time.sleep(1)
-        first, begun = [count() for count in counts], time.monotonic()
-        time.sleep(CAP_SECONDS)
-        rates = [(count() - before) / (time.monotonic() - begun) * 8e-6 for count, before in zip(counts, first)]
-        print("     down %.2f, up %.2f Mbit/s of %d" % (*rates, CAP_MBPS))
+        # No less than nearly the cap in one of two measurements: a machine without a processor of its own now and then stands still.
+        for _ in range(2):
+            time.sleep(1)
+            first, begun = [count() for count in counts], time.monotonic()
+            time.sleep(CAP_SECONDS)
+            rates = [(count() - before) / (time.monotonic() - begun) * 8e-6 for count, before in zip(counts, first)]
+            print("     down %.2f, up %.2f Mbit/s of %d" % (*rates, CAP_MBPS))
+            self.assertLess(max(rates), 1.1 * CAP_MBPS)
+            if min(rates) > 0.9 * CAP_MBPS:
+                break
+        else:
+            self.fail("less than the cap")
         for lease in (down, up):
             self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
-        for rate in rates:
-            self.assertLess(rate, 1.1 * CAP_MBPS)
-            self.assertGreater(rate, 0.8 * CAP_MBPS)
         self.assertIn("htb ec40:", self.machine.ok(f"tc qdisc show dev {DEVICE} root"))
 
     def test_pause_ends_an_offloaded_flow_within_a_tenth_of_a_second(self):
