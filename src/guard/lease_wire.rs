@@ -18,6 +18,8 @@ pub const MAX_PACKET: usize = 0xffff - 4;
 pub const MAX_COUNTED: usize = 512;
 /// Bytes of the reason in [`Ability`].
 pub const MAX_REASON: usize = 200;
+/// The number of a packet in [`LeaseReport::Packet`] that waits for no verdict.
+pub const PASSED: u32 = 0;
 
 /// Number of a lease: `run`'s choice, unique while the connection lives.
 pub type LeaseNo = u32;
@@ -103,15 +105,13 @@ pub enum LeaseRequest {
 /// How flows are carried on once they are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offload {
-    /// By the network hardware.
-    Hardware,
     /// By the kernel's flowtable.
     Software,
     /// By the kernel's ordinary forwarding.
     Plain,
 }
 
-pub(super) const OFFLOADS: [Offload; 3] = [Offload::Hardware, Offload::Software, Offload::Plain];
+pub(super) const OFFLOADS: [Offload; 2] = [Offload::Software, Offload::Plain];
 
 /// What the guard can do with leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +192,7 @@ pub enum LeaseReport {
     },
     /// The kernel has no lease and no connection of any.
     Gone,
-    /// A packet waits for [`LeaseRequest::Verdict`].
+    /// A packet waits for [`LeaseRequest::Verdict`]; if its number is [`PASSED`], it has gone on.
     Packet {
         /// Its number.
         packet: u32,
