@@ -6,7 +6,6 @@ use crate::guard::lease_rules::{LeaseScope, QUEUE, render};
 use crate::guard::network::Network;
 use crate::guard::offload::{self, Facts, Link, devices, pppoe_devices};
 use crate::guard::table::{Chain, Flowtable, Hook, Place, Table};
-use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
