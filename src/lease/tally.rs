@@ -41,6 +41,8 @@ struct Side {
     /// Of those, packets that came by the gate: it knows what they carried.
     seen: Count,
     seen_payload: u64,
+    /// Bytes that their headers have less than is usual: resets need no timestamps (RFC 7323 section 3.2).
+    short: u64,
     /// Everything but those.
     all: Count,
     /// Somebody has set the counters back: more may have passed than they show.
@@ -84,9 +86,12 @@ impl Tally {
 
     /// The kernel has counted a packet of so many bytes, and so many of payload, that came by the gate.
     pub fn seen(&mut self, direction: Direction, length: u32, payload: u32) {
+        let header = u64::from(length.saturating_sub(payload));
+        let usual = self.opening.map_or(0, |opening| opening.header(opening.usual_options()));
         let side = self.side(direction);
         side.seen = side.seen.plus(Count { packets: 1, bytes: u64::from(length) });
         side.seen_payload += u64::from(payload);
+        side.short += usual.saturating_sub(header);
     }
 
     /// The gate has let so much payload through, up to this sequence number.
@@ -188,8 +193,10 @@ impl Side {
         self.fresh = self.fresh.plus(new);
         // A packet is counted before it comes by. If the counters lack payload, they were set back before they were read;
         // until other packets have passed in their place nothing is certain.
-        if let Some((unseen, least)) = self.fresh.without(self.seen, self.seen_payload, opening) {
-            (self.fresh, self.seen, self.seen_payload) = (Count::default(), Count::default(), 0);
+        let [fresh, seen] = [self.fresh, self.seen].map(|c| Count { bytes: c.bytes + self.short, ..c });
+        if let Some((unseen, least)) = fresh.without(seen, self.seen_payload, opening) {
+            (self.fresh, self.seen) = Default::default();
+            (self.seen_payload, self.short) = (0, 0);
             self.all = self.all.plus(unseen);
             self.sure += least;
         }

@@ -74,6 +74,21 @@ fn what_was_cut_with_selective_acknowledgements_hides_nothing_else() {
 }
 
 #[test]
+fn resets_without_timestamps_hide_no_payload() {
+    let mut t = open();
+    // SYN-ACK, the first data, FIN, and a reset of a late acknowledgement.
+    for (length, payload) in [(60, 0), (142, 90), (52, 0), (40, 0)] {
+        t.seen(Ingress, length, payload);
+    }
+    let start = u32::MAX - 4;
+    t.passed(Ingress, 90, start.wrapping_add(90));
+    t.note(&fin(Ingress, start.wrapping_add(93)));
+    t.count(&counted((0, 0), (7, 60 + 142 + 52 + 40 + 3 * 53)));
+    assert!(t.fresh()[1] <= 93);
+    assert_eq!(t.sides[1].told + t.clone().settle(&mut Credit::default()).more[1], 93);
+}
+
+#[test]
 fn acknowledgements_with_selective_ones_are_no_payload() {
     let mut t = open();
     t.count(&counted((1000, 1000 * 80), (3000, 3000 * 1500)));
