@@ -51,7 +51,7 @@ pub static OPTIONS: &[Opt] = options! {
     "network.blocklistFiles", "network.blocklist_files": Texts(Form::Path, 16), Is("[]"), "", Live,
         "Files of domains that may not be reached: hosts files, one name per line, or adblock's domain rules. Read at the start, on SIGHUP, and when the option changes.";
     "network.offload", "network.offload": Choice(&["auto", "hardware", "software", "off"]), Is(r#""auto""#), "", Live,
-        "How flows of the kernel path are offloaded.";
+        "How the kernel carries leases: through a flowtable in software, or by its ordinary forwarding (off). Of auto and hardware no more is to be had: status says why.";
     "network.wanDevice", "network.wan_device": Text(Form::WanDevice), Is(r#""auto""#), "", Live,
         "Device by which everything leaves that goes to the Internet; auto is that of the default route with the lowest metric, for IPv4 and IPv6 each.";
     "network.perSession.maxMbps", "per_session.max_mbps": Number(0.1, 100_000.0), Unset, "Mbit/s", Live,

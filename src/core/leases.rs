@@ -117,7 +117,6 @@ impl Node {
     pub(super) fn active_path(&self) -> &'static str {
         match self.leases.ability().filter(|a| a.possible).map(|a| a.offload) {
             None => "relay",
-            Some(Offload::Hardware) => "hardware",
             Some(Offload::Software) => "software",
             Some(Offload::Plain) => "plain",
         }

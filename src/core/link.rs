@@ -72,6 +72,10 @@ impl client::Node for Node {
     fn heartbeat_answered(&self, answer: HeartbeatAnswer) {
         self.remote.borrow_mut().account = Some(answer.account);
         self.review_region(answer.observed.as_ref());
+        // Who has sessions needs most of the program again at once.
+        if self.session_count() == 0 {
+            self.tell(|l| l.seldom());
+        }
     }
 
     fn cursor(&self) -> String {

@@ -9,6 +9,8 @@ pub trait Services {
     fn certificate(&self, pem: &str);
     /// The node is registered.
     fn registered(&self);
+    /// Something has been done that seldom is, and nothing else may follow for long.
+    fn seldom(&self) {}
     /// The registration has named the lists that are to be in force.
     fn lists_wanted(&self);
     /// Something waits to be posted.

@@ -35,8 +35,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long after the registration what the start needed is given back.
-const SETTLED: Duration = Duration::from_secs(1);
+/// How long after what seldom happens the pages that it needed of the program are given back.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// The running services of a node.
 pub struct Supervisor {
@@ -55,6 +55,8 @@ pub struct Supervisor {
     link: RefCell<Option<Link>>,
     lists: ListTasks,
     guard: Rc<GuardLink>,
+    /// Waits until nothing has happened for a while.
+    settling: RefCell<Option<Task<()>>>,
 }
 
 /// The tasks that accept buyers; dropping one closes its listener.
@@ -98,6 +100,7 @@ impl Supervisor {
             listeners: RefCell::default(),
             link: RefCell::default(),
             guard: link,
+            settling: RefCell::default(),
         });
         supervisor.share_descriptors();
         Ok(supervisor)
@@ -207,6 +210,7 @@ impl Supervisor {
     pub fn read_wan(&self) {
         let found = self.system.wan(&self.node.config().network.wan_device);
         self.node.wan_read(found.map_err(|e| e.to_string()));
+        self.seldom();
     }
 
     /// Posts what waits, before the end.
@@ -251,12 +255,16 @@ impl Services for Supervisor {
         if let Err(e) = self.vault.registered() {
             crate::warn!("{e}");
         }
-        // Now the start is over, but for what its first heartbeat does.
-        let rest = async {
+        self.seldom();
+    }
+
+    fn seldom(&self) {
+        let settled = async {
             async_io::Timer::after(SETTLED).await;
             pages::give_back();
         };
-        self.executor.spawn(rest).detach();
+        // The one before it, if it still waits, is dropped.
+        *self.settling.borrow_mut() = Some(self.executor.spawn(settled));
     }
 
     fn lists_wanted(&self) {
@@ -316,6 +324,7 @@ impl Services for Supervisor {
 
     fn networks(&self, networks: &[Prefix]) {
         self.egress.networks_changed(networks.to_vec());
+        self.seldom();
     }
 
     fn wan(&self, wan: Option<&Wan>) {

@@ -6,7 +6,6 @@ use super::lease_rules::LeaseScope;
 use super::lease_set::watch;
 use super::lease_wire::{Checked, Counted, Grant, LeaseReport};
 use super::network::Network;
-use super::offload::Decision;
 use super::table::COUNTING;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::offload::lowest;
@@ -33,13 +32,9 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// The table of leases was put in force, and they are carried in this way.
-    pub fn begin(&mut self, tables: &mut Tables, scope: &LeaseScope, network: &Network, way: &Decision) {
-        let hardware = way.no_caps.is_some().then(|| {
-            "the network hardware may carry leases past every place where packets are counted".to_owned()
-        });
-        let place = hardware.map_or_else(|| lowest(network), Err);
-        let put = place.and_then(|(devices, header)| put(tables, *scope, &devices, header, &[]));
+    /// The table of leases was put in force.
+    pub fn begin(&mut self, tables: &mut Tables, scope: &LeaseScope, network: &Network) {
+        let put = lowest(network).and_then(|(devices, header)| put(tables, *scope, &devices, header, &[]));
         self.sums.from_zero();
         self.stand(put);
     }

@@ -1,7 +1,7 @@
 //! Caps of sessions with leases, for the leases' side of the guard: whether there can be any, and which are in force.
 use super::caps::Caps;
 use super::conntrack::Tuple;
-use super::lease_wire::{CtId, Grant, Offload};
+use super::lease_wire::{CtId, Grant};
 use super::network::Network;
 use super::shaping::{Cap, least};
 use super::tc::Ends;
@@ -25,14 +25,9 @@ impl LeaseCaps {
         new
     }
 
-    /// Why a session with a cap can have no lease where its connections are carried so; none if it can.
-    pub fn obstacle(&self, offload: Offload) -> Option<&str> {
-        match &self.possible {
-            // Hardware's packets pass no queueing discipline.
-            Ok(()) if offload == Offload::Hardware => Some("what the hardware forwards has no cap"),
-            Ok(()) => None,
-            Err(why) => Some(why),
-        }
+    /// Why a session with a cap can have no lease; none if it can.
+    pub fn obstacle(&self) -> Option<&str> {
+        self.possible.as_ref().err().map(String::as_str)
     }
 
     /// The network may have changed, or what others do with the line.
@@ -175,7 +170,7 @@ mod tests {
     #[test]
     fn without_traffic_control_only_sessions_without_a_cap_have_leases() {
         let mut caps = LeaseCaps { caps: Err("none".to_owned()), possible: Err("none".to_owned()) };
-        assert_eq!(caps.obstacle(Offload::Software), Some("none"));
+        assert_eq!(caps.obstacle(), Some("none"));
         assert!(caps.set([grant(0, 0)].iter(), 0, 0).is_ok() && caps.hold([grant(0, 0)].iter()));
         assert!(caps.set([grant(1, 5)].iter(), 0, 0).is_err() && !caps.hold([grant(1, 5)].iter()));
         let from = "192.0.2.1:5".parse().unwrap();
@@ -183,7 +178,6 @@ mod tests {
         assert!(caps.begin(0, 1, tuple, None).is_ok());
         assert!(caps.begin(1, 1, tuple, Some(tuple)).is_err(), "no cap, no connection");
         caps.possible = Ok(());
-        assert_eq!(caps.obstacle(Offload::Software), None);
-        assert!(caps.obstacle(Offload::Hardware).is_some());
+        assert_eq!(caps.obstacle(), None);
     }
 }

@@ -16,6 +16,7 @@ pub mod found;
 pub mod keeper;
 pub mod lease_audit;
 pub mod lease_caps;
+mod lease_codec;
 pub mod lease_count;
 pub mod lease_flows;
 pub mod lease_kernel;

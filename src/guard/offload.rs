@@ -1,16 +1,17 @@
-//! How accepted connections of leases are carried: by the network hardware, by a flowtable of the kernel's, or by its ordinary
-//! forwarding. Decided from what the kernel would take and what this board is known to do.
+//! How accepted connections of leases are carried: by a flowtable of the kernel's in software, or by its ordinary forwarding. Decided
+//! from what the kernel would take.
 //!
-//! Figures come first: hardware that does not count what it carries is not used, and neither is a router whose owner lets
-//! firewall4 put every connection into such hardware.
+//! Never by the network hardware, whatever the owner wishes: figures and the owner's word come first. The kernel asks the hardware for its
+//! counters every three seconds and not at a connection's end, looks once a second for connections that are to leave it, and lets a
+//! flowtable go before its connections have left, which the hardware then keeps.
 use super::lease_wire::Offload;
 use super::table::Flowtable;
 use crate::config::Offload as Wish;
 use std::collections::BTreeSet;
 
-/// Processors whose packet engine counts for connection tracking what it carries (kernel: `has_accounting` of
-/// mtk_eth_soc.c), as the device tree names them.
-const COUNTING: [&str; 4] = ["mediatek,mt7622", "mediatek,mt7981", "mediatek,mt7986", "mediatek,mt7988"];
+/// Why the owner who would have the hardware gets the flowtable.
+const NO_HARDWARE: &str =
+    "the network hardware would end connections a second late and not count their last seconds";
 
 /// What was found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +20,6 @@ pub struct Facts {
     pub table: Result<(), String>,
     /// The flowtable that it takes; else why it takes none.
     pub software: Result<Flowtable, String>,
-    /// The same for the network hardware.
-    pub hardware: Result<Flowtable, String>,
-    /// What the device tree calls this board (`/proc/device-tree/compatible`).
-    pub boards: Vec<String>,
-    /// A queueing discipline that somebody configured on a device of the WAN, as SQM does: its kind.
-    pub shaped: Option<String>,
     /// A table of somebody else's with a flowtable for the network hardware.
     pub others_hardware: Option<String>,
     /// A table of somebody else's with a flowtable in software that does not count.
@@ -51,19 +46,18 @@ pub struct Decision {
 pub fn decide(wish: Wish, facts: &Facts) -> Result<Decision, String> {
     facts.table.clone()?;
     let mut decision = way(wish, facts);
+    let is_first = decision.flowtable.is_some();
     if let Some(table) = &facts.others_hardware {
-        let why =
-            format!("table {table} hands connections to the network hardware, which no rate cap can hold");
-        if decision.flowtable.is_none() && !counts(&facts.boards) {
+        if !is_first {
             return Err(format!(
-                "table {table} hands connections to network hardware that is not known to count them"
+                "table {table} hands connections to the network hardware, which neither counts nor ends them in time"
             ));
         }
-        decision.no_caps.get_or_insert(why);
+        // A connection that ours could not take for want of memory.
+        decision.no_caps = Some(format!("table {table} has the network hardware, which knows no cap"));
     }
     match &facts.others_uncounted {
-        // Where there is one of ours, it comes first.
-        Some(table) if decision.flowtable.is_none() => {
+        Some(table) if !is_first => {
             Err(format!("table {table} hands connections to a flowtable that does not count them"))
         }
         _ => Ok(decision),
@@ -72,52 +66,20 @@ pub fn decide(wish: Wish, facts: &Facts) -> Result<Decision, String> {
 
 fn way(wish: Wish, facts: &Facts) -> Decision {
     let plain = |reason| Decision { offload: Offload::Plain, flowtable: None, no_caps: None, reason };
-    let software = |reason: String| match &facts.software {
-        Ok(flowtable) => {
-            Decision { offload: Offload::Software, flowtable: Some(flowtable.clone()), no_caps: None, reason }
-        }
-        Err(why) => plain(why.clone()),
+    let why = match wish {
+        Wish::Off => return plain("network.offload is off".to_owned()),
+        Wish::Software => "network.offload is software",
+        Wish::Auto | Wish::Hardware => NO_HARDWARE,
     };
-    match wish {
-        Wish::Off => plain("network.offload is off".to_owned()),
-        Wish::Software => software("network.offload is software".to_owned()),
-        Wish::Auto => software("the network hardware could not hold network.maxMbps".to_owned()),
-        Wish::Hardware => match hardware(facts) {
-            Ok(flowtable) => Decision {
-                offload: Offload::Hardware,
-                flowtable: Some(flowtable),
-                no_caps: Some("network.offload is hardware, which no rate cap can hold".to_owned()),
-                reason: String::new(),
-            },
-            Err(why) => software(why),
+    match &facts.software {
+        Ok(flowtable) => Decision {
+            offload: Offload::Software,
+            flowtable: Some(flowtable.clone()),
+            no_caps: None,
+            reason: why.to_owned(),
         },
+        Err(why) => plain(why.clone()),
     }
-}
-
-fn hardware(facts: &Facts) -> Result<Flowtable, String> {
-    let flowtable = facts.hardware.clone()?;
-    if facts.boards.iter().any(|b| b == "mediatek,mt7621") {
-        return Err("the MT7621's hardware does not count what it carries".to_owned());
-    }
-    if !counts(&facts.boards) {
-        return Err("this board's hardware is not known to count what it carries".to_owned());
-    }
-    match &facts.shaped {
-        Some(kind) => {
-            Err(format!("the WAN has a queueing discipline ({kind}), which the hardware would go round"))
-        }
-        None => Ok(flowtable),
-    }
-}
-
-fn counts(boards: &[String]) -> bool {
-    boards.iter().any(|b| COUNTING.contains(&b.as_str()))
-}
-
-/// The entries of `/proc/device-tree/compatible`.
-pub fn boards(text: &[u8]) -> Vec<String> {
-    let entries = text.split(|b| *b == 0).filter(|e| !e.is_empty());
-    entries.map(|e| String::from_utf8_lossy(e).into_owned()).collect()
 }
 
 /// The devices of `/proc/net/pppoe` (`Id Address Device`) that sessions run on.
@@ -138,13 +100,13 @@ pub struct Link {
 const DEPTH: usize = 4;
 
 /// The devices at which the flowtable takes packets in. Below a VLAN or a bridge are those that frames really come in by,
-/// below a PPPoE line the one it runs on: firewall4's rule (fw4.uc, `resolve_lower_devices`) for the hardware, which can have no
-/// others. In software the devices above count as well: not every kernel sees through every layer, and what is found
+/// below a PPPoE line the one it runs on: firewall4's rule (fw4.uc, `resolve_lower_devices`) for the hardware, which is asked for here
+/// by `lowest`. The flowtable has the devices above as well: not every kernel sees through every layer, and what is found
 /// nowhere goes the ordinary way.
 pub fn devices(
     wan: &BTreeSet<String>,
     pppoe: &BTreeSet<String>,
-    hardware: bool,
+    lowest: bool,
     link: impl Fn(&str) -> Option<Link>,
 ) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
@@ -158,7 +120,7 @@ pub fn devices(
                 "ppp" => pppoe.iter().cloned().collect(),
                 _ => Vec::new(),
             };
-            if lower.is_empty() || !hardware {
+            if lower.is_empty() || !lowest {
                 found.insert(name);
             }
             below.extend(lower);
@@ -171,18 +133,12 @@ pub fn devices(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn flowtable(hardware: bool) -> Flowtable {
-        Flowtable { devices: ["wan".to_owned()].into(), hardware }
-    }
+    use crate::guard::lease_wire::MAX_REASON;
 
     fn facts() -> Facts {
         Facts {
             table: Ok(()),
-            software: Ok(flowtable(false)),
-            hardware: Ok(flowtable(true)),
-            boards: vec!["glinet,gl-mt3000".to_owned(), "mediatek,mt7981".to_owned()],
-            shaped: None,
+            software: Ok(Flowtable { devices: ["wan".to_owned()].into(), hardware: false }),
             others_hardware: None,
             others_uncounted: None,
         }
@@ -190,33 +146,25 @@ mod tests {
 
     fn decided(wish: Wish, facts: &Facts) -> (Offload, bool, bool) {
         let found = decide(wish, facts).unwrap();
-        assert_eq!(found.flowtable.as_ref().is_some_and(|f| f.hardware), found.offload == Offload::Hardware);
         (found.offload, found.flowtable.is_some(), found.no_caps.is_none())
     }
 
     #[test]
     fn the_owners_wish_where_the_kernel_can() {
-        let all = facts();
-        assert_eq!(decided(Wish::Hardware, &all), (Offload::Hardware, true, false));
-        assert_eq!(decided(Wish::Auto, &all), (Offload::Software, true, true));
-        assert_eq!(decided(Wish::Software, &all), (Offload::Software, true, true));
-        assert_eq!(decided(Wish::Off, &all), (Offload::Plain, false, true));
+        for (wish, word) in
+            [(Wish::Hardware, "hardware"), (Wish::Auto, "hardware"), (Wish::Software, "software")]
+        {
+            assert_eq!(decided(wish, &facts()), (Offload::Software, true, true));
+            assert!(decide(wish, &facts()).unwrap().reason.contains(word), "{wish:?}");
+        }
+        assert_eq!(decided(Wish::Off, &facts()), (Offload::Plain, false, true));
     }
 
     #[test]
     fn each_obstacle_falls_back_and_says_so() {
-        let cases: [(&str, Facts); 4] = [
-            ("not supported", Facts { hardware: Err("not supported".to_owned()), ..facts() }),
-            ("MT7621", Facts { boards: vec!["mediatek,mt7621".to_owned()], ..facts() }),
-            ("not known to count", Facts { boards: Vec::new(), ..facts() }),
-            ("(cake)", Facts { shaped: Some("cake".to_owned()), ..facts() }),
-        ];
-        for (word, facts) in cases {
-            let found = decide(Wish::Hardware, &facts).unwrap();
-            assert_eq!(found.offload, Offload::Software, "{word}");
-            assert!(found.reason.contains(word), "{word}: {}", found.reason);
-            let neither = Facts { software: Err("kmod-nft-offload".to_owned()), ..facts };
-            let found = decide(Wish::Hardware, &neither).unwrap();
+        let without = Facts { software: Err("kmod-nft-offload".to_owned()), ..facts() };
+        for wish in [Wish::Auto, Wish::Hardware, Wish::Software] {
+            let found = decide(wish, &without).unwrap();
             assert_eq!((found.offload, found.reason.as_str()), (Offload::Plain, "kmod-nft-offload"));
         }
         let none = Facts { table: Err("no nft_queue".to_owned()), ..facts() };
@@ -224,13 +172,15 @@ mod tests {
     }
 
     #[test]
-    fn the_owners_hardware_flowtable_takes_caps_and_on_some_boards_leases() {
+    fn the_owners_hardware_flowtable_takes_caps_and_leases_where_ours_is_not_before_it() {
         let others = Facts { others_hardware: Some("fw4".to_owned()), ..facts() };
-        assert_eq!(decided(Wish::Software, &others), (Offload::Software, true, false));
-        assert_eq!(decided(Wish::Off, &others), (Offload::Plain, false, false));
-        let uncounted = Facts { boards: vec!["mediatek,mt7621".to_owned()], ..others };
-        assert_eq!(decided(Wish::Software, &uncounted), (Offload::Software, true, false), "ours comes first");
-        assert!(decide(Wish::Off, &uncounted).unwrap_err().contains("fw4"));
+        let found = decide(Wish::Auto, &others).unwrap();
+        assert_eq!(found.offload, Offload::Software);
+        let both = format!("{}; no leases for sessions with a cap: {}", found.reason, found.no_caps.unwrap());
+        assert!(both.len() <= MAX_REASON, "{}", both.len());
+        assert!(decide(Wish::Off, &others).unwrap_err().contains("table fw4"));
+        let without = Facts { software: Err("kmod-nft-offload".to_owned()), ..others };
+        assert!(decide(Wish::Auto, &without).unwrap_err().contains("table fw4"));
     }
 
     #[test]
@@ -276,7 +226,5 @@ mod tests {
         let text = "Id       Address              Device\n0500     00:11:22:33:44:55    eth0.7\n";
         assert_eq!(pppoe_devices(text).into_iter().collect::<Vec<_>>(), ["eth0.7"]);
         assert!(pppoe_devices("").is_empty());
-        assert_eq!(boards(b"xiaomi,r3g\0mediatek,mt7621\0"), ["xiaomi,r3g", "mediatek,mt7621"]);
-        assert!(boards(b"").is_empty());
     }
 }

@@ -1,12 +1,13 @@
 //! The connections of leases: the gate's verdicts go to the guard, what it notes to the session's flows, and what the node
 //! ends ends in the kernel.
+use super::connection::{Connection, Plan};
 use super::gate::{Action, Gate, MAX_FLOWS, Note, Owner, Packet};
 use super::service::{ANSWER_MS, Held, Leases};
 use super::table::State;
-use super::tally::{Settled, Tally};
+use super::tally::Tally;
 use crate::guard::lease_wire::{Checked, Counted, CtId, LeaseNo, LeaseReport, LeaseRequest};
 use crate::policy::refusal::Refusal;
-use crate::session::{Direction, Ending, Flow, HelloRules, Outcome, Phase};
+use crate::session::{Ending, HelloRules, Outcome};
 use crate::time::Now;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -19,43 +20,10 @@ use std::task::{Context, Poll, Waker};
 const COUNT_MS: u64 = 1_000;
 /// The same while a quota may be used up before the next but one time: no more than a second of the cap passes beyond it.
 const COUNT_SHORT_MS: u64 = 250;
-/// How long a connection that both sides have ended may be quiet before the kernel forgets it, milliseconds. What was lost of its
-/// last bytes is sent again meanwhile, each time after twice the pause (RFC 6298 section 5.5), and so is the wait.
-const LINGER_MS: u64 = 2_000;
-/// The longest of these waits, milliseconds.
-const MAX_LINGER_MS: u64 = 16_000;
 /// How long last counters may come after the guard has said that a lease is gone, milliseconds.
 const LAST_COUNT_MS: u64 = 300;
-/// The same after a guard was lost: `procd` starts the next one ten seconds later.
+/// The same after a guard was lost: `procd` starts the next one two seconds later, and it reads its configuration and the kernel's tables.
 const NEXT_GUARD_MS: u64 = 20_000;
-
-/// What is to become of a flow, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plan {
-    /// It lives.
-    Live,
-    /// It is over on the wire; the kernel is told to forget it then.
-    Linger(u64),
-    /// The kernel is to have forgotten it by then, or the guard is not to be believed.
-    Forgotten(u64),
-    /// The kernel has forgotten it; its last counters are waited for until then.
-    LastCount(u64),
-}
-
-/// One connection.
-struct Connection {
-    flow: Flow,
-    charged: Rc<Cell<[u64; 2]>>,
-    lease: LeaseNo,
-    tally: Tally,
-    /// Its hello was accepted: its bytes count.
-    accepted: bool,
-    outcome: Option<Outcome>,
-    plan: Plan,
-    /// Packets when its counters were last read, once both sides have ended it, and how long it may be quiet.
-    packets: Option<u64>,
-    quiet_ms: u64,
-}
 
 /// All of them.
 pub(super) struct Flows {
@@ -207,55 +175,6 @@ impl Flows {
             c.pass_on();
             c.stay(counted, now_ms);
         });
-    }
-}
-
-impl Plan {
-    fn due_ms(self) -> Option<u64> {
-        match self {
-            Plan::Live => None,
-            Plan::Linger(at) | Plan::Forgotten(at) | Plan::LastCount(at) => Some(at),
-        }
-    }
-}
-
-impl Connection {
-    /// Tells the session what has passed.
-    fn pass_on(&mut self) {
-        if !self.accepted {
-            return;
-        }
-        let fresh = self.tally.fresh();
-        self.pass_on_these(fresh);
-    }
-
-    fn pass_on_these(&self, [egress, ingress]: [u64; 2]) {
-        for (direction, bytes) in [(Direction::Egress, egress), (Direction::Ingress, ingress)] {
-            if bytes > 0 {
-                self.flow.count(direction, bytes);
-            }
-        }
-        let [out, back] = self.charged.get();
-        self.charged.set([out.saturating_add(egress), back.saturating_add(ingress)]);
-    }
-
-    /// The line of the access log. What the end of the connection corrects counts into the window that is open now.
-    fn finish(mut self, otherwise: Outcome) {
-        self.pass_on();
-        let is_over = self.tally.is_over();
-        if self.accepted {
-            let mut credit = self.flow.credit().get();
-            let Settled { more, less } = std::mem::take(&mut self.tally).settle(&mut credit);
-            self.flow.credit().set(credit);
-            self.pass_on_these(more);
-            let [egress, ingress] = less;
-            self.flow.uncount(Direction::Egress, egress);
-            self.flow.uncount(Direction::Ingress, ingress);
-            let [out, back] = self.charged.get();
-            self.charged.set([out.saturating_sub(egress), back.saturating_sub(ingress)]);
-        }
-        let outcome = if is_over { Outcome::Done } else { otherwise };
-        self.flow.finish(self.outcome.unwrap_or(outcome));
     }
 }
 
@@ -419,64 +338,6 @@ impl Leases {
     }
 }
 
-impl Connection {
-    fn note(&mut self, note: Note, now_ms: u64) {
-        self.tally.note(&note);
-        match note {
-            Note::Established { latency_us, opening } => {
-                self.tally.open(opening);
-                self.flow.connected(latency_us);
-                self.flow.enter(Phase::Hello);
-            }
-            Note::Accepted => {
-                self.accepted = true;
-                self.flow.passed_hello();
-            }
-            Note::Refused(refusal) => {
-                self.outcome.get_or_insert(Outcome::Refused(refusal));
-                self.leave(now_ms);
-            }
-            Note::Gone => {
-                self.outcome.get_or_insert(Outcome::Aborted);
-                self.leave(now_ms);
-            }
-            Note::Fin { .. } => {
-                if self.tally.is_over() {
-                    self.leave(now_ms);
-                } else if self.accepted {
-                    self.flow.enter(Phase::HalfClosed);
-                }
-            }
-            Note::Reset { direction, .. } => {
-                let unanswered = self.flow.state().bytes().0 == 0 && direction == Direction::Ingress;
-                let outcome = if unanswered { Outcome::TargetReset } else { Outcome::Aborted };
-                self.outcome.get_or_insert(outcome);
-                self.leave(now_ms);
-            }
-        }
-    }
-
-    /// It is over on the wire.
-    fn leave(&mut self, now_ms: u64) {
-        if self.plan == Plan::Live {
-            self.plan = Plan::Linger(now_ms + LINGER_MS);
-        }
-    }
-
-    /// Where something still passes, it is not over.
-    fn stay(&mut self, counted: &Counted, now_ms: u64) {
-        if !matches!(self.plan, Plan::Linger(_)) {
-            return;
-        }
-        let [out, back] = counted.packets;
-        let before = self.packets.replace(out.saturating_add(back));
-        if before.is_some() && before != self.packets {
-            self.quiet_ms = (self.quiet_ms * 2).min(MAX_LINGER_MS);
-            self.plan = Plan::Linger(now_ms + self.quiet_ms);
-        }
-    }
-}
-
 /// Whom the gate asks.
 struct Sessions<'a> {
     leases: &'a Leases,
@@ -503,17 +364,7 @@ impl Owner for Sessions<'_> {
         }
         let tally = Tally::default();
         let charged = leases.flows.charged.clone();
-        let connection = Connection {
-            flow,
-            charged,
-            lease: no,
-            tally,
-            accepted: false,
-            outcome: None,
-            plan: Plan::Live,
-            packets: None,
-            quiet_ms: LINGER_MS,
-        };
+        let connection = Connection::new(no, flow, charged, tally);
         leases.flows.all.borrow_mut().insert(ct, connection);
         Ok(())
     }

@@ -5,12 +5,13 @@
 //! heaviest source: whoever opens few connections is served while somebody else opens thousands. A source from which a
 //! buyer was authenticated lately never gives way to one that is unknown.
 mod recent;
+mod source;
 
 use crate::mutant;
 use crate::session::limits::Bucket;
 use recent::Recent;
+pub use source::Source;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 
 /// Buyers' sources that are remembered.
 pub const MAX_KNOWN: usize = 512;
@@ -26,38 +27,6 @@ const KNOWN_SHARE: u32 = 4;
 /// How fast a handshake of a group is forgotten when turns are given, thousandths per second: in 20 seconds. A flood from
 /// many networks has had a handshake for each of them by then, and a new network comes before all of those.
 const GROUP_LEAK: u32 = 50;
-
-/// Where connections come from: what one party has for itself. An IPv4 address, or an IPv6 /64. The variants' order
-/// keeps a group together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// This machine, over a Unix socket.
-    Local,
-    /// An IPv4 address.
-    V4(u32),
-    /// The first half of an IPv6 address.
-    V6(u64),
-}
-
-impl Source {
-    /// The source of an address; a mapped IPv4 address is one.
-    pub fn of(address: IpAddr) -> Source {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Source::V4(v4.to_bits()),
-            IpAddr::V6(v6) => Source::V6(u64::try_from(v6.to_bits() >> 64).unwrap_or(0)),
-        }
-    }
-
-    /// What one party may have many sources of: an IPv4 /24, an IPv6 /48 (RFC 6177: the largest usual assignment to one
-    /// site).
-    fn group(self) -> Source {
-        match self {
-            Source::Local => Source::Local,
-            Source::V4(bits) => Source::V4(bits & !0xff),
-            Source::V6(bits) => Source::V6(bits & !0xffff),
-        }
-    }
-}
 
 /// The bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +66,8 @@ pub struct Admission<T> {
     next: u64,
     seats: BTreeMap<u64, Seat<T>>,
     sources: BTreeMap<Source, Held>,
+    /// Seats of each group.
+    groups: BTreeMap<Source, usize>,
     known: BTreeMap<Source, u64>,
     waiting: usize,
     unknown_budget: Bucket,
@@ -115,6 +86,29 @@ struct Seat<T> {
     tag: T,
 }
 
+/// Which handshakes may be made at a moment.
+struct Turns {
+    now_ms: u64,
+    /// What a source may have had lately at most, thousandths.
+    per_source: u32,
+    known: bool,
+    /// Of unknown sources whose group has had none lately; and of any.
+    unknown: bool,
+    again: bool,
+}
+
+/// The order of turns, first to last.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    is_unknown: bool,
+    /// What the group has had lately, and its seats.
+    group: u32,
+    seats: usize,
+    /// What the source has had lately.
+    own: u32,
+    id: u64,
+}
+
 /// The seats of one source, oldest first.
 #[derive(Debug, Default)]
 struct Held {
@@ -130,6 +124,7 @@ impl<T: Clone> Admission<T> {
             next: 0,
             seats: BTreeMap::new(),
             sources: BTreeMap::new(),
+            groups: BTreeMap::new(),
             known: BTreeMap::new(),
             waiting: 0,
             unknown_budget: budget(limits.handshakes),
@@ -185,6 +180,12 @@ impl<T: Clone> Admission<T> {
     pub fn leave(&mut self, seat: u64) -> Option<T> {
         let gone = self.seats.remove(&seat)?;
         self.waiting -= usize::from(gone.waits);
+        if let Some(seats) = self.groups.get_mut(&gone.source.group()) {
+            *seats -= 1;
+            if *seats == 0 {
+                self.groups.remove(&gone.source.group());
+            }
+        }
         if let Some(held) = self.sources.get_mut(&gone.source) {
             held.seats.retain(|s| *s != seat);
             if held.seats.is_empty() {
@@ -215,14 +216,15 @@ impl<T: Clone> Admission<T> {
         }
     }
 
-    /// A connection has its ClientHello ready. [`Admission::grant`] says when its turn has come.
-    pub fn ask(&mut self, seat: u64) {
-        if let Some(seat) = self.seats.get_mut(&seat)
-            && !seat.waits
-        {
-            seat.waits = true;
+    /// A connection has its ClientHello ready. [`Admission::grant`] says when its turn has come; whether that may be now.
+    pub fn ask(&mut self, seat: u64, now_us: u64) -> bool {
+        let turns = self.turns(now_us);
+        let Some(asks) = self.seats.get_mut(&seat) else { return false };
+        if !asks.waits {
+            asks.waits = true;
             self.waiting += 1;
         }
+        self.seats.get(&seat).is_some_and(|asks| self.rank(&turns, seat, asks).is_some())
     }
 
     /// Whether somebody waits for a handshake.
@@ -230,28 +232,16 @@ impl<T: Clone> Admission<T> {
         self.waiting > 0
     }
 
-    /// The next connection that may shake hands now: one of a known source, else of the group, and then the source, that
-    /// has had the least lately, and then the oldest.
+    /// The next connection that may shake hands now: one of a known source, else of the group that has had the least lately,
+    /// of such groups the one with the fewest seats, and then the oldest of the source that has had the least. Half of what
+    /// unknown sources may do at once is for groups that have had none: who comes for the first time so does not wait while
+    /// those who come again and again take every turn as soon as there is one.
     pub fn grant(&mut self, now_us: u64) -> Option<T> {
-        let now_ms = now_us / 1000;
-        let free = mutant::out("handshake-rate");
-        let unknown = free || self.unknown_budget.available(now_us) > 0;
-        let known = free || self.known_budget.available(now_us) > 0;
-        if self.waiting == 0 || !(unknown || known) {
-            self.note_wait(now_ms);
-            return None;
-        }
-        let per_source = self.limits.handshakes_per_source.saturating_mul(1000);
-        let ready = self.seats.iter().filter(|(_, s)| s.waits).filter_map(|(id, s)| {
-            let is_known = self.sources.get(&s.source).is_some_and(|h| h.known);
-            let own = self.by_source.level(s.source, per_source, now_ms);
-            let within = is_known || own.saturating_add(1000) <= per_source;
-            let may = if is_known { known } else { unknown };
-            let within = within || mutant::out("handshake-rate-per-source");
-            let group = self.by_group.level(s.source.group(), GROUP_LEAK, now_ms);
-            (may && within).then_some((!is_known, group, own, *id))
-        });
-        let Some((is_unknown, _, _, id)) = ready.min() else {
+        let turns = self.turns(now_us);
+        let Turns { now_ms, per_source, .. } = turns;
+        let waiting = self.seats.iter().filter(|(_, s)| s.waits);
+        let ranks = waiting.filter_map(|(id, s)| self.rank(&turns, *id, s));
+        let Some(Rank { is_unknown, id, .. }) = ranks.min() else {
             self.note_wait(now_ms);
             return None;
         };
@@ -266,6 +256,31 @@ impl<T: Clone> Admission<T> {
         self.by_source.add(seat.source, per_source, now_ms);
         self.by_group.add(seat.source.group(), GROUP_LEAK, now_ms);
         Some(seat.tag.clone())
+    }
+
+    fn turns(&mut self, now_us: u64) -> Turns {
+        let free = mutant::out("handshake-rate");
+        let left = self.unknown_budget.available(now_us);
+        Turns {
+            now_ms: now_us / 1000,
+            per_source: self.limits.handshakes_per_source.saturating_mul(1000),
+            known: free || self.known_budget.available(now_us) > 0,
+            unknown: free || left > 0,
+            again: free || left > at_once(self.limits.handshakes) / 2,
+        }
+    }
+
+    /// Where in the order a connection stands; `None` if it may not shake hands now.
+    fn rank(&self, turns: &Turns, id: u64, seat: &Seat<T>) -> Option<Rank> {
+        let is_known = self.sources.get(&seat.source).is_some_and(|h| h.known);
+        let own = self.by_source.level(seat.source, turns.per_source, turns.now_ms);
+        let within = is_known
+            || own.saturating_add(1000) <= turns.per_source
+            || mutant::out("handshake-rate-per-source");
+        let group = self.by_group.level(seat.source.group(), GROUP_LEAK, turns.now_ms);
+        let may = if is_known { turns.known } else { turns.again || (turns.unknown && group == 0) };
+        let seats = self.groups.get(&seat.source.group()).copied().unwrap_or(0);
+        (may && within).then_some(Rank { is_unknown: !is_known, group, seats, own, id })
     }
 
     /// Whether a bound was met lately.
@@ -295,6 +310,7 @@ impl<T: Clone> Admission<T> {
         let id = self.next;
         self.next += 1;
         self.seats.insert(id, Seat { source, since_ms, waits: false, tag });
+        *self.groups.entry(source.group()).or_default() += 1;
         let held = self.sources.entry(source).or_default();
         held.seats.push_back(id);
         held.known = known;
@@ -368,9 +384,13 @@ fn heavier_group(a: Option<(usize, Load)>, b: Option<(Source, usize, Load)>) -> 
     }
 }
 
-/// A quarter of a second's handshakes at once.
+/// Handshakes that may be made at once: a quarter of a second's.
+fn at_once(per_second: u32) -> u64 {
+    (per_second / 4).max(1).into()
+}
+
 fn budget(per_second: u32) -> Bucket {
-    Bucket::new(per_second.into(), (per_second / 4).max(1).into())
+    Bucket::new(per_second.into(), at_once(per_second))
 }
 
 #[cfg(test)]

@@ -77,6 +77,15 @@ impl Door {
         self.look(now_ms);
     }
 
+    /// A connection waits for its handshake. While others do the next turn is soon; all are looked at before only for one that
+    /// may shake hands now, so that a flood of hellos costs no more than that of its handshakes.
+    fn ask(self: &Rc<Door>, seat: u64) {
+        let may = self.admission.borrow_mut().ask(seat, self.gate.now().mono_us);
+        if may || !self.turning.get() {
+            self.turn();
+        }
+    }
+
     /// Grants the handshakes that may be made now, and goes on while somebody waits.
     fn turn(self: &Rc<Door>) {
         let now = self.gate.now();
@@ -133,8 +142,7 @@ impl Seat {
 
     /// Waits until the TLS handshake may begin.
     pub async fn turn(&self) {
-        self.door.admission.borrow_mut().ask(self.id);
-        self.door.turn();
+        self.door.ask(self.id);
         let mark = self.deadline.mark();
         poll_fn(|cx| if mark.is_granted(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
     }

@@ -23,14 +23,14 @@ VALIDATE = "validate echomesh echomesh main enabled:bool:0"
 GONE = ["nft delete table inet echomesh", "commit firewall"]
 
 
-def instance(role):
+def instance(role, pause_s):
     """What procd is told of one of the two."""
     return [
         f"open_instance {role}",
         f"set_param command /usr/sbin/echomesh {role} --uci --user echomesh",
         "set_param file /usr/sbin/echomesh",
         "set_param limits nofile=8192 8192 core=0 0",
-        "set_param respawn 3600 10 0",
+        f"set_param respawn 3600 {pause_s} 0",
         "set_param stdout 1",
         "set_param stderr 1",
         "close_instance",
@@ -38,7 +38,7 @@ def instance(role):
 
 
 OFF = ["start 1", VALIDATE, "set"]
-ON = ["start 1", VALIDATE, *instance("guard"), *instance("run"), "set"]
+ON = ["start 1", VALIDATE, *instance("guard", 2), *instance("run", 10), "set"]
 
 
 @unittest.skipUnless(os.geteuid() == 0, "chroot needs root")

@@ -209,7 +209,7 @@ def only(*names):
 
     def cut(cls):
         for name in dir(cls):
-            if name.startswith("test_") and not any(part in name for part in names):
+            if name.startswith("test_") and name not in vars(cls) and not any(part in name for part in names):
                 setattr(cls, name, None)
         return cls
 

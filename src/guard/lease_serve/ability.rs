@@ -28,7 +28,7 @@ impl Desk {
             (Ok(_), Ok(way), None) => (true, way.offload, way.reason.clone()),
         };
         let no_caps = self.way.as_ref().ok().and_then(|way| way.no_caps.as_deref());
-        let obstacle = no_caps.or_else(|| self.caps.obstacle(offload));
+        let obstacle = no_caps.or_else(|| self.caps.obstacle());
         let caps = obstacle.is_none();
         let mut reason = match obstacle {
             Some(why) if possible && reason.is_empty() => format!("no leases for sessions with a cap: {why}"),

@@ -117,8 +117,8 @@ impl Desk {
             return Err(io::Error::other("the kernel's table of leases is not the one that was rendered"));
         }
         self.rendered = Some(rendered);
-        if let (Ok(way), Some(leases)) = (&self.way, &around.scope.leases) {
-            self.audit.begin(around.tables, leases, around.network, way);
+        if let Some(leases) = &around.scope.leases {
+            self.audit.begin(around.tables, leases, around.network);
         }
         Ok(())
     }

@@ -126,7 +126,7 @@ fn the_shape_on_the_wire_is_the_one_of_version_1() {
     assert_eq!(request(LeaseRequest::Count), b"\x01\x8b");
 
     let report = |r: LeaseReport| Report::Lease(r).encode();
-    assert_eq!(report(able("no")), b"\x01\x09\x01\x02\0\0\0\x10\0no");
+    assert_eq!(report(able("no")), b"\x01\x09\x01\x01\0\0\0\x10\0no");
     assert_eq!(report(LeaseReport::Granted { no: 1 }), b"\x01\x0a\0\0\0\x01");
     assert_eq!(report(LeaseReport::Denied { no: 1, why: Denial::Failed }), b"\x01\x0b\0\0\0\x01\x01");
     assert_eq!(report(LeaseReport::Ended { no: 1 }), b"\x01\x0c\0\0\0\x01");

@@ -115,7 +115,8 @@ fn what_is_remembered_of_buyers_is_bounded() {
 #[test]
 fn handshakes_are_granted_at_the_source_s_rate() {
     let mut table = filled(&[("44.0.0.1", 4)]);
-    (0..4).for_each(|seat| table.ask(seat));
+    table.set_limits(Limits { handshakes: 100, ..LIMITS });
+    (0..4).for_each(|seat| assert!(table.ask(seat, 0)));
     let mut granted = |us| std::iter::from_fn(|| table.grant(us)).collect::<Vec<_>>();
     assert_eq!(granted(0), [0, 1], "two at once");
     assert_eq!(granted(499_000), [0; 0]);
@@ -129,7 +130,7 @@ fn handshakes_of_all_sources_together_have_a_rate() {
     let mut table: Admission<u32> = Admission::new(Limits { pending: 64, ..LIMITS });
     for n in 0..40u32 {
         table.arrive(Source::V4(n << 8), 0, n);
-        table.ask(n.into());
+        table.ask(n.into(), 0);
     }
     let mut granted = |us| std::iter::from_fn(|| table.grant(us)).count();
     assert_eq!(granted(0), 2, "a quarter of a second's");
@@ -142,7 +143,7 @@ fn the_next_handshake_is_a_buyer_s_then_of_the_lightest_group() {
     let mut table = Admission::new(Limits { pending: 64, pending_per_source: 16, ..LIMITS });
     let seat = |table: &mut Admission<&'static str>, source, tag| {
         let Arrival::Seated(id, None) = table.arrive(v4(source), 0, tag) else { panic!() };
-        table.ask(id);
+        table.ask(id, 0);
     };
     seat(&mut table, "44.1.0.1", "first");
     seat(&mut table, "44.1.0.2", "same group");
@@ -167,14 +168,51 @@ fn a_new_network_comes_before_all_that_had_their_turn() {
         let Arrival::Seated(seat, None) = table.arrive(Source::V4((n % 200) << 8), now_us / 1000, n) else {
             panic!()
         };
-        table.ask(seat);
+        table.ask(seat, now_us);
         now_us += 6_000;
         while table.grant(now_us).is_some() {}
     }
     assert!(table.has_waiting(), "the flood is faster than its handshakes");
     let Arrival::Seated(seat, None) = table.arrive(v4("44.200.0.1"), now_us / 1000, 7777) else { panic!() };
-    table.ask(seat);
+    table.ask(seat, now_us);
     assert_eq!(table.grant(now_us + 10_000), Some(7777));
+}
+
+/// A seat that waits for its handshake.
+fn waits(table: &mut Admission<u32>, source: u32, now_us: u64, tag: u32) -> bool {
+    let Arrival::Seated(seat, None) = table.arrive(Source::V4(source), now_us / 1000, tag) else { panic!() };
+    table.ask(seat, now_us)
+}
+
+#[test]
+fn a_network_that_has_had_none_does_not_wait_for_those_that_take_every_turn() {
+    let mut table: Admission<u32> = Admission::new(Limits { pending: 1000, handshakes: 100, ..LIMITS });
+    let mut now_us = 0;
+    for n in 0..500u32 {
+        let may = waits(&mut table, (n % 200) << 8, now_us, n);
+        assert_eq!(may, table.grant(now_us).is_some(), "whoever may not leaves all as it was");
+        now_us += 6_000;
+        while table.grant(now_us).is_some() {}
+    }
+    assert!(table.has_waiting() && table.grant(now_us).is_none(), "no turn is left for the flood");
+    let new: Vec<u32> = (7000..7020).collect();
+    assert!(new.iter().all(|n| waits(&mut table, n << 8, now_us, *n)));
+    let at_once: Vec<u32> = std::iter::from_fn(|| table.grant(now_us)).collect();
+    assert_eq!(at_once, new[..12], "half of a quarter of a second's, at the same moment");
+    let rest: Vec<u32> = (1..=8).filter_map(|n| table.grant(now_us + n * 10_000)).collect();
+    assert_eq!(rest, new[12..], "the others as turns come, before the flood");
+}
+
+#[test]
+fn of_networks_that_have_had_none_the_one_with_the_fewest_connections_comes_first() {
+    let mut table: Admission<u32> = Admission::new(Limits { pending: 1000, handshakes: 100, ..LIMITS });
+    // Two of each network, from different addresses.
+    for n in 0..400u32 {
+        waits(&mut table, ((n % 200) << 8) | (n / 200), 0, n);
+    }
+    while table.grant(0).is_some() {}
+    waits(&mut table, 300 << 8, 10_000, 7777);
+    assert_eq!(table.grant(10_000), Some(7777), "beside 175 that came before and have had none either");
 }
 
 #[test]
@@ -214,7 +252,9 @@ proptest! {
                     }
                 }
                 3 => { table.leave(u64::from(which)); known_seats.remove(&u64::from(which)); }
-                4 => table.ask(u64::from(which)),
+                4 => {
+                    table.ask(u64::from(which), now * 1000);
+                }
                 _ => {
                     table.authenticated(source, now);
                     let held = table.sources.get(&source);
@@ -225,6 +265,8 @@ proptest! {
             prop_assert!(table.seats.len() <= LIMITS.pending);
             let held: usize = table.sources.values().map(|h| h.seats.len()).sum();
             prop_assert_eq!(held, table.seats.len());
+            prop_assert_eq!(table.groups.values().sum::<usize>(), held);
+            prop_assert!(table.groups.values().all(|seats| *seats > 0));
             prop_assert_eq!(table.waiting, table.seats.values().filter(|s| s.waits).count());
             prop_assert!(table.sources.values().all(|h| !h.seats.is_empty() && (h.known || h.seats.len() <= LIMITS.pending_per_source)));
         }

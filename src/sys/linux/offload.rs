@@ -1,12 +1,10 @@
 //! What this machine offers to carry leases: asked of the kernel, which does none of it, and read from its files.
 use super::netlink::Tables;
-use super::traffic::Traffic;
 use crate::guard::expr::Expr;
 use crate::guard::lease_rules::{LeaseScope, QUEUE, render};
 use crate::guard::network::Network;
-use crate::guard::offload::{Facts, Link, boards, devices, pppoe_devices};
+use crate::guard::offload::{Facts, Link, devices, pppoe_devices};
 use crate::guard::table::{Chain, Flowtable, Hook, Place, Table};
-use crate::guard::tc::Root;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -21,24 +19,11 @@ const DEVICES: &str = "/sys/class/net";
 /// The kernel's: its tables cannot be read.
 pub fn facts(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::Result<Facts> {
     let pppoe = pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default());
-    let mut offered = |hardware| {
-        let devices = devices(&network.wan, &pppoe, hardware, link);
-        let flowtable = Flowtable { devices, hardware };
-        attempt(tables, scope, network, Some(&flowtable)).map(|()| flowtable)
-    };
-    let software = offered(false).map_err(|e| no_flowtable(&e, false));
-    let hardware = offered(true).map_err(|e| no_flowtable(&e, true));
+    let flowtable = Flowtable { devices: devices(&network.wan, &pppoe, false, link), hardware: false };
+    let software = attempt(tables, scope, network, Some(&flowtable)).map(|()| flowtable);
     let table = attempt(tables, scope, network, None).map_err(|e| missing(tables, &e));
     let (others_hardware, others_uncounted) = tables.others_flowtables()?;
-    Ok(Facts {
-        table,
-        software,
-        hardware,
-        boards: boards(&std::fs::read("/proc/device-tree/compatible").unwrap_or_default()),
-        shaped: shaped(network)?,
-        others_hardware,
-        others_uncounted,
-    })
+    Ok(Facts { table, software: software.map_err(|e| no_flowtable(&e)), others_hardware, others_uncounted })
 }
 
 fn attempt(
@@ -56,10 +41,9 @@ fn attempt(
 }
 
 /// Why a flowtable is not possible.
-fn no_flowtable(e: &io::Error, hardware: bool) -> String {
+fn no_flowtable(e: &io::Error) -> String {
     match e.kind() {
         ErrorKind::NotConnected => "there is no line".to_owned(),
-        ErrorKind::Unsupported if hardware => "the WAN's device has no offload in hardware".to_owned(),
         ErrorKind::NotFound => "the kernel has no flowtables (OpenWrt: kmod-nft-offload)".to_owned(),
         _ => format!("the kernel takes no flowtable: {e}"),
     }
@@ -79,18 +63,6 @@ fn missing(tables: &mut Tables, e: &io::Error) -> String {
         }
         _ => format!("the kernel does not take the table of leases: {e}"),
     }
-}
-
-/// A queueing discipline of somebody's on a device that leads outward.
-fn shaped(network: &Network) -> io::Result<Option<String>> {
-    let mut traffic = Traffic::open()?;
-    let devices: BTreeSet<u32> = network.uplinks.uplinks().map(|u| u.index).collect();
-    for device in devices {
-        if let Root::Other(kind) = traffic.root(device)? {
-            return Ok(Some(kind));
-        }
-    }
-    Ok(None)
 }
 
 /// Where all packets of the WAN pass, whatever layer a flowtable takes or sends them at: the lowest devices, and the bytes that

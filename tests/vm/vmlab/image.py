@@ -1,4 +1,5 @@
 """Images: kernel and initramfs of a kind of machine, out of Debian's packages, kept under target/vm."""
+import fcntl
 import lzma
 import os
 import pathlib
@@ -107,13 +108,17 @@ def directories(*paths):
 
 
 def _made(place, wanted, make):
-    """What `make` leaves in this directory, once; made anew if what is wanted has changed."""
+    """What `make` leaves in this directory, once; made anew if what is wanted has changed. Classes of tests that run side by side
+    want the same image: the first makes it, the others wait."""
     stamp = place / "made-of"
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        make()
-        stamp.write_text(wanted, encoding="utf-8")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place.with_name(f"{place.name}.lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            make()
+            stamp.write_text(wanted, encoding="utf-8")
 
 
 def build(kind):
@@ -226,3 +231,30 @@ def _with_needs(modules, wanted):
         if name in by_name:
             add(by_name[name])
     return order
+
+
+def module(kind, source):
+    """A module of ours for a kind's kernel, made with Debian's headers and compiler for that kernel."""
+    _, base = build(kind)
+    version = re.search(rb"vermagic=(\S+) ", base.read_bytes())[1].decode()
+    place = CACHE / f"{source.stem}-{kind.name}"
+    made = place / f"{source.stem}.ko"
+
+    def make():
+        packages = Apt(place / "apt", kind.architecture, kind.suite)
+        packages.update()
+        unpacked = place / "unpacked"
+        shown = run("apt-cache", "show", f"linux-headers-{version}", env=packages.environment)
+        packages.unpack([f"linux-headers-{version}", *re.findall(r"linux-(?:headers-\S+-common|kbuild-[^ ,]+)", shown)], unpacked)
+        headers = unpacked / "usr/src" / f"linux-headers-{version}"
+        # It names the place where the packages would have been installed.
+        makefile = headers / "Makefile"
+        makefile.write_text(makefile.read_text(encoding="ascii").replace("/usr/src", str(unpacked / "usr/src")), encoding="ascii")
+        shutil.copy(source, place)
+        (place / "Kbuild").write_text(f"obj-m := {source.stem}.o\n", encoding="ascii")
+        run("make", "-C", headers, f"M={place}", "CONFIG_DEBUG_INFO=", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules")
+        shutil.rmtree(unpacked)
+        shutil.rmtree(place / "apt")
+
+    _made(place, version + source.read_text(encoding="ascii"), make)
+    return made

@@ -122,6 +122,8 @@ class VmWorld(World):
     kind = KINDS["mipsel"]
     memory_mb = 64
     tools = False
+    # What is done to the machine's links before anything uses them: a script.
+    links = ""
     node_type = VmNode
     topology_type = VmTopology
 
@@ -133,7 +135,7 @@ class VmWorld(World):
         node.ca = cls.lab.ca_file
         node.config = inside(node.config)
         node.machine = Machine(cls.kind, cls.topology.node, BRIDGES, directory / "console.log", cls.memory_mb,
-                               files=[("api", 0o100755, _API.encode()), *cls.files()], start=NETWORK + _API_DOOR, tools=cls.tools,
+                               files=[("api", 0o100755, _API.encode()), *cls.files()], start=cls.links + NETWORK + _API_DOOR, tools=cls.tools,
                                words=cls.qemu_words())  # fmt: skip
         cls.addClassCleanup(node.machine.stop)
         node.machine.start(prepare=lambda: plug(cls.topology))
