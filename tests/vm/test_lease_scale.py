@@ -234,7 +234,7 @@ conntrack -C; awk '/SUnreclaim/ {print $2}' /proc/meminfo""")
             done = subprocess.run(self.topology.buyer.command(LAB_BINARY, *words), capture_output=True, text=True, check=False, timeout=60)
             return done.returncode, done.stderr, [json.loads(line) for line in done.stdout.splitlines()]
 
-        code, complaints, lines = buyer("https://origin.lab.test/bytes/100000", "--parallel", "2", "--repeat", "2")
+        code, complaints, lines = buyer("https://origin.lab.test/bytes/100000", "--repeat", "4")
         self.assertEqual((code, complaints, len(lines)), (0, "", 5))
         self.assertEqual((lines[-1]["ok"], lines[-1]["bytes"]), (4, 400_000))
         self.assertEqual(len({line["endpoint"] for line in lines[:-1]}), 1)
