@@ -1,8 +1,9 @@
 //! A view that refreshes in place.
 use super::{Done, Exit, Failure, out, view};
+use crate::sys::linux::reactor::block_on;
 use crate::sys::linux::signals::Signals;
 use async_io::Timer;
-use futures_lite::future::{block_on, or};
+use futures_lite::future::or;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -18,11 +19,11 @@ pub fn watch(draw: &dyn Fn() -> Result<String, Failure>) -> Done {
     // Before the timer starts its thread: threads inherit what is blocked.
     let signals = Signals::take().map_err(|e| Failure::new(Exit::Failed, format!("signals: {e}")))?;
     if !std::io::stdout().is_terminal() {
-        return block_on(repeat(&signals, &mut || out::print(&draw()?)));
+        return run(repeat(&signals, &mut || out::print(&draw()?)));
     }
     let mut last = draw()?;
     out::print(ENTER)?;
-    let done = block_on(repeat(&signals, &mut || {
+    let done = run(repeat(&signals, &mut || {
         last = match draw() {
             Ok(text) => text,
             Err(failure) if failure.exit == Exit::NotRunning => format!("echomesh: {failure}\n"),
@@ -32,6 +33,10 @@ pub fn watch(draw: &dyn Fn() -> Result<String, Failure>) -> Done {
     }));
     let left = out::print(&format!("{LEAVE}{last}"));
     done.and(left)
+}
+
+fn run(view: impl Future<Output = Done>) -> Done {
+    block_on(view).map_err(|e| Failure::new(Exit::Failed, format!("the view cannot wait: {e}")))?
 }
 
 /// Columns and rows of the terminal on standard output, if it is one and tells.

@@ -5,17 +5,17 @@
 use super::network::Network;
 use super::shaping::{Cap, LINGER, Shaping};
 use super::tc::{Ends, Root, Step};
+use crate::sys::linux::reactor::Io;
 use crate::sys::linux::traffic::{Traffic, TrafficReports};
-use async_io::Async;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::task::{Context, Poll};
 
 /// The kernel's traffic control, as far as it is ours.
 #[derive(Debug)]
 pub struct Caps {
     traffic: Traffic,
     reports: TrafficReports,
-    wait: Async<OwnedFd>,
+    wait: Io,
     /// The device by which all leaves; else why caps cannot be kept.
     device: Result<u32, String>,
     shaping: Shaping,
@@ -31,7 +31,7 @@ impl Caps {
     pub fn start() -> io::Result<Caps> {
         let mut traffic = Traffic::open()?;
         let reports = TrafficReports::open()?;
-        let wait = Async::new(reports.as_fd().try_clone_to_owned()?)?;
+        let wait = Io::of_messages_of(&reports)?;
         for device in traffic.with_ours()? {
             traffic.take(device, &[Step::RemoveRoot])?;
             crate::info!("the caps of an earlier guard were taken off device {device}");
@@ -106,12 +106,9 @@ impl Caps {
         self.shaping.has(class)
     }
 
-    /// Waits until something was changed: then [`Caps::hear`] is to be asked.
-    pub async fn changed(&self) {
-        // If that cannot be waited for, what was changed is seen when it is read back.
-        if self.wait.readable().await.is_err() {
-            std::future::pending().await
-        }
+    /// Whether something was changed: then [`Caps::hear`] has to be asked.
+    pub fn poll_changed(&self, cx: &Context<'_>) -> Poll<()> {
+        self.wait.poll_message(cx)
     }
 
     /// When [`Caps::tidy`] has something to do.

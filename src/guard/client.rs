@@ -2,10 +2,12 @@
 use super::outbox::Outbox;
 use super::protocol::{MAX_MESSAGE, Report, Request};
 use super::view::SILENCE_MS;
+use crate::clock::Clock;
 use crate::sys::linux::seqpacket::Seqpacket;
 use futures_lite::future;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -107,7 +109,7 @@ impl Link {
                     let connection = Rc::new(Outbox::new(socket));
                     *self.connection.borrow_mut() = Some(connection.clone());
                     let heard = hear(connection.socket(), listener, &mut buffer);
-                    let poured = async { Lost::Gone(connection.pour().await) };
+                    let poured = async { Lost::Gone(poll_fn(|cx| connection.poll_pour(cx)).await) };
                     Some(future::or(heard, poured).await)
                 }
                 Err(_) => None,
@@ -129,20 +131,30 @@ async fn hear(connection: &Seqpacket, listener: &dyn Listener, buffer: &mut [u8]
         Ok(uid) => return Lost::Impostor(uid),
         Err(e) => return Lost::Gone(e),
     }
-    loop {
-        let silence = async {
-            async_io::Timer::after(Duration::from_millis(SILENCE_MS)).await;
-            None
-        };
-        let length = match future::or(async { Some(connection.receive(buffer).await) }, silence).await {
-            None => return Lost::Silent,
-            Some(Ok(0)) => return Lost::Gone(io::ErrorKind::UnexpectedEof.into()),
-            Some(Ok(length)) => length,
-            Some(Err(e)) => return Lost::Gone(e),
-        };
-        match Report::decode(buffer.get(..length).unwrap_or_default()) {
-            Ok(report) => listener.hear(report),
-            Err(_) => return Lost::Malformed,
+    let clock = Clock::new();
+    let heard_ms = Cell::new(clock.now().mono_ms());
+    let messages = async {
+        loop {
+            match connection.receive(buffer).await {
+                Ok(0) => return Lost::Gone(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => match Report::decode(buffer.get(..length).unwrap_or_default()) {
+                    Ok(report) => listener.hear(report),
+                    Err(_) => return Lost::Malformed,
+                },
+                Err(e) => return Lost::Gone(e),
+            }
+            heard_ms.set(clock.now().mono_ms());
         }
-    }
+    };
+    // One timer for all messages: to set it anew for each would cost more than to hear it.
+    let silence = async {
+        loop {
+            let since = clock.now().mono_ms().saturating_sub(heard_ms.get());
+            if since >= SILENCE_MS {
+                return Lost::Silent;
+            }
+            async_io::Timer::after(Duration::from_millis(SILENCE_MS - since)).await;
+        }
+    };
+    future::or(messages, silence).await
 }

@@ -3,10 +3,8 @@ use super::outbox::Outbox;
 use super::protocol::{MAX_REQUEST, Report, Request};
 use super::uci::Exchange;
 use crate::sys::linux::seqpacket::Seqpacket;
-use futures_lite::future;
-use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// At a time: one, its successor while the old one ends, and those that read or write the configuration.
 const MAX_CLIENTS: usize = 4;
@@ -26,6 +24,8 @@ pub struct Client {
 pub struct Clients {
     list: Vec<Client>,
     last: u64,
+    /// Room for a request.
+    buffer: Vec<u8>,
 }
 
 impl Clients {
@@ -74,23 +74,19 @@ impl Clients {
     }
 
     /// The next request of any of them, while they are sent what waits for them; an error ends its connection.
-    pub async fn heard(&self) -> (u64, io::Result<Request>) {
-        let mut waiting: Vec<_> = self.list.iter().map(|c| (c.id, Box::pin(request(&c.way)))).collect();
-        poll_fn(move |cx| {
-            for (id, request) in &mut waiting {
-                if let Poll::Ready(said) = request.as_mut().poll(cx) {
-                    return Poll::Ready((*id, said));
-                }
+    pub fn poll_heard(&mut self, cx: &Context<'_>) -> Poll<(u64, io::Result<Request>)> {
+        self.buffer.resize(MAX_REQUEST, 0);
+        for client in &self.list {
+            if let Poll::Ready(e) = client.way.poll_pour(cx) {
+                return Poll::Ready((client.id, Err(e)));
             }
-            Poll::Pending
-        })
-        .await
+            if let Poll::Ready(length) = client.way.socket().poll_receive(cx, &mut self.buffer) {
+                let read = |length| self.buffer.get(..length).unwrap_or_default();
+                let bad = |_| io::ErrorKind::InvalidData.into();
+                let said = length.and_then(|length| Request::decode(read(length)).map_err(bad));
+                return Poll::Ready((client.id, said));
+            }
+        }
+        Poll::Pending
     }
-}
-
-async fn request(way: &Outbox) -> io::Result<Request> {
-    let mut buffer = vec![0; MAX_REQUEST];
-    let heard = async { way.socket().receive(&mut buffer).await };
-    let length = future::or(heard, async { Err(way.pour().await) }).await?;
-    Request::decode(buffer.get(..length).unwrap_or_default()).map_err(|_| io::ErrorKind::InvalidData.into())
 }

@@ -5,9 +5,9 @@ use super::lease_wire::{CtId, Grant};
 use super::network::Network;
 use super::shaping::{Cap, least};
 use super::tc::Ends;
-use futures_lite::future;
 use std::collections::BTreeMap;
 use std::io;
+use std::task::{Context, Poll};
 
 /// The caps of leases.
 #[derive(Debug)]
@@ -41,12 +41,9 @@ impl LeaseCaps {
         };
     }
 
-    /// Waits until somebody changes something.
-    pub async fn next(&self) {
-        match &self.caps {
-            Ok(caps) => caps.changed().await,
-            Err(_) => future::pending().await,
-        }
+    /// Whether somebody has changed something. Then [`LeaseCaps::wake`] has to be asked.
+    pub fn poll_next(&self, cx: &Context<'_>) -> Poll<()> {
+        self.caps.as_ref().map_or(Poll::Pending, |caps| caps.poll_changed(cx))
     }
 
     /// Takes in what was changed. Caps that do not stand any more are none: see [`LeaseCaps::hold`].

@@ -1,8 +1,8 @@
 //! The connections of leases as the guard sees them, and their packets that wait for `run`'s word. What it does not know is
 //! dropped.
 use super::conntrack::{Entry, Tuple};
-use super::lease_wire::{Counted, CtId, LeaseReport, Verdict};
-use super::nfqueue::{Fate, MAX_QUEUED, Queued};
+use super::lease_wire::{Counted, CtId, LeaseReport, PASSED, Verdict};
+use super::nfqueue::{Connection, Fate, MAX_QUEUED, Queued};
 use super::reset;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -50,9 +50,27 @@ pub struct Word {
 }
 
 impl Word {
+    /// It goes on.
+    pub fn pass(packet: u32) -> Word {
+        Word { packet, fate: Fate::Accept, mark: None, bytes: None }
+    }
+
     /// It is lost.
     pub fn drop(packet: u32) -> Word {
         Word { packet, fate: Fate::Drop, mark: None, bytes: None }
+    }
+}
+
+fn report(packet: u32, queued: &Queued<'_>, connection: &Connection) -> LeaseReport {
+    let Connection { ct, original: Tuple { from, to, .. }, reply, .. } = *connection;
+    LeaseReport::Packet {
+        packet,
+        ct,
+        port: to.port(),
+        buyer: (from.ip(), from.port()),
+        reply,
+        length: queued.length,
+        bytes: queued.bytes.to_vec(),
     }
 }
 
@@ -83,7 +101,8 @@ impl Flows {
         is_open: impl Fn(IpAddr, u16) -> bool,
         now_ms: u64,
     ) -> Option<LeaseReport> {
-        let connection = queued.connection?;
+        // Nobody could tell its verdict from no verdict.
+        let connection = queued.connection.filter(|_| queued.packet != PASSED)?;
         let original = connection.original;
         let (buyer, port) = (original.from, original.to.port());
         let flow = self.flows.get(&connection.ct);
@@ -101,15 +120,15 @@ impl Flows {
         flow.waiting += 1;
         let head = queued.bytes.get(..reset::ENOUGH).unwrap_or(queued.bytes).to_vec();
         self.waiting.insert(queued.packet, Waiting { ct: connection.ct, since_ms: now_ms, head });
-        Some(LeaseReport::Packet {
-            packet: queued.packet,
-            ct: connection.ct,
-            port,
-            buyer: (buyer.ip(), buyer.port()),
-            reply: connection.reply,
-            length: queued.length,
-            bytes: queued.bytes.to_vec(),
-        })
+        Some(report(queued.packet, queued, &connection))
+    }
+
+    /// A packet has come of a connection that the kernel itself lets pass but for the last ones of either side, which `run` wants
+    /// to see: nothing is left to be judged. What `run` is told; none if the connection is not known as one that goes on.
+    pub fn pass(&self, queued: &Queued<'_>, accepted: u32, refused: u32) -> Option<LeaseReport> {
+        let connection = queued.connection.filter(|c| c.mark & (accepted | refused) == accepted)?;
+        let goes_on = self.flows.get(&connection.ct).is_some_and(|f| f.passed && !f.refused);
+        goes_on.then(|| report(PASSED, queued, &connection))
     }
 
     /// `run` has judged a packet; none if none of that number waits. The marks are those of what is accepted and refused.
@@ -122,7 +141,7 @@ impl Flows {
             _ if is_refused => word(Fate::Again, None, None),
             Verdict::Stop => word(Fate::Stop, None, None),
             Verdict::Accept => word(Fate::Accept, Some(accepted), None),
-            Verdict::Pass => word(Fate::Accept, None, None),
+            Verdict::Pass => Word::pass(packet),
             Verdict::Drop => Word::drop(packet),
             Verdict::Refuse => match reset::of(&waiting.head) {
                 Some(rst) => word(Fate::Accept, Some(refused), Some(rst)),
@@ -183,6 +202,12 @@ impl Flows {
     pub fn of(&self, packet: u32) -> Option<(CtId, Tuple, Option<Tuple>)> {
         let ct = self.waiting.get(&packet)?.ct;
         self.flows.get(&ct).map(|f| (ct, f.original, f.answer))
+    }
+
+    /// Connections that are meant, as the kernel names them.
+    pub fn those(&self, which: impl Fn(CtId, &Tuple) -> bool) -> Vec<(CtId, Tuple)> {
+        let meant = self.flows.iter().filter(|(ct, f)| which(**ct, &f.original));
+        meant.map(|(ct, f)| (*ct, f.original)).collect()
     }
 
     /// How the kernel names a connection.

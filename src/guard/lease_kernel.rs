@@ -1,12 +1,13 @@
 //! What the guard asks and tells the kernel of leases' connections and packets.
-use super::conntrack::Entry;
+use super::conntrack::{Entry, Tuple};
 use super::lease_flows::Word;
 use super::lease_rules::Marks;
+use super::lease_wire::CtId;
 use super::scope::Scope;
 use crate::sys::linux::netlink::conntrack::{self, Conntrack, Ends};
 use crate::sys::linux::netlink::queue::Queue;
-use futures_lite::future;
 use std::io;
+use std::task::{Context, Poll};
 
 /// How often connections are looked for that were deleted.
 const ROUNDS: u32 = 8;
@@ -62,39 +63,45 @@ impl Kernel {
         Ok(())
     }
 
-    /// The connections of leases that have ended.
-    pub fn ended(&mut self) -> Vec<Entry> {
+    /// The connections of leases that have ended, of so many reports at most.
+    pub fn ended(&mut self, most: usize) -> Vec<Entry> {
         let (Some(ends), lease) = (&mut self.ends, self.marks.lease) else { return Vec::new() };
         let mut list = Vec::new();
-        while ends.take(|entry| {
-            if entry.mark & lease != 0 {
-                list.push(entry);
+        for _ in 0..most {
+            let more = ends.take(|entry| {
+                if entry.mark & lease != 0 {
+                    list.push(entry);
+                }
+            });
+            if !more {
+                break;
             }
-        }) {}
+        }
         list
     }
 
-    /// Waits for the kernel.
-    pub async fn next(&self) -> Woken {
-        let packets = async {
-            self.queue.readable().await;
-            Woken::Packets
-        };
-        let ends = async {
-            match &self.ends {
-                Some(ends) => ends.readable().await,
-                None => future::pending().await,
-            }
-            Woken::Ends
-        };
-        future::or(packets, ends).await
+    /// Whether the kernel has something to say.
+    pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Woken> {
+        if self.queue.poll_packet(cx).is_ready() {
+            return Poll::Ready(Woken::Packet);
+        }
+        match &self.ends {
+            Some(ends) => ends.poll_end(cx).map(|()| Woken::End),
+            None => Poll::Pending,
+        }
     }
 
-    /// Deletes the connections of leases that are meant, until the kernel has none of them; what it has of others.
+    /// Deletes the connections of leases that are meant, those that are known of them first, until the kernel has none of them; what
+    /// it has of others.
     ///
     /// # Errors
     /// The kernel's, or they stay.
-    pub fn kill(&mut self, which: impl Fn(&Entry) -> bool) -> io::Result<Vec<Entry>> {
+    pub fn kill(
+        &mut self,
+        known: &[(CtId, Tuple)],
+        which: impl Fn(&Entry) -> bool,
+    ) -> io::Result<Vec<Entry>> {
+        self.conntrack.delete(known)?;
         for _ in 0..ROUNDS {
             let (doomed, others): (Vec<Entry>, Vec<Entry>) =
                 self.conntrack.list(self.marks.lease)?.into_iter().partition(&which);
@@ -111,10 +118,10 @@ impl Kernel {
 /// What woke the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// Packets wait.
-    Packets,
-    /// Connections have ended.
-    Ends,
+    /// A packet waits.
+    Packet,
+    /// A connection has ended.
+    End,
     /// Somebody changed the kernel's traffic control.
     Caps,
 }

@@ -13,6 +13,7 @@ use super::lease_audit::Audit;
 use super::lease_caps::LeaseCaps;
 use super::lease_flows::{Flows, MAX_FLOWS, Word};
 use super::lease_kernel::{Kernel, Woken};
+use super::lease_rules::Marks;
 use super::lease_unheard::Unheard;
 use super::lease_wire::{
     Ability, Counted, CtId, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload, Verdict,
@@ -25,11 +26,9 @@ use super::ranges::{Ranges, denied};
 use super::scope::Scope;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
-use futures_lite::future;
 use std::collections::BTreeSet;
+use std::task::{Context, Poll};
 
-/// Packets taken from the queue before anything else gets its turn.
-const AT_ONCE: usize = 64;
 /// How long `run` may say nothing while connections live, milliseconds: it asks for their counters every second.
 const SILENCE_MS: u64 = 10_000;
 /// How long connections that are to end are gathered, milliseconds: the kernel has to be asked for all that it has before and
@@ -119,21 +118,20 @@ impl Desk {
         desk
     }
 
-    /// Waits for the kernel.
-    pub async fn next(&self) -> Woken {
-        let Ok(kernel) = &self.kernel else { return future::pending().await };
-        let caps = async {
-            self.caps.next().await;
-            Woken::Caps
-        };
-        future::or(kernel.next(), caps).await
+    /// Whether the kernel has something to say.
+    pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Woken> {
+        let Ok(kernel) = &self.kernel else { return Poll::Pending };
+        match kernel.poll_next(cx) {
+            Poll::Pending => self.caps.poll_next(cx).map(|()| Woken::Caps),
+            woken => woken,
+        }
     }
 
     /// The kernel has something to say.
     pub fn wake(&mut self, woken: Woken, around: &mut Around<'_>) {
         match woken {
-            Woken::Packets => self.take_packets(around),
-            Woken::Ends => self.take_ends(around),
+            Woken::Packet => self.take_packet(around),
+            Woken::End => self.take_ends(1, around),
             Woken::Caps => {
                 self.caps.wake(around.network);
                 self.mind_caps(around);
@@ -141,32 +139,33 @@ impl Desk {
         }
     }
 
-    fn take_packets(&mut self, around: &mut Around<'_>) {
-        let Desk { kernel: Ok(kernel), flows, book, holder, .. } = self else { return };
-        for _ in 0..AT_ONCE {
-            let mut arrived = Vec::new();
-            let more = kernel.queue.take(|queued| {
-                let is_open = |buyer, port| book.of(buyer, port).is_some();
-                arrived.push((queued.packet, flows.arrive(queued, is_open, around.now_ms)));
-            });
-            for (packet, report) in arrived {
-                let is_told = match (report, *holder) {
-                    (Some(report), Some((client, _))) => around.clients.offer(client, &Report::Lease(report)),
-                    _ => false,
-                };
-                if !is_told {
-                    kernel.say([flows.lose(packet).unwrap_or(Word::drop(packet))]);
-                }
+    fn take_packet(&mut self, around: &mut Around<'_>) {
+        let Desk { kernel: Ok(kernel), flows, book, holder, doomed, .. } = self else { return };
+        let Marks { accepted, refused, .. } = kernel.marks;
+        let mut words = Vec::new();
+        kernel.queue.take(|queued| {
+            let packet = queued.packet;
+            let tell = |report| match *holder {
+                Some((client, _)) => around.clients.offer(client, &Report::Lease(report)),
+                None => false,
+            };
+            let passes = flows.pass(&queued, accepted, refused);
+            let is_doomed = queued.connection.is_some_and(|c| doomed.contains(&c.ct));
+            if let Some(report) = passes.filter(|_| !is_doomed) {
+                words.push(if tell(report) { Word::pass(packet) } else { Word::drop(packet) });
+                return;
             }
-            if !more {
-                break;
+            let is_open = |buyer, port| book.of(buyer, port).is_some();
+            if !flows.arrive(&queued, is_open, around.now_ms).is_some_and(tell) {
+                words.push(flows.lose(packet).unwrap_or(Word::drop(packet)));
             }
-        }
+        });
+        kernel.say(words);
     }
 
-    fn take_ends(&mut self, around: &mut Around<'_>) {
+    fn take_ends(&mut self, most: usize, around: &mut Around<'_>) {
         let Desk { kernel: Ok(kernel), flows, .. } = self else { return };
-        let closed = kernel.ended().iter().map(|entry| flows.closed(entry)).collect();
+        let closed = kernel.ended(most).iter().map(|entry| flows.closed(entry)).collect();
         self.say_closed(closed, around);
     }
 
@@ -279,7 +278,7 @@ impl Desk {
 
     /// Counters of all connections; not past what `run` has not read yet: it asks again.
     fn count(&mut self, client: u64, around: &mut Around<'_>) {
-        self.take_ends(around);
+        self.take_ends(MAX_FLOWS as usize, around);
         let Ok(kernel) = &mut self.kernel else { return };
         if !around.clients.is_clear(client) {
             return;

@@ -18,6 +18,8 @@ pub const MAX_PACKET: usize = 0xffff - 4;
 pub const MAX_COUNTED: usize = 512;
 /// Bytes of the reason in [`Ability`].
 pub const MAX_REASON: usize = 200;
+/// The number of a packet in [`LeaseReport::Packet`] that waits for no verdict.
+pub const PASSED: u32 = 0;
 
 /// Number of a lease: `run`'s choice, unique while the connection lives.
 pub type LeaseNo = u32;
@@ -190,7 +192,7 @@ pub enum LeaseReport {
     },
     /// The kernel has no lease and no connection of any.
     Gone,
-    /// A packet waits for [`LeaseRequest::Verdict`].
+    /// A packet waits for [`LeaseRequest::Verdict`]; if its number is [`PASSED`], it has gone on.
     Packet {
         /// Its number.
         packet: u32,

@@ -113,6 +113,8 @@ pub struct Connection {
     pub answer: Option<Tuple>,
     /// The packet goes the other way.
     pub reply: bool,
+    /// Its mark.
+    pub mark: u32,
 }
 
 impl<'a> Queued<'a> {
@@ -140,7 +142,8 @@ fn connection(list: &[u8]) -> Option<Connection> {
         _ => return None,
     };
     let entry = nl::attribute(list, 11)?;
-    Some(Connection { ct: id_of(entry)?, original: tuple_of(entry)?, answer: answer_of(entry), reply })
+    let mark = nl::be32(entry, 8).unwrap_or(0);
+    Some(Connection { ct: id_of(entry)?, original: tuple_of(entry)?, answer: answer_of(entry), reply, mark })
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The way out of a connection between guard and `run`: what the other end has not made room for waits, in order and bounded.
-use crate::bell::Bell;
 use crate::sys::linux::seqpacket::Seqpacket;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::task::{Context, Poll};
 
 /// Messages that wait at most: the end of every connection that there can be, and some more. Who reads none of so many is gone.
 pub const MAX_WAITING: usize = 4096 + 512;
@@ -13,14 +13,13 @@ pub const MAX_WAITING: usize = 4096 + 512;
 pub struct Outbox {
     socket: Seqpacket,
     waiting: RefCell<VecDeque<Vec<u8>>>,
-    bell: Bell,
     full: Cell<bool>,
 }
 
 impl Outbox {
     /// Of a connection.
     pub fn new(socket: Seqpacket) -> Outbox {
-        Outbox { socket, waiting: RefCell::default(), bell: Bell::default(), full: Cell::new(false) }
+        Outbox { socket, waiting: RefCell::default(), full: Cell::new(false) }
     }
 
     /// The connection.
@@ -31,7 +30,7 @@ impl Outbox {
     /// Sends now, or as soon as there is room.
     ///
     /// # Errors
-    /// The connection is of no use any more: it has ended, or [`MAX_WAITING`] messages wait.
+    /// The connection is of no use any more: it has ended, or [`MAX_WAITING`] messages wait. Who reads from it then gets its end.
     pub fn send(&self, message: Vec<u8>) -> io::Result<()> {
         let mut waiting = self.waiting.borrow_mut();
         if waiting.is_empty() && !self.full.get() {
@@ -42,13 +41,15 @@ impl Outbox {
         }
         if waiting.len() >= MAX_WAITING {
             self.full.set(true);
+            self.socket.shutdown();
         }
         if self.full.get() {
-            self.bell.ring();
             return Err(io::ErrorKind::WriteZero.into());
         }
+        if waiting.is_empty() {
+            self.socket.want_room(true);
+        }
         waiting.push_back(message);
-        self.bell.ring();
         Ok(())
     }
 
@@ -62,22 +63,18 @@ impl Outbox {
         self.waiting.borrow().is_empty() && !self.full.get()
     }
 
-    /// Sends what waits, whenever something does, until the connection is of no use.
-    pub async fn pour(&self) -> io::Error {
-        loop {
-            let seen = self.bell.count();
-            if self.full.get() {
-                return io::ErrorKind::WriteZero.into();
-            }
-            if let Err(e) = self.send_waiting() {
-                return e;
-            }
-            if self.is_clear() {
-                self.bell.after(seen).await;
-            } else if let Err(e) = self.socket.writable().await {
-                return e;
-            }
+    /// Sends what waits, as far as there is room. Ready if the connection is of no use.
+    pub fn poll_pour(&self, cx: &Context<'_>) -> Poll<io::Error> {
+        if self.socket.poll_room(cx).is_pending() {
+            return Poll::Pending;
         }
+        if let Err(e) = self.send_waiting() {
+            return Poll::Ready(e);
+        }
+        if self.waiting.borrow().is_empty() {
+            self.socket.want_room(false);
+        }
+        Poll::Pending
     }
 
     fn send_waiting(&self) -> io::Result<()> {
@@ -96,15 +93,15 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use async_io::block_on;
+    use crate::sys::linux::reactor::block_on;
     use futures_lite::future;
-    use std::time::Duration;
+    use std::future::poll_fn;
 
     fn pair(name: &str) -> (Outbox, Seqpacket) {
         let path = std::env::temp_dir().join(format!("echomesh-{name}-{}", std::process::id()));
         let listener = Seqpacket::listen(&path).unwrap();
         let one = Seqpacket::connect(&path).unwrap();
-        let other = block_on(listener.accept()).unwrap();
+        let other = block_on(poll_fn(|cx| listener.poll_accept(cx))).unwrap().unwrap();
         std::fs::remove_file(&path).unwrap();
         (Outbox::new(one), other)
     }
@@ -136,8 +133,8 @@ mod tests {
                 assert_eq!(buffer[..4], number.to_be_bytes());
             }
         };
-        let poured = async { panic!("ended: {}", outbox.pour().await) };
-        block_on(future::or(read, poured));
+        let poured = async { panic!("ended: {}", poll_fn(|cx| outbox.poll_pour(cx)).await) };
+        block_on(future::or(read, poured)).unwrap();
         assert!(outbox.is_clear());
     }
 
@@ -149,13 +146,9 @@ mod tests {
             outbox.send(vec![1]).unwrap();
         }
         assert!(outbox.send(vec![1]).is_err(), "one more than the bound");
-        let late = async {
-            async_io::Timer::after(Duration::from_secs(5)).await;
-            panic!("nobody is told")
-        };
-        assert_eq!(block_on(future::or(outbox.pour(), late)).kind(), io::ErrorKind::WriteZero);
         let mut buffer = [0; 4000];
-        block_on(other.receive(&mut buffer)).unwrap();
+        assert_eq!(block_on(outbox.socket().receive(&mut buffer)).unwrap().unwrap(), 0, "who reads is told");
+        block_on(other.receive(&mut buffer)).unwrap().unwrap();
         assert!(outbox.send(vec![1]).is_err(), "it stays so");
         assert!(!outbox.offer(b"x"));
     }

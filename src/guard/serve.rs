@@ -1,32 +1,33 @@
 //! `echomesh guard`: start, give up privileges, keep the table in force, report.
+mod policy;
+mod wait;
+
+use self::wait::{Event, Events};
 use super::client::SOCKET;
 use super::clients::Clients;
 use super::keeper::Keeper;
-use super::lease_kernel::Woken;
 use super::lease_rules;
 use super::lease_serve::{Around, Desk};
 use super::network::{MAX_NETWORKS, Network, Wanted};
-use super::protocol::{KEEP_ALIVE_MS, MAX_MESSAGE, Refusal, Report, Request, State};
+use super::protocol::{KEEP_ALIVE_MS, MAX_MESSAGE, Report, Request, State};
 use super::ruleset::render;
 use super::scope::Scope;
-use super::uci::{Todo, UciError, config, written};
-use super::work::{For, Job, Kept, Source, Work, scope};
+use super::uci::UciError;
+use super::work::{Kept, Source, Work};
 use crate::api::run_dir::RunDir;
 use crate::clock::Clock;
 use crate::policy::wan::{Wan, can_bind};
 use crate::sys::linux::machine;
-use crate::sys::linux::netlink::{Netlink, Routes, Tables};
+use crate::sys::linux::netlink::{Routes, Tables};
+use crate::sys::linux::reactor::block_on;
 use crate::sys::linux::sandbox::keep_net_admin;
 use crate::sys::linux::sandbox::{Layers, Profile, User, filter_calls};
 use crate::sys::linux::seqpacket::Seqpacket;
 use crate::sys::linux::signals::{Signal, Signals};
-use async_io::Async;
-use futures_lite::future;
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 /// How long reports of links and routes are gathered, milliseconds: a redialled line comes in a dozen of them.
 const GATHER_MS: u64 = 20;
@@ -64,7 +65,7 @@ pub fn run(source: Source, run_dir: Option<&Path>, user: User) -> Result<(), Str
     for (layer, why) in layers.missing {
         crate::warn!("the guard runs without {}: {why}", layer.name());
     }
-    async_io::block_on(guard.serve(&signals))
+    block_on(guard.serve(&signals)).map_err(|e| e.to_string())?
 }
 
 /// Makes the run directory, if it is not there: the service user's alone, as `run` makes it.
@@ -96,8 +97,6 @@ struct Guard {
     table_events: Events,
     /// What reports of the guard's own changes bear.
     own: u32,
-    /// Whose turn it is: who asks, or the kernel.
-    asked_first: bool,
     route_events: Events,
     listener: Seqpacket,
     clients: Clients,
@@ -107,30 +106,6 @@ struct Guard {
     config_due: Option<u64>,
     review_due: u64,
     report_due: u64,
-}
-
-/// A socket of reports, and the same one to wait for.
-struct Events {
-    socket: Netlink,
-    wait: Async<OwnedFd>,
-}
-
-impl Events {
-    fn new(socket: Netlink) -> io::Result<Events> {
-        let wait = Async::new(socket.as_fd().try_clone_to_owned()?)?;
-        Ok(Events { socket, wait })
-    }
-}
-
-enum Event {
-    Signal(Signal),
-    Tables,
-    Routes,
-    Leases(Woken),
-    Client(io::Result<Seqpacket>),
-    Heard(u64, io::Result<Request>),
-    Worked(For, Result<String, UciError>),
-    Time,
 }
 
 impl Guard {
@@ -169,7 +144,6 @@ impl Guard {
             routes,
             table_events,
             own,
-            asked_first: false,
             route_events,
             listener,
             clients,
@@ -192,8 +166,7 @@ impl Guard {
 
     async fn serve(&mut self, signals: &Signals) -> Result<(), String> {
         loop {
-            self.asked_first = !self.asked_first;
-            match self.next(signals).await {
+            match poll_fn(|cx| self.poll_next(signals, cx)).await {
                 Event::Signal(Signal::Stop) => break,
                 Event::Signal(Signal::Reload) => self.reload(true),
                 Event::Tables => {
@@ -230,49 +203,6 @@ impl Guard {
         self.with_leases(Desk::stop);
         crate::info!("guard stopped; its table stays");
         Ok(())
-    }
-
-    async fn next(&mut self, signals: &Signals) -> Event {
-        let dues = [
-            self.keeper.due_ms(),
-            self.leases.due_ms(),
-            self.network_due,
-            self.config_due,
-            Some(self.review_due),
-            Some(self.report_due),
-        ];
-        let next = dues.into_iter().flatten().min().unwrap_or(0).saturating_sub(self.now());
-        let time = async {
-            async_io::Timer::after(Duration::from_millis(next)).await;
-            Event::Time
-        };
-        // If signals cannot be read, the guard ends: it could not be ended otherwise.
-        let signal = async { Event::Signal(signals.next().await.unwrap_or(Signal::Stop)) };
-        let tables = async {
-            let _ = self.table_events.wait.readable().await;
-            Event::Tables
-        };
-        let routes = async {
-            let _ = self.route_events.wait.readable().await;
-            Event::Routes
-        };
-        let client = async { Event::Client(self.listener.accept().await) };
-        let heard = async {
-            let (client, said) = self.clients.heard().await;
-            Event::Heard(client, said)
-        };
-        let worked = async {
-            let (whom, result) = self.work.next().await;
-            Event::Worked(whom, result)
-        };
-        let leases = async { Event::Leases(self.leases.next().await) };
-        let kernel = future::or(future::or(tables, routes), leases);
-        let asked = future::or(client, future::or(heard, worked));
-        // Neither a flood of packets nor a node that talks without end keeps the other waiting.
-        let either = async {
-            if self.asked_first { future::or(asked, kernel).await } else { future::or(kernel, asked).await }
-        };
-        future::or(signal, future::or(either, time)).await
     }
 
     fn do_what_is_due(&mut self) {
@@ -313,73 +243,6 @@ impl Guard {
 
     fn now(&self) -> u64 {
         self.clock.now().mono_ms()
-    }
-
-    /// Reads the configuration again: all of it for root, ports alone for `run`.
-    fn reload(&mut self, by_root: bool) {
-        match &self.source {
-            Kept::File(store) => self.reloaded(by_root, scope(store)),
-            Kept::Uci(uci) => {
-                if !self.work.add(uci, Job::Reload(by_root)) {
-                    crate::error!("the guard's policy stays as it was: too much is asked of UCI at once");
-                }
-            }
-        }
-    }
-
-    /// A request of the configuration's.
-    fn configure(&mut self, client: u64, request: Request) {
-        let Kept::Uci(uci) = &self.source else {
-            let why = "the guard was started without --uci and keeps no configuration".to_owned();
-            return self.clients.answer(client, &Report::Refused(Refusal::Failed, why));
-        };
-        let Some(found) = self.clients.find(client) else { return };
-        let job = match found.exchange.hear(request) {
-            Todo::Answer(report) => return self.clients.answer(client, &report),
-            Todo::Show => Job::Show(client),
-            Todo::Replace(read, text) => Job::Replace(client, read, text),
-        };
-        if !self.work.add(uci, job) {
-            let why = "too much is asked of UCI at once".to_owned();
-            self.clients.answer(client, &Report::Refused(Refusal::Failed, why));
-        }
-    }
-
-    /// UCI was read or written.
-    fn worked(&mut self, whom: For, result: Result<String, UciError>) {
-        match whom {
-            For::Guard(by_root) => {
-                let found = result.and_then(|text| config(&text)).map(|c| Scope::of(&c));
-                self.reloaded(by_root, found.map_err(|e| e.to_string()));
-            }
-            For::Reader(client) => {
-                if let Some(found) = self.clients.find(client) {
-                    let report = found.exchange.shown(result);
-                    self.clients.answer(client, &report);
-                }
-            }
-            For::Writer(client) => {
-                match &result {
-                    Ok(_) => crate::info!("the configuration in UCI was written"),
-                    Err(e) => crate::warn!("the configuration in UCI was not written: {e}"),
-                }
-                self.clients.answer(client, &written(&result));
-            }
-        }
-    }
-
-    /// The policy was read again.
-    fn reloaded(&mut self, by_root: bool, found: Result<Scope, String>) {
-        let found = match found {
-            Ok(found) => found,
-            Err(e) => return crate::error!("the guard's policy stays as it was: {e}"),
-        };
-        let (ports_only, differs) = self.scope.with_ports_of(&found);
-        self.literals_differ = differs && !by_root;
-        self.scope = if by_root { found } else { ports_only };
-        self.look_around();
-        self.render_again();
-        self.report();
     }
 
     /// Reads links, addresses and routes again, and tells `run` if they have changed.

@@ -7,6 +7,7 @@ use crate::sys::openwrt::uci::{Started, Uci};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 /// Jobs that wait at most; connections are fewer.
 const MAX_JOBS: usize = 8;
@@ -118,11 +119,11 @@ impl Work {
         true
     }
 
-    /// What comes of the first job. It goes on where it was if this is not waited for to the end.
-    pub async fn next(&mut self) -> (For, Result<String, UciError>) {
-        let Some((whom, running)) = self.waiting.front_mut() else { return std::future::pending().await };
-        let done = (*whom, running.as_mut().await);
+    /// What comes of the first job, if it is done.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(For, Result<String, UciError>)> {
+        let Some((whom, running)) = self.waiting.front_mut() else { return Poll::Pending };
+        let done = (*whom, ready!(running.as_mut().poll(cx)));
         self.waiting.pop_front();
-        done
+        Poll::Ready(done)
     }
 }

@@ -11,6 +11,9 @@ use std::rc::Rc;
 const LINGER_MS: u64 = 2_000;
 /// The longest of these waits, milliseconds.
 const MAX_LINGER_MS: u64 = 16_000;
+/// They end together with others, at multiples of so many milliseconds: the guard reads all connections to see that one is gone, or
+/// twenty.
+const TOGETHER_MS: u64 = 500;
 
 /// What is to become of a flow, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,10 @@ pub(super) struct Connection {
 }
 
 impl Plan {
+    fn linger(now_ms: u64, quiet_ms: u64) -> Plan {
+        Plan::Linger((now_ms + quiet_ms).next_multiple_of(TOGETHER_MS))
+    }
+
     pub fn due_ms(self) -> Option<u64> {
         match self {
             Plan::Live => None,
@@ -142,7 +149,7 @@ impl Connection {
     /// It is over on the wire.
     fn leave(&mut self, now_ms: u64) {
         if self.plan == Plan::Live {
-            self.plan = Plan::Linger(now_ms + LINGER_MS);
+            self.plan = Plan::linger(now_ms, LINGER_MS);
         }
     }
 
@@ -155,7 +162,7 @@ impl Connection {
         let before = self.packets.replace(out.saturating_add(back));
         if before.is_some() && before != self.packets {
             self.quiet_ms = (self.quiet_ms * 2).min(MAX_LINGER_MS);
-            self.plan = Plan::Linger(now_ms + self.quiet_ms);
+            self.plan = Plan::linger(now_ms, self.quiet_ms);
         }
     }
 }

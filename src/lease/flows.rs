@@ -5,7 +5,7 @@ use super::gate::{Action, Gate, MAX_FLOWS, Note, Owner, Packet};
 use super::service::{ANSWER_MS, Held, Leases};
 use super::table::State;
 use super::tally::Tally;
-use crate::guard::lease_wire::{Checked, Counted, CtId, LeaseNo, LeaseReport, LeaseRequest};
+use crate::guard::lease_wire::{Checked, Counted, CtId, LeaseNo, LeaseReport, LeaseRequest, PASSED};
 use crate::policy::refusal::Refusal;
 use crate::session::{Ending, HelloRules, Outcome};
 use crate::time::Now;
@@ -304,6 +304,7 @@ impl Leases {
         for action in actions {
             match action {
                 Action::Of(other) => ct = other,
+                Action::Verdict { packet: PASSED, .. } => {}
                 Action::Verdict { packet, what } => self.send(LeaseRequest::Verdict { packet, what }),
                 Action::Kill(ct) => {
                     self.send(LeaseRequest::Kill { ct });

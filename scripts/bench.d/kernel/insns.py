@@ -50,18 +50,23 @@ def blocks(before, after):
     return found
 
 
-def by_symbol(found, kallsyms):
-    """Instructions by the kernel's function, the largest first; a process's are one line."""
+def of_program(path):
+    """A program's symbols as those of the kernel are written; none without such a file."""
+    return subprocess.run(["nm", "-C", path], check=True, capture_output=True, text=True).stdout if path.exists() else ""
+
+
+def by_symbol(found, kallsyms, program=""):
+    """Instructions by function, the largest first. A process's are the daemon's, which lies at the addresses it was linked for; without its symbols one line."""
     symbols = []
-    for line in kallsyms.splitlines():
-        words = line.split()
-        if words[1] in "tTwW":
-            symbols.append((int(words[0], 16) & 0xFFFFFFFF, words[2], words[3] if len(words) > 3 else ""))
+    for line in [*kallsyms.splitlines(), *program.splitlines()]:
+        words = line.split(maxsplit=2)
+        if len(words) == 3 and words[1] in "tTwW":
+            symbols.append((int(words[0], 16) & 0xFFFFFFFF, words[2].replace("\t", " ")))
     symbols.sort()
     starts = [s[0] for s in symbols]
     sums = {}
     for address, n in found.items():
         at = bisect.bisect_right(starts, address) - 1
-        name = "(processes)" if address < KERNEL else " ".join(symbols[at][1:]).strip() if at >= 0 else "?"
+        name = "(processes)" if address < KERNEL and not program else symbols[at][1] if at >= 0 else "?"
         sums[name] = sums.get(name, 0) + n
     return sorted(sums.items(), key=lambda item: -item[1])

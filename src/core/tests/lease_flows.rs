@@ -5,7 +5,7 @@ use super::*;
 use crate::core::lifecycle::NodeEvent;
 use crate::guard::client::Listener as _;
 use crate::guard::found::Amount;
-use crate::guard::lease_wire::{Checked, Counted, CtId, Grant, LeaseReport, LeaseRequest, Verdict};
+use crate::guard::lease_wire::{Checked, Counted, CtId, Grant, LeaseReport, LeaseRequest, PASSED, Verdict};
 use crate::lease::segment::tests::{Made, SYN_OPTIONS};
 use crate::lease::service::{ANSWER_MS, Connection};
 use crate::policy::refusal::Refusal;
@@ -51,9 +51,18 @@ impl Wire {
     /// A packet of a flow; what the guard is told.
     fn packet(&mut self, ct: CtId, reply: bool, made: Made) -> Vec<LeaseRequest> {
         self.packets += 1;
+        self.numbered(self.packets, ct, reply, made)
+    }
+
+    /// A packet that the guard has let pass.
+    fn passed(&mut self, ct: CtId, reply: bool, made: Made) {
+        assert_eq!(self.numbered(PASSED, ct, reply, made), []);
+    }
+
+    fn numbered(&mut self, packet: u32, ct: CtId, reply: bool, made: Made) -> Vec<LeaseRequest> {
         let bytes = made.bytes();
         let report = LeaseReport::Packet {
-            packet: self.packets,
+            packet,
             ct,
             port: self.grant.port,
             buyer: (bench::BUYER, 50_000),
@@ -147,8 +156,8 @@ fn a_connection_is_metered_to_the_byte_and_its_line_says_kernel() {
     says(&w.bench, LeaseReport::Counts { list: vec![counted], last: true });
     assert_eq!(w.totals().0, 5000);
     assert_eq!(w.totals().1, 700);
-    assert_eq!(w.buyer(1, FIN, end + 1000, b"last"), Verdict::Pass);
-    assert_eq!(w.target(1, FIN, 9_001 + 70_000, end + 1005, b""), Verdict::Pass);
+    w.passed(1, false, Made::new(FIN, end + 1000, 9_001, b"last"));
+    w.passed(1, true, Made::new(FIN, 9_001 + 70_000, end + 1005, b""));
     let egress = hello().len() as u64 + 1004;
     // Some was lost behind the node, and sent again.
     w.closed(1, [9, 60], [egress, 71_448]);
@@ -180,6 +189,8 @@ fn a_connection_that_both_sides_have_ended_is_forgotten_soon() {
     let end = w.accept(1);
     w.buyer(1, FIN, end, b"");
     assert_eq!(w.target(1, FIN, 9_092, end + 1, b""), Verdict::Pass);
+    w.bench.pass(1);
+    assert!(!w.guard.take().contains(&LeaseRequest::Kill { ct: 1 }), "its last bytes may be sent again");
     w.bench.pass(2);
     assert!(w.guard.take().contains(&LeaseRequest::Kill { ct: 1 }), "or conntrack keeps it for two minutes");
     w.closed(1, [5, 5], [0, 0]);

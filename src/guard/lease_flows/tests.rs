@@ -13,7 +13,7 @@ fn tuple(ct: CtId) -> Tuple {
 }
 
 fn queued(packet: u32, ct: CtId) -> Queued<'static> {
-    let connection = Some(Connection { ct, original: tuple(ct), answer: None, reply: false });
+    let connection = Some(Connection { ct, original: tuple(ct), answer: None, reply: false, mark: 0 });
     Queued { packet, connection, length: 45, bytes: HELLO }
 }
 
@@ -102,8 +102,8 @@ fn connections_and_packets_are_bounded() {
     assert_eq!((1..=MAX_FLOWS).filter(|n| arrive(&mut flows, 1, *n)).count(), MAX_FLOWS as usize);
     assert!(!arrive(&mut flows, 1, MAX_FLOWS + 1));
     let mut flows = Flows::new(10);
-    assert!((0..MAX_QUEUED).all(|packet| arrive(&mut flows, packet, 1)));
-    assert!(!arrive(&mut flows, MAX_QUEUED, 1));
+    assert!((1..=MAX_QUEUED).all(|packet| arrive(&mut flows, packet, 1)));
+    assert!(!arrive(&mut flows, MAX_QUEUED + 1, 1));
 }
 
 #[test]
@@ -152,4 +152,33 @@ fn packets_of_what_ends_and_late_ones_are_lost() {
     assert_eq!(flows.drop_late(PATIENCE_MS), []);
     assert_eq!(flows.drop_late(PATIENCE_MS + 1), [Word::drop(2)]);
     assert!(flows.is_empty());
+}
+
+#[test]
+fn only_what_the_kernel_itself_lets_pass_goes_on_without_a_verdict() {
+    let (accepted, refused) = MARKS;
+    let mut flows = Flows::new(10);
+    let pass = |flows: &Flows, mark| {
+        let queued = queued(2, 1);
+        let connection = queued.connection.map(|c| Connection { mark, ..c });
+        flows.pass(&Queued { connection, ..queued }, accepted, refused)
+    };
+    assert_eq!(pass(&flows, accepted), None, "nobody knows it");
+    assert!(arrive(&mut flows, 1, 1));
+    assert_eq!(pass(&flows, accepted), None, "none of its packets has passed");
+    flows.judge(1, Verdict::Stop, MARKS).unwrap();
+    for mark in [0, refused, accepted | refused] {
+        assert_eq!(pass(&flows, mark), None, "{mark:x}");
+    }
+    let Some(LeaseReport::Packet { packet: PASSED, ct: 1, port: 20_000, bytes, .. }) =
+        pass(&flows, accepted | 0x0400_0000)
+    else {
+        panic!("it waits")
+    };
+    assert_eq!(bytes, HELLO);
+    assert!(flows.drop_late(u64::MAX).is_empty(), "it does not wait");
+    assert!(arrive(&mut flows, 3, 1));
+    flows.judge(3, Verdict::Refuse, MARKS).unwrap();
+    assert_eq!(pass(&flows, accepted), None, "run has refused it");
+    assert!(!arrive(&mut flows, PASSED, 2), "its verdict could not be told from none");
 }

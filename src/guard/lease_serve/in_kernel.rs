@@ -1,5 +1,5 @@
 //! The table of leases and the connections in the kernel: put there, looked after and ended as the book says.
-use super::{Around, Desk};
+use super::{Around, Desk, MAX_FLOWS};
 use crate::guard::conntrack::Entry;
 use crate::guard::lease_rules::render;
 use crate::guard::lease_set;
@@ -22,8 +22,9 @@ impl Desk {
             which(&Entry { original: *original, mark: 0, counted })
         };
         kernel.say(self.flows.drop_where(meant));
-        let left = kernel.kill(which);
-        self.take_ends(around);
+        let known = self.flows.those(meant);
+        let left = kernel.kill(&known, which);
+        self.take_ends(MAX_FLOWS as usize, around);
         let closed = self.flows.compare(&left?);
         self.say_closed(closed, around);
         Ok(())

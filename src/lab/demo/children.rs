@@ -1,6 +1,6 @@
 //! Child processes and the scratch directory: nothing of them outlives the demo, however it ends.
 use super::Outcome;
-use crate::sys::linux::signals::Signals;
+use crate::sys::linux::signals::Blocked;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ struct Inner {
 
 impl Children {
     /// Ends everything and the demo itself at the first signal.
-    pub fn end_on(&self, signals: Signals) {
+    pub fn end_on(&self, signals: Blocked) {
         let children = self.clone();
         std::thread::spawn(move || {
-            async_io::block_on(signals.next()).ok();
+            signals.wait().ok();
             children.end();
             std::process::exit(130);
         });

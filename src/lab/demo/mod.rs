@@ -44,7 +44,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
         }
     };
     // Before the first thread, so that no thread dies of a signal and leaves the children behind.
-    let signals = match Signals::take() {
+    let signals = match Signals::block() {
         Ok(signals) => signals,
         Err(error) => {
             eprintln!("signals: {error}");

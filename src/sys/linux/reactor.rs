@@ -1,4 +1,4 @@
-//! Readiness of the relay's sockets: edge-triggered, each registered once for its whole life.
+//! Readiness of sockets, each registered once for its whole life: the relay's by edges, those that bring messages by level.
 //!
 //! A general reactor re-arms a socket whenever a task waits for it; a tunnel would pay several system calls for each
 //! turn. Here the kernel's edges are remembered as bits, a task waits without a system call, and closing a socket
@@ -41,6 +41,8 @@ pub struct Reactor {
     slots: RefCell<Slots>,
     /// Whether the program sleeps in [`Reactor::block_on`].
     blocks: Cell<bool>,
+    /// How long the next sleep there may be, milliseconds.
+    longest_ms: Cell<Option<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +91,15 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     Reactor::local()?.block_on(future)
 }
 
+/// The future of [`block_on`] is polled again within so many milliseconds from where it is pending now. A timer costs as much as this
+/// each time that it is set, and another thread beside it.
+///
+/// # Errors
+/// The kernel's, if it has no descriptor left.
+pub fn poll_again_within(ms: u64) -> io::Result<()> {
+    Reactor::local().map(|reactor| reactor.longest_ms.set(Some(ms)))
+}
+
 impl Reactor {
     /// The thread's reactor.
     ///
@@ -107,7 +118,12 @@ impl Reactor {
     /// The kernel's, if it has no descriptor or memory left.
     pub fn new() -> io::Result<Rc<Reactor>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Rc::new(Reactor { epoll, slots: RefCell::default(), blocks: Cell::new(false) }))
+        Ok(Rc::new(Reactor {
+            epoll,
+            slots: RefCell::default(),
+            blocks: Cell::new(false),
+            longest_ms: Cell::new(None),
+        }))
     }
 
     /// Runs a future to its end; the thread sleeps in this reactor meanwhile.
@@ -161,9 +177,12 @@ impl Reactor {
 
     fn wait(&self, events: &mut Vec<epoll::Event>, sleep: bool) -> io::Result<()> {
         events.clear();
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let timeout = if sleep { None } else { Some(&zero) };
-        match epoll::wait(&self.epoll, spare_capacity(events), timeout) {
+        let longest_ms = if sleep { self.longest_ms.take() } else { Some(0) };
+        let longest = longest_ms.map(|ms| Timespec {
+            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
+            tv_nsec: (ms % 1000 * 1_000_000) as _,
+        });
+        match epoll::wait(&self.epoll, spare_capacity(events), longest.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(e) => Err(e.into()),
         }
@@ -218,6 +237,8 @@ impl Slots {
 pub struct Io {
     fd: OwnedFd,
     key: u32,
+    /// What its events bear.
+    data: u64,
     reactor: Rc<Reactor>,
 }
 
@@ -228,7 +249,7 @@ impl Io {
     /// The kernel's, if the user may not watch more descriptors.
     pub fn new(reactor: &Rc<Reactor>, fd: OwnedFd, ready: u8) -> io::Result<Io> {
         let (key, data) = reactor.slots.borrow_mut().insert(ready);
-        let io = Io { fd, key, reactor: reactor.clone() };
+        let io = Io { fd, key, data, reactor: reactor.clone() };
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&reactor.epoll, &io.fd, epoll::EventData::new_u64(data), flags)?;
         Ok(io)
@@ -300,6 +321,58 @@ impl Io {
         }
     }
 
+    /// Registers what brings messages, with the thread's reactor: each [`Io::poll_message`] says that one may be taken, and the
+    /// kernel says so again while there are more. Nobody is woken because something can be written.
+    ///
+    /// # Errors
+    /// The kernel's, if the user may not watch more descriptors.
+    pub fn of_messages(fd: OwnedFd) -> io::Result<Io> {
+        let reactor = Reactor::local()?;
+        let (key, data) = reactor.slots.borrow_mut().insert(0);
+        let io = Io { fd, key, data, reactor };
+        epoll::add(&io.reactor.epoll, &io.fd, epoll::EventData::new_u64(data), EventFlags::IN)?;
+        Ok(io)
+    }
+
+    /// The same of another descriptor for what this one means.
+    ///
+    /// # Errors
+    /// As [`Io::of_messages`].
+    pub fn of_messages_of(fd: impl AsFd) -> io::Result<Io> {
+        Io::of_messages(fd.as_fd().try_clone_to_owned()?)
+    }
+
+    /// Whether a message, or the end, may be taken. It has to be tried, or the kernel does not let the thread sleep.
+    pub fn poll_message(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_taken(cx, READ)
+    }
+
+    /// Waits until a message, or the end, may be taken.
+    pub async fn message(&self) {
+        poll_fn(|cx| self.poll_message(cx)).await;
+    }
+
+    /// From now on [`Io::poll_room`] is told of room for messages, or no more: the thread does not sleep while there is some.
+    pub fn want_room(&self, wanted: bool) {
+        let flags = if wanted { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+        // It fails only for what is not registered.
+        let _ = epoll::modify(&self.reactor.epoll, &self.fd, epoll::EventData::new_u64(self.data), flags);
+    }
+
+    /// Whether a message may be sent.
+    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_taken(cx, WRITE)
+    }
+
+    fn poll_taken(&self, cx: &Context<'_>, interest: u8) -> Poll<()> {
+        self.watch(cx);
+        if !self.is_ready(interest) {
+            return Poll::Pending;
+        }
+        self.blocked(interest);
+        Poll::Ready(())
+    }
+
     fn slot<T: Default>(&self, with: impl FnOnce(&mut Slot) -> T) -> T {
         self.reactor.slots.borrow_mut().slots.get_mut(self.key as usize).map(with).unwrap_or_default()
     }
@@ -323,69 +396,4 @@ impl Drop for Io {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use async_io::Timer;
-    use std::io::Write;
-    use std::os::unix::net::UnixStream;
-    use std::time::Duration;
-
-    fn pair(reactor: &Rc<Reactor>) -> (Io, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        (Io::new(reactor, ours.into(), 0).unwrap(), theirs)
-    }
-
-    #[test]
-    fn it_sleeps_until_a_socket_or_another_thread_wakes_it() {
-        let reactor = Reactor::new().unwrap();
-        let (io, mut peer) = pair(&reactor);
-        let slept = reactor.block_on(async {
-            Timer::after(Duration::from_millis(20)).await;
-            peer.write_all(b"x").unwrap();
-            io.ready(READ).await;
-            blocking::unblock(|| 7).await
-        });
-        assert_eq!(slept.unwrap(), 7);
-    }
-
-    #[test]
-    fn it_can_be_driven_by_the_general_reactor() {
-        let reactor = Reactor::new().unwrap();
-        let (io, mut peer) = pair(&reactor);
-        let woken = async {
-            Timer::after(Duration::from_millis(5)).await;
-            peer.write_all(b"x").unwrap();
-            io.ready(READ).await;
-            None
-        };
-        let driven = async { Some(reactor.drive().await) };
-        assert!(async_io::block_on(futures_lite::future::or(woken, driven)).is_none());
-    }
-
-    #[test]
-    fn an_event_of_a_closed_socket_does_not_reach_its_successor() {
-        let reactor = Reactor::new().unwrap();
-        let (io, _peer) = pair(&reactor);
-        let (key, stale) = (io.key, u64::from(io.key));
-        drop(io);
-        let (next, _peer) = pair(&reactor);
-        assert_eq!(next.key, key);
-        reactor.slots.borrow_mut().mark(stale, EventFlags::IN);
-        assert!(!next.is_ready(READ));
-    }
-
-    #[test]
-    fn a_fin_keeps_a_socket_readable_after_a_short_read() {
-        let reactor = Reactor::new().unwrap();
-        let (io, peer) = pair(&reactor);
-        let data = u64::from(io.key);
-        reactor.slots.borrow_mut().mark(data, EventFlags::IN);
-        io.read_short();
-        assert!(!io.is_ready(READ));
-        reactor.slots.borrow_mut().mark(data, EventFlags::IN | EventFlags::RDHUP);
-        io.read_short();
-        assert!(io.is_ready(READ));
-        drop(peer);
-    }
-}
+mod tests;

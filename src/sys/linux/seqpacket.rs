@@ -1,18 +1,20 @@
 //! Unix sockets that keep messages apart, with the user at the other end.
-use async_io::Async;
+use super::reactor::Io;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// Connections that wait for `accept`.
 const BACKLOG: i32 = 4;
 
-/// A connection or a listener.
+/// A connection or a listener, of the thread that made it.
 #[derive(Debug)]
-pub struct Seqpacket(Async<OwnedFd>);
+pub struct Seqpacket(Io);
 
 fn socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -32,7 +34,7 @@ impl Seqpacket {
         let fd = socket()?;
         rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
         rustix::net::listen(&fd, BACKLOG)?;
-        Async::new_nonblocking(fd).map(Seqpacket)
+        Io::of_messages(fd).map(Seqpacket)
     }
 
     /// Connects.
@@ -42,7 +44,7 @@ impl Seqpacket {
     pub fn connect(path: &Path) -> io::Result<Seqpacket> {
         let fd = socket()?;
         rustix::net::connect(&fd, &SocketAddrUnix::new(path)?)?;
-        Async::new_nonblocking(fd).map(Seqpacket)
+        Io::of_messages(fd).map(Seqpacket)
     }
 
     /// The user at the other end: who connected, or who called `listen` (SO_PEERCRED of unix(7)).
@@ -53,14 +55,14 @@ impl Seqpacket {
         Ok(sockopt::socket_peercred(&self.0)?.uid.as_raw())
     }
 
-    /// The next connection.
+    /// The next connection, if there is one already.
     ///
     /// # Errors
     /// The kernel's.
-    pub async fn accept(&self) -> io::Result<Seqpacket> {
+    pub fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<Seqpacket>> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let fd = self.0.read_with(|fd| Ok(rustix::net::accept_with(fd, flags)?)).await?;
-        Async::new_nonblocking(fd).map(Seqpacket)
+        let accepted = ready!(self.poll(cx, |io| rustix::net::accept_with(io, flags)));
+        Poll::Ready(accepted.and_then(Io::of_messages).map(Seqpacket))
     }
 
     /// The next message: its length, 0 at the end. One that does not fit is an error.
@@ -68,9 +70,33 @@ impl Seqpacket {
     /// # Errors
     /// The kernel's, or [`io::ErrorKind::InvalidData`].
     pub async fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
-        let (_, length) =
-            self.0.read_with(|fd| Ok(rustix::net::recv(fd, &mut *into, RecvFlags::TRUNC)?)).await?;
-        if length > into.len() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(length) }
+        poll_fn(|cx| self.poll_receive(cx, into)).await
+    }
+
+    /// The same, if it is there already.
+    ///
+    /// # Errors
+    /// As [`Seqpacket::receive`].
+    pub fn poll_receive(&self, cx: &Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let received = ready!(self.poll(cx, |io| rustix::net::recv(io, &mut *into, RecvFlags::TRUNC)));
+        Poll::Ready(match received {
+            Ok((_, length)) if length > into.len() => Err(io::ErrorKind::InvalidData.into()),
+            other => other.map(|(_, length)| length),
+        })
+    }
+
+    fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        mut call: impl FnMut(&Io) -> rustix::io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            ready!(self.0.poll_message(cx));
+            match call(&self.0) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return Poll::Ready(other.map_err(io::Error::from)),
+            }
+        }
     }
 
     /// Ends the connection both ways; who waits for a message gets the end.
@@ -79,12 +105,14 @@ impl Seqpacket {
         let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
     }
 
-    /// Waits until a message can be sent.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.0.writable().await
+    /// From now on [`Seqpacket::poll_room`] is told of room, or no more.
+    pub fn want_room(&self, wanted: bool) {
+        self.0.want_room(wanted);
+    }
+
+    /// Whether the other end has made room for a message.
+    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.poll_room(cx)
     }
 
     /// Sends a message now or not at all.
@@ -149,8 +177,8 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reactor::block_on;
     use super::*;
-    use async_io::block_on;
 
     #[test]
     fn messages_stay_apart_and_ends_know_each_other() {
@@ -158,7 +186,7 @@ mod tests {
         block_on(async {
             let listener = Seqpacket::listen(&path).unwrap();
             let one = Seqpacket::connect(&path).unwrap();
-            let other = listener.accept().await.unwrap();
+            let other = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
             let me = rustix::process::geteuid().as_raw();
             assert_eq!((one.peer().unwrap(), other.peer().unwrap()), (me, me));
             one.send(b"ab").unwrap();
@@ -170,7 +198,8 @@ mod tests {
             assert_eq!(other.receive(&mut buffer).await.unwrap(), 2);
             drop(one);
             assert_eq!(other.receive(&mut buffer).await.unwrap(), 0);
-        });
+        })
+        .unwrap();
         std::fs::remove_file(&path).unwrap();
     }
 }

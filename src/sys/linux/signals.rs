@@ -1,7 +1,10 @@
 //! Signals as readable events, by `signalfd(2)`.
-use async_io::Async;
+use super::reactor::{Io, block_on};
+use rustix::io::Errno;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::task::{Context, Poll, ready};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,18 +15,26 @@ pub enum Signal {
     Reload,
 }
 
-/// SIGTERM, SIGINT and SIGHUP of this process.
+/// SIGTERM, SIGINT and SIGHUP of this process, for the thread that listens.
 #[derive(Debug)]
-pub struct Signals(Async<OwnedFd>);
+pub struct Signals(Io);
 
-/// The signals, held back until somebody listens: listening starts the reactor's thread.
+/// The signals, held back until somebody listens.
 #[derive(Debug)]
 pub struct Blocked(OwnedFd);
 
 impl Blocked {
     /// Listens.
     pub fn watch(self) -> io::Result<Signals> {
-        Async::new_nonblocking(self.0).map(Signals)
+        Io::of_messages(self.0).map(Signals)
+    }
+}
+
+impl Blocked {
+    /// Waits for one, and does nothing else.
+    pub fn wait(self) -> io::Result<Signal> {
+        let signals = self.watch()?;
+        block_on(signals.next())?
     }
 }
 
@@ -58,11 +69,24 @@ impl Signals {
 
     /// The next one.
     pub async fn next(&self) -> io::Result<Signal> {
-        const SIZE: usize = size_of::<libc::signalfd_siginfo>();
-        let mut info = [0u8; SIZE];
-        self.0.read_with(|fd| Ok(rustix::io::read(fd, &mut info)?)).await?;
-        // `ssi_signo` is the first member, a native `u32` (signalfd(2)).
-        let number = info.first_chunk::<4>().map_or(0, |b| u32::from_ne_bytes(*b));
-        Ok(if i32::try_from(number) == Ok(libc::SIGHUP) { Signal::Reload } else { Signal::Stop })
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next one, if there is one already.
+    pub fn poll_next(&self, cx: &Context<'_>) -> Poll<io::Result<Signal>> {
+        loop {
+            ready!(self.0.poll_message(cx));
+            // `struct signalfd_siginfo` of signalfd(2), of which `ssi_signo` is the first member.
+            let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+            match rustix::io::read(&self.0, &mut info) {
+                Ok(_) => {
+                    let number = info.first_chunk::<4>().map_or(0, |b| u32::from_ne_bytes(*b));
+                    let is_hup = i32::try_from(number) == Ok(libc::SIGHUP);
+                    return Poll::Ready(Ok(if is_hup { Signal::Reload } else { Signal::Stop }));
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(e) => return Poll::Ready(Err(e.into())),
+            }
+        }
     }
 }

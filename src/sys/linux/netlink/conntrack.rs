@@ -3,11 +3,11 @@ use super::{BUFFER, NETFILTER, Netlink, PIECE};
 use crate::guard::conntrack::{Entry, Told, Tuple, ask, delete, read};
 use crate::guard::lease_wire::CtId;
 use crate::guard::netlink as nl;
-use async_io::Async;
+use crate::sys::linux::reactor::Io;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::task::{Context, Poll};
 
 /// `NFNLGRP_CONNTRACK_DESTROY` as a bit.
 const ENDS: u32 = 1 << 2;
@@ -85,7 +85,7 @@ impl Conntrack {
 #[derive(Debug)]
 pub struct Ends {
     socket: Netlink,
-    wait: Async<OwnedFd>,
+    wait: Io,
 }
 
 impl Ends {
@@ -95,13 +95,13 @@ impl Ends {
     /// The kernel's: it has no `nf_conntrack_netlink`, or no descriptor is left.
     pub fn open() -> io::Result<Ends> {
         let socket = Netlink::open(NETFILTER, ENDS, REPORT, Some(REPORTS))?;
-        let wait = Async::new(socket.as_fd().try_clone_to_owned()?)?;
+        let wait = Io::of_messages_of(&socket)?;
         Ok(Ends { socket, wait })
     }
 
-    /// Waits for one.
-    pub async fn readable(&self) {
-        let _ = self.wait.readable().await;
+    /// Whether there is one. Then [`Ends::take`] has to be asked.
+    pub fn poll_end(&self, cx: &Context<'_>) -> Poll<()> {
+        self.wait.poll_message(cx)
     }
 
     /// Takes a report; whether there may be more. What the kernel could not report is lost: a list tells that.

@@ -3,11 +3,10 @@ use super::{NETFILTER, Netlink, failure};
 use crate::guard::lease_wire::MAX_PACKET;
 use crate::guard::netlink::{self as nl, ERROR};
 use crate::guard::nfqueue::{Fate, Queued, take_queue, verdict};
-use async_io::Async;
-use rustix::io::Errno;
+use crate::sys::linux::reactor::Io;
 use rustix::net::{RecvFlags, SendFlags};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::task::{Context, Poll};
 
 /// Bytes of a packet's message: its attributes beside the packet are some hundred.
 const PIECE: usize = MAX_PACKET + 4096;
@@ -18,7 +17,7 @@ const BUFFER: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Queue {
     socket: Netlink,
-    wait: Async<OwnedFd>,
+    wait: Io,
 }
 
 impl Queue {
@@ -33,28 +32,23 @@ impl Queue {
             rustix::net::send(&socket.fd, message, SendFlags::empty())?;
             acknowledged(&mut socket, seq)?;
         }
-        let wait = Async::new(socket.as_fd().try_clone_to_owned()?)?;
+        let wait = Io::of_messages_of(&socket)?;
         Ok(Queue { socket, wait })
     }
 
-    /// Waits for packets.
-    pub async fn readable(&self) {
-        let _ = self.wait.readable().await;
+    /// Whether a packet waits. Then [`Queue::take`] has to be asked.
+    pub fn poll_packet(&self, cx: &Context<'_>) -> Poll<()> {
+        self.wait.poll_message(cx)
     }
 
-    /// Takes what the kernel has to say at once; whether there may be more.
-    pub fn take(&mut self, mut take: impl FnMut(&Queued<'_>)) -> bool {
-        match rustix::net::recv(&self.socket.fd, &mut self.socket.piece[..], RecvFlags::DONTWAIT) {
-            Ok((read, _)) => {
-                let data = self.socket.piece.get(..read).unwrap_or_default();
-                // An error is the answer to a verdict on a packet that is not there any more.
-                nl::messages(data).filter_map(|m| Queued::read(&m)).for_each(|q| take(&q));
-                true
-            }
-            // What did not fit was dropped, and nothing else happens.
-            Err(Errno::INTR | Errno::NOBUFS) => true,
-            Err(_) => false,
-        }
+    /// Takes one message of the kernel's, if there is one.
+    pub fn take(&mut self, take: impl FnMut(Queued<'_>)) {
+        // What did not fit was dropped, and nothing else happens.
+        let received = rustix::net::recv(&self.socket.fd, &mut self.socket.piece[..], RecvFlags::DONTWAIT);
+        let read = received.map_or(0, |(read, _)| read);
+        let data = self.socket.piece.get(..read).unwrap_or_default();
+        // An error is the answer to a verdict on a packet that is not there any more.
+        nl::messages(data).filter_map(|m| Queued::read(&m)).for_each(take);
     }
 
     /// Says what becomes of a packet.
