@@ -3,6 +3,7 @@
 //!
 //! Rules of others are read for what could send a new TCP connection from the WAN elsewhere. What is not understood counts
 //! as a claim: a lease less does no harm, a port taken from the owner does.
+use super::early::Early;
 use super::messages::{INTERVAL_END, NEW_ELEMENTS, NEW_RULE, number};
 use super::netlink::{self as nl, Message, attributes};
 use super::table::{COUNTING, LEASES, NAME};
@@ -39,6 +40,7 @@ pub struct Survey {
     ports: (u16, u16),
     wan: BTreeSet<String>,
     claims: Vec<(Which, String)>,
+    early: Early,
 }
 
 /// What a register holds that matters.
@@ -64,11 +66,17 @@ struct Reading<'a> {
 impl Survey {
     /// Of this range, on a router whose WAN has these devices.
     pub fn new(ports: (u16, u16), wan: &BTreeSet<String>) -> Survey {
-        Survey { ports, wan: wan.clone(), claims: Vec::new() }
+        Survey { ports, wan: wan.clone(), claims: Vec::new(), early: Early::default() }
+    }
+
+    /// Takes in a message of a dump of all chains.
+    pub fn take_chain(&mut self, message: &Message<'_>) {
+        self.early.take_chain(message);
     }
 
     /// Takes in a message of a dump of all rules.
     pub fn take_rule(&mut self, message: &Message<'_>) {
+        self.early.take_rule(message);
         let Some((head, body)) = message.body.split_first_chunk::<4>() else { return };
         let texts = nl::text(body, 1).zip(nl::text(body, 2));
         let Some((table, chain)) = texts.filter(|_| message.kind == number(NEW_RULE)) else { return };
@@ -93,14 +101,14 @@ impl Survey {
                 Some((set, at)) => Which::In(SetName { family: head[0], table: table.to_owned(), set }, at),
                 None => Which::Range(reading.first, reading.last),
             };
-            self.claim(which, format!("a redirection in table {table}, chain {chain}"));
+            self.add(which, format!("a redirection in table {table}, chain {chain}"));
         }
     }
 
     /// Takes in a socket: where it listens.
     fn take_listener(&mut self, address: IpAddr, port: u16) {
         if !address.is_loopback() {
-            self.claim(Which::Range(port, port), format!("a program that listens at {address} port {port}"));
+            self.add(Which::Range(port, port), format!("a program that listens at {address} port {port}"));
         }
     }
 
@@ -117,7 +125,7 @@ impl Survey {
         }
     }
 
-    fn claim(&mut self, which: Which, whose: String) {
+    fn add(&mut self, which: Which, whose: String) {
         let (first, last) = self.ports;
         let meets = !matches!(which, Which::Range(a, b) if b < first || last < a);
         if meets && self.claims.len() < MAX_CLAIMS {
@@ -140,7 +148,7 @@ impl Survey {
             match &which {
                 Which::In(name, at) if name == set => {
                     for (first, last) in elements.ports(*at) {
-                        self.claim(Which::Range(first, last), whose.clone());
+                        self.add(Which::Range(first, last), whose.clone());
                     }
                 }
                 _ => self.claims.push((which, whose)),
@@ -148,8 +156,12 @@ impl Survey {
         }
     }
 
-    /// Who claims ports of the range: a sentence; a set that was not read counts.
-    pub fn claim_of_range(&self) -> Option<String> {
+    /// Who is in the way of leases: a sentence. A set that was not read counts as all ports.
+    pub fn claim(&self) -> Option<String> {
+        self.claim_of_range().or_else(|| self.early.claim())
+    }
+
+    fn claim_of_range(&self) -> Option<String> {
         let (which, whose) = self.claims.first()?;
         let (first, last) = self.ports;
         let all = (0, u16::MAX);

@@ -11,6 +11,7 @@ pub mod clients;
 pub mod config;
 pub mod conntrack;
 pub mod draft;
+pub mod early;
 pub mod expr;
 pub mod found;
 pub mod framed;

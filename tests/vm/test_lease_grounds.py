@@ -20,9 +20,8 @@ class Grounds(LeaseWorld):
     def offload(self):
         return self.node.status()["offload"]
 
-    def refused_for(self, whose, *words):
-        """While the words' work stands, leases end and none is given; afterwards they are again."""
-        do, undo = words
+    def refused_for(self, whose, do, undo, sign="lease.ports"):
+        """While what is done stands, leases end and none is given; afterwards they are again."""
         lease = self.holder.lease(GOOD)
         stream = self.dial(lease)
         stream.write(client_hello(sni=GOOD))
@@ -36,7 +35,7 @@ class Grounds(LeaseWorld):
             self.assertNotIn("echomesh_lease", self.machine.ok("nft list tables"))
         finally:
             self.machine.ok(undo)
-        wait_for("an end of the clash", lambda: "lease.ports" not in self.offload()["reason"], 15)
+        wait_for("an end of the clash", lambda: sign not in self.offload()["reason"], 15)
         self.holder.lease(GOOD)
 
     def test_a_mapping_like_a_upnp_daemons_ends_leases(self):
@@ -44,6 +43,13 @@ class Grounds(LeaseWorld):
         self.refused_for("table upnp, chain prerouting has port 40123",
                          f"nft 'add table inet upnp; add chain inet upnp prerouting {{ type nat hook prerouting priority dstnat; }}; add rule inet upnp prerouting {rule}'",
                          "nft delete table inet upnp")  # fmt: skip
+
+    def test_a_flowtable_that_comes_before_the_judge_ends_leases(self):
+        chain = "type filter hook forward priority -150"
+        self.refused_for("table early, chain f hands connections to a flowtable before leases are judged",
+                         "nft 'add table inet early; add flowtable inet early t { hook ingress priority 0; devices = { eth0 }; counter; }; "
+                         f"add chain inet early f {{ {chain}; }}; add rule inet early f meta l4proto tcp flow add @t'",
+                         "nft delete table inet early", "before leases")  # fmt: skip
 
     def test_a_program_that_listens_in_the_range_ends_leases(self):
         self.refused_for("port 40200", "setsid nc -l -p 40200 </dev/null >/dev/null 2>&1 & echo $! >/tmp/nc.pid", "nc -w 1 127.0.0.1 40200 </dev/null || true")

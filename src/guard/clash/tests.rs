@@ -72,7 +72,7 @@ fn lookup(set: &str, register: u32) -> Expression<'_> {
 }
 
 fn says(rule: Vec<Expression<'_>>) -> Option<String> {
-    survey(&[rule]).claim_of_range()
+    survey(&[rule]).claim()
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn sets_of_ports_are_looked_into() {
         assert_eq!(survey.sets(), [set.clone()].into());
         survey.resolve(&set, &elements(list));
         assert!(survey.sets().is_empty());
-        survey.claim_of_range()
+        survey.claim()
     };
     let b = |p: u16| p.to_be_bytes();
     assert_eq!(claim(1, dport(), &[(&b(80), None, false), (&b(443), None, false)]), None);
@@ -183,7 +183,7 @@ fn listeners_are_read_and_those_of_loopback_alone_pass() {
         survey.take_sockets(&format!(
             "  sl  local_address rem_address   st\n   0: {local} 00000000:0000 {state} 0\n"
         ));
-        survey.claim_of_range()
+        survey.claim()
     };
     let word = |octets: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(octets));
     assert!(
@@ -209,7 +209,7 @@ fn own_tables_are_no_claim_and_claims_are_bounded() {
         });
         nl::messages(&bytes).for_each(|m| survey.take_rule(&m));
     }
-    assert_eq!(survey.claim_of_range(), None);
+    assert_eq!(survey.claim(), None);
     for port in 40_000..40_200 {
         survey.take_listener("44.2.2.2".parse().unwrap(), port);
     }
@@ -230,6 +230,6 @@ proptest::proptest! {
         let mut elements = Elements::default();
         let bytes = message(NEW_ELEMENTS, 1, |w| w.put(3, &data));
         nl::messages(&bytes).for_each(|m| elements.take(&m));
-        let _ = (survey.claim_of_range(), elements.ports(4));
+        let _ = (survey.claim(), elements.ports(4));
     }
 }

@@ -1,11 +1,11 @@
-//! Whether another program has ports that leases would take: asked of the kernel.
+//! Whether another program is in the way of leases, by their ports or before their table: asked of the kernel.
 use super::netlink::{DUMPS, Tables};
 use crate::guard::clash::Survey;
 use crate::guard::lease_rules::LeaseScope;
 use crate::guard::network::Network;
 use std::io::{self, ErrorKind};
 
-/// A sentence that says who has ports of the range, if somebody has.
+/// A sentence that says who is in the way, if somebody is.
 ///
 /// # Errors
 /// The kernel's: sockets or tables cannot be read, or change faster than they can be.
@@ -30,5 +30,5 @@ fn look(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::Resul
         }
     }
     tables.survey(&mut survey)?;
-    Ok(survey.claim_of_range())
+    Ok(survey.claim())
 }

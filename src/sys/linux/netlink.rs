@@ -297,12 +297,13 @@ impl Tables {
         Ok((hardware, uncounted))
     }
 
-    /// Looks through the rules of all tables, and the sets that they name.
+    /// Looks through the chains and rules of all tables, and the sets that they name.
     ///
     /// # Errors
     /// The kernel's, or they change faster than they can be read.
     pub fn survey(&mut self, survey: &mut Survey) -> io::Result<()> {
-        let mut whole = self.all(Ask::Rules, |m| survey.take_rule(m))?;
+        let mut whole = self.all(Ask::Chains, |m| survey.take_chain(m))?;
+        whole &= self.all(Ask::Rules, |m| survey.take_rule(m))?;
         for set in survey.sets() {
             let question = ask_of(Some((set.family, &set.table)), Ask::Elements(&set.set), self.0.next());
             let mut elements = Elements::default();
