@@ -1,24 +1,22 @@
 //! The second count of leases' packets in the kernel: put there with the table of leases, read with each count, gone with it.
 //!
 //! It decides nothing: where it cannot be had, leases go on, and the reason is told.
-use super::lease_count::{Sums, has_room, render};
+use super::lease_count::{Places, Sums, render};
 use super::lease_rules::LeaseScope;
 use super::lease_set::watch;
 use super::lease_wire::{Checked, Counted, Grant, LeaseReport};
 use super::network::Network;
 use super::table::COUNTING;
 use crate::sys::linux::netlink::Tables;
-use crate::sys::linux::offload::lowest;
-use std::collections::BTreeSet;
+use crate::sys::linux::offload::places;
 use std::io;
 
 /// The table that stands.
 #[derive(Debug)]
 struct Standing {
     scope: LeaseScope,
-    devices: BTreeSet<String>,
+    places: Places,
     outward: bool,
-    link_header: u64,
 }
 
 /// The second count.
@@ -34,7 +32,7 @@ pub struct Audit {
 impl Audit {
     /// The table of leases was put in force.
     pub fn begin(&mut self, tables: &mut Tables, scope: &LeaseScope, network: &Network) {
-        let put = lowest(network).and_then(|(devices, header)| put(tables, *scope, &devices, header, &[]));
+        let put = places(network).and_then(|places| put(tables, *scope, &places, &[]));
         self.sums.from_zero();
         self.stand(put);
     }
@@ -83,7 +81,7 @@ impl Audit {
     fn read(&mut self, tables: &mut Tables) {
         let Some(standing) = &self.stands else { return };
         match tables.counters(COUNTING) {
-            Ok(found) if self.sums.read(&found, standing.link_header) => {}
+            Ok(found) if self.sums.read(&found, standing.places.headers) => {}
             Ok(_) => self.sums.begin(),
             Err(e) => self.give_up(tables, &e),
         }
@@ -91,14 +89,14 @@ impl Audit {
 
     /// Somebody may have changed the table: then both counts begin anew.
     pub fn verify<'a>(&mut self, tables: &mut Tables, grants: impl Iterator<Item = &'a Grant>) {
-        let Some(Standing { scope, devices, outward, link_header }) = &self.stands else { return };
+        let Some(Standing { scope, places, outward }) = &self.stands else { return };
         let grants: Vec<Grant> = grants.copied().collect();
-        let wanted = render(scope, devices, *outward, &grants).table;
+        let wanted = render(scope, places, *outward, &grants).table;
         if tables.read(COUNTING).is_ok_and(|found| found.table() == Some(&wanted)) {
             return;
         }
         crate::warn!("the second count of leases begins anew: another program has changed its table");
-        let put = put(tables, *scope, devices, *link_header, &grants);
+        let put = put(tables, *scope, places, &grants);
         self.sums.begin();
         self.stand(put);
     }
@@ -134,17 +132,16 @@ impl Audit {
 fn put(
     tables: &mut Tables,
     scope: LeaseScope,
-    devices: &BTreeSet<String>,
-    link_header: u64,
+    places: &Places,
     grants: &[Grant],
 ) -> Result<Standing, String> {
-    if !has_room(devices) {
+    if !places.have_room() {
         return Err("there is no line, or it has more than four devices".to_owned());
     }
     let mut failed = None;
     for outward in [true, false] {
-        match tables.replace(&render(&scope, devices, outward, grants).table) {
-            Ok(()) => return Ok(Standing { scope, devices: devices.clone(), outward, link_header }),
+        match tables.replace(&render(&scope, places, outward, grants).table) {
+            Ok(()) => return Ok(Standing { scope, places: places.clone(), outward }),
             Err(e) => failed = Some(e),
         }
     }

@@ -5,6 +5,7 @@
 //! have a port that NAT chose.
 use super::draft::{Draft, NamedChain, NamedSet, Rendered};
 use super::found::{Amount, Found};
+use super::framed::{self, FromBuyer};
 use super::lease_rules::LeaseScope;
 use super::lease_set::{BUYERS, key};
 use super::lease_wire::{Counted, CtId, Grant};
@@ -19,27 +20,72 @@ const CHAINS: [(&str, &str); 4] = [("in0", "out0"), ("in1", "out1"), ("in2", "ou
 /// Before a flowtable (0), which keeps the packets that it takes.
 const PRIORITY: i32 = -50;
 
-/// The table at these devices, at most [`CHAINS`]; `outward` where the kernel has a place behind its routes (Linux 5.16).
-pub fn render(scope: &LeaseScope, devices: &BTreeSet<String>, outward: bool, grants: &[Grant]) -> Rendered {
+/// Where all packets of the WAN pass, whatever layer a flowtable takes or sends them at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The devices by which they come in, and those by which they leave.
+    pub devices: [BTreeSet<String>; 2],
+    /// Bytes that each of them has there before its IP header.
+    pub headers: [u64; 2],
+    /// They come in as the frames of a PPPoE line.
+    pub framed: bool,
+}
+
+impl Places {
+    /// The same devices both ways.
+    pub fn plain(devices: BTreeSet<String>, link_header: u64) -> Places {
+        // What comes in has lost its link's header.
+        Places { devices: [devices.clone(), devices], headers: [0, link_header], framed: false }
+    }
+
+    /// A PPPoE line: a flowtable takes frames in at the devices below, and sends by the line's own (kernel: `nft_dev_path_info`,
+    /// `DEV_PATH_PPPOE`), where packets have no header yet.
+    pub fn pppoe(below: BTreeSet<String>, line: BTreeSet<String>) -> Places {
+        Places { devices: [below, line], headers: [framed::HEADER.into(), 0], framed: true }
+    }
+
+    /// Whether the table can be at so many devices.
+    pub fn have_room(&self) -> bool {
+        self.devices.iter().all(|list| (1..=CHAINS.len()).contains(&list.len()))
+    }
+}
+
+/// The table at these places, at most [`CHAINS`] each way; `outward` where the kernel has a place behind its routes (Linux 5.16).
+pub fn render(scope: &LeaseScope, places: &Places, outward: bool, grants: &[Grant]) -> Rendered {
     let (first, last) = scope.ports;
     let [from, to] = COUNTERS;
-    let mut chains = vec![(from, None, counted(false, from))];
+    let [inward, out] = &places.devices;
+    let (mut chains, at_in) = match places.framed {
+        true => (Vec::new(), framed(scope.ports, from)),
+        false => {
+            (vec![(from, None, counted(false, from))], vec![vec![W::ToRange(first, last), W::Goto(from)]])
+        }
+    };
+    for (name, (chain, _)) in inward.iter().zip(CHAINS) {
+        chains.push(at_device(chain, Place::Ingress(named(name)), at_in.clone()));
+    }
     if outward {
         chains.push((to, None, counted(true, to)));
-    }
-    for (name, (inward, out)) in devices.iter().zip(CHAINS) {
-        let at: Device = device(name).try_into().unwrap_or_default();
-        chains.push(at_device(inward, Place::Ingress(at), vec![W::ToRange(first, last), W::Goto(from)]));
-        if outward {
-            chains.push(at_device(out, Place::Egress(at), vec![W::FromRange(first, last), W::Goto(to)]));
+        for (name, (_, chain)) in out.iter().zip(CHAINS) {
+            let rules = vec![vec![W::FromRange(first, last), W::Goto(to)]];
+            chains.push(at_device(chain, Place::Egress(named(name)), rules));
         }
     }
     let counters = if outward { &COUNTERS[..] } else { &["from_buyers"] };
     Draft { name: COUNTING, counters, sets: buyers(grants), flowtables: Vec::new(), chains }.rendered()
 }
 
-fn at_device(name: &'static str, place: Place, rule: Vec<W>) -> NamedChain {
-    (name, Some(Hook { nat: false, place, priority: PRIORITY }), vec![rule])
+fn named(name: &str) -> Device {
+    device(name).try_into().unwrap_or_default()
+}
+
+fn at_device(name: &'static str, place: Place, rules: Vec<Vec<W>>) -> NamedChain {
+    (name, Some(Hook { nat: false, place, priority: PRIORITY }), rules)
+}
+
+fn framed(ports: (u16, u16), counter: &'static str) -> Vec<Vec<W>> {
+    let families = [false, true].into_iter().zip(BUYERS);
+    families.map(|(v6, set)| vec![W::Framed(FromBuyer { v6, ports, set }), W::Count(counter)]).collect()
 }
 
 fn counted(out: bool, counter: &'static str) -> Vec<Vec<W>> {
@@ -55,11 +101,6 @@ fn buyers(grants: &[Grant]) -> Vec<NamedSet> {
     };
     let [four, six] = BUYERS;
     vec![set(four, Key::V4Port, &v4), set(six, Key::V6Port, &v6)]
-}
-
-/// Whether the table can be at so many devices.
-pub fn has_room(devices: &BTreeSet<String>) -> bool {
-    (1..=CHAINS.len()).contains(&devices.len())
 }
 
 /// Both counts, from the beginning of a round.
@@ -103,13 +144,13 @@ impl Sums {
         self.live.retain(|ct, _| there.contains(ct));
     }
 
-    /// The table's counters; each packet outward has so many bytes before its IP header. False if they have fallen.
+    /// The table's counters; each packet has so many bytes before its IP header, inward and outward. False if they have fallen.
     #[must_use]
-    pub fn read(&mut self, found: &Found, link_header: u64) -> bool {
+    pub fn read(&mut self, found: &Found, headers: [u64; 2]) -> bool {
         let count = |name: &str| found.counts().get(name).copied().unwrap_or_default();
         let mut whole = true;
         for ((name, read), (seen, header)) in
-            COUNTERS.into_iter().zip(&mut self.read).zip(self.seen.iter_mut().zip([0, link_header]))
+            COUNTERS.into_iter().zip(&mut self.read).zip(self.seen.iter_mut().zip(headers))
         {
             let now = count(name);
             whole &= now.packets >= read.packets && now.bytes >= read.bytes;

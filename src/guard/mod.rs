@@ -13,6 +13,7 @@ pub mod conntrack;
 pub mod draft;
 pub mod expr;
 pub mod found;
+pub mod framed;
 pub mod keeper;
 pub mod lease_audit;
 pub mod lease_caps;

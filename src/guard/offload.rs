@@ -4,6 +4,7 @@
 //! Never by the network hardware, whatever the owner wishes: figures and the owner's word come first. The kernel asks the hardware for its
 //! counters every three seconds and not at a connection's end, looks once a second for connections that are to leave it, and lets a
 //! flowtable go before its connections have left, which the hardware then keeps.
+use super::lease_count::Places;
 use super::lease_wire::Offload;
 use super::table::Flowtable;
 use crate::config::Offload as Wish;
@@ -94,6 +95,8 @@ pub struct Link {
     pub devtype: String,
     /// The devices below it (`lower_*`).
     pub lower: Vec<String>,
+    /// Packets that leave by it have Ethernet's header.
+    pub is_ethernet: bool,
 }
 
 /// How deep devices are looked for.
@@ -128,6 +131,40 @@ pub fn devices(
         layer = below;
     }
     found
+}
+
+/// Where all packets of the WAN pass. Which PPP device has which PPPoE session the kernel does not say: where there are sessions,
+/// a WAN of PPP is taken for theirs.
+///
+/// # Errors
+/// Packets have more before their IP header there than is looked behind, or the devices differ.
+pub fn places(
+    wan: &BTreeSet<String>,
+    pppoe: &BTreeSet<String>,
+    link: impl Fn(&str) -> Option<Link>,
+) -> Result<Places, String> {
+    let all = devices(wan, pppoe, false, &link);
+    let is = |name: &String, kind: &str| link(name).is_some_and(|l| l.devtype == kind);
+    // One tag is beside the packet and not in it; a second one is.
+    let in_tag = |name| link(name).is_some_and(|l| l.lower.iter().any(|below| is(below, "vlan")));
+    if all.iter().any(|name| is(name, "vlan") && in_tag(name)) {
+        return Err("the WAN is a VLAN in a VLAN, in whose frames nobody looks for ports".to_owned());
+    }
+    let mixed = || "the WAN's devices are of different kinds, or there is none".to_owned();
+    let lowest = devices(wan, pppoe, true, &link);
+    if !pppoe.is_empty() && all.iter().any(|name| is(name, "ppp")) {
+        return if wan.iter().all(|name| is(name, "ppp")) {
+            Ok(Places::pppoe(lowest, wan.clone()))
+        } else {
+            Err(mixed())
+        };
+    }
+    let ethernet = |name: &String| link(name).is_some_and(|l| l.is_ethernet);
+    let headers: BTreeSet<u64> = lowest.iter().map(|name| if ethernet(name) { 14 } else { 0 }).collect();
+    match (headers.first(), headers.len()) {
+        (Some(header), 1) => Ok(Places::plain(lowest, *header)),
+        _ => Err(mixed()),
+    }
 }
 
 #[cfg(test)]
@@ -192,22 +229,29 @@ mod tests {
         assert!(decide(Wish::Auto, &without).unwrap_err().contains("does not count"));
     }
 
+    fn link(name: &str) -> Option<Link> {
+        let (devtype, lower): (&str, &[&str]) = match name {
+            "br-wan" => ("bridge", &["eth0.2", "eth3"]),
+            "eth0.2" => ("vlan", &["eth0"]),
+            "eth0.2.7" => ("vlan", &["eth0.2"]),
+            "pppoe-wan" => ("ppp", &[]),
+            "eth0" | "eth3" | "wwan0" => ("", &[]),
+            "dsa" => ("dsa", &["eth0"]),
+            "loop" => ("bridge", &["loop"]),
+            _ => return None,
+        };
+        let is_ethernet = !matches!(name, "wwan0" | "pppoe-wan");
+        let lower = lower.iter().map(|s| (*s).to_owned()).collect();
+        Some(Link { devtype: devtype.to_owned(), lower, is_ethernet })
+    }
+
+    fn set(list: &[&str]) -> BTreeSet<String> {
+        list.iter().map(|s| (*s).to_owned()).collect()
+    }
+
     #[test]
     fn devices_are_those_below() {
-        let link = |name: &str| {
-            let (devtype, lower): (&str, &[&str]) = match name {
-                "br-wan" => ("bridge", &["eth0.2", "eth3"]),
-                "eth0.2" => ("vlan", &["eth0"]),
-                "pppoe-wan" => ("ppp", &[]),
-                "eth0" | "eth3" | "wwan0" => ("", &[]),
-                "dsa" => ("dsa", &["eth0"]),
-                "loop" => ("bridge", &["loop"]),
-                _ => return None,
-            };
-            Some(Link { devtype: devtype.to_owned(), lower: lower.iter().map(|s| (*s).to_owned()).collect() })
-        };
         let found = |wan: &[&str], pppoe: &[&str], hardware| {
-            let set = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
             devices(&set(wan), &set(pppoe), hardware, link).into_iter().collect::<Vec<_>>().join(" ")
         };
         assert_eq!(found(&["eth0"], &[], true), "eth0");
@@ -219,6 +263,32 @@ mod tests {
         assert_eq!(found(&["pppoe-wan"], &[], true), "pppoe-wan", "another kind of PPP");
         assert_eq!(found(&["gone"], &[], false), "");
         assert_eq!(found(&["loop"], &[], false), "loop");
+    }
+
+    #[test]
+    fn packets_are_counted_where_all_pass() {
+        let found = |wan: &[&str], pppoe: &[&str]| places(&set(wan), &set(pppoe), link);
+        assert_eq!(found(&["eth0.2"], &[]), Ok(Places::plain(set(&["eth0"]), 14)));
+        assert_eq!(found(&["br-wan"], &["eth3"]), Ok(Places::plain(set(&["eth0", "eth3"]), 14)));
+        assert_eq!(found(&["wwan0"], &[]), Ok(Places::plain(set(&["wwan0"]), 0)));
+        assert_eq!(
+            found(&["pppoe-wan"], &[]),
+            Ok(Places::plain(set(&["pppoe-wan"]), 0)),
+            "another kind of PPP"
+        );
+        let dialled = found(&["pppoe-wan"], &["eth0.2"]).unwrap();
+        assert_eq!(dialled, Places::pppoe(set(&["eth0"]), set(&["pppoe-wan"])));
+        assert_eq!((dialled.headers, dialled.framed), ([8, 0], true));
+        for (wan, pppoe, word) in [
+            (&["eth0.2.7"][..], &[][..], "VLAN in a VLAN"),
+            (&["pppoe-wan"], &["eth0.2.7"], "VLAN in a VLAN"),
+            (&["pppoe-wan", "wwan0"], &["eth0"], "different kinds"),
+            (&["eth0", "wwan0"], &[], "different kinds"),
+            (&["gone"], &[], "there is none"),
+        ] {
+            let why = found(wan, pppoe).unwrap_err();
+            assert!(why.contains(word), "{why}");
+        }
     }
 
     #[test]

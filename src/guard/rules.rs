@@ -1,5 +1,6 @@
 //! The words that rules are made of, each in two forms: as `nft` writes it, and as the kernel's expressions.
 use super::expr::{BEHIND_V4, BEHIND_V6};
+use super::framed::FromBuyer;
 use super::table::{Expr, Fixed};
 
 /// Protocols of the transport layer.
@@ -98,6 +99,8 @@ pub enum Word {
         /// The set.
         set: &'static str,
     },
+    /// The same of a packet that is still in a PPPoE line's frame, from its buyer.
+    Framed(FromBuyer),
     /// Destination becomes what a map has for source address and destination port of TCP.
     Dnat(bool, &'static str),
     /// Source becomes the outgoing device's address.
@@ -188,6 +191,7 @@ impl Word {
             Word::FromRange(first, last) => format!("tcp sport {first}-{last}"),
             Word::Buyer { v6, out: false, set } => format!("{} saddr . tcp dport @{set}", family(v6)),
             Word::Buyer { v6, out: true, set } => format!("{} daddr . tcp sport @{set}", family(v6)),
+            Word::Framed(packet) => packet.text(),
             Word::NotTo(port) => format!("tcp dport != {port}"),
             Word::Is(Proto::Icmp) => "meta l4proto icmp".to_owned(),
             Word::Is(Proto::Icmp6) => "meta l4proto ipv6-icmp".to_owned(),
@@ -268,6 +272,7 @@ impl Word {
             Word::ToRange(first, last) => range(2, *first, *last),
             Word::FromRange(first, last) => range(0, *first, *last),
             Word::Buyer { v6, out, set } => buyer(*v6, *out, set),
+            Word::Framed(packet) => packet.expressions(),
             Word::NotTo(port) => tcp(2, 2, [is_not(port.to_be_bytes().to_vec())]),
             Word::Is(protocol) => proto(*protocol),
             Word::Local => vec![Expr::Fixed(Fixed::DestinationType), is(number(LOCAL))],

@@ -41,6 +41,8 @@ struct Side {
     /// Of those, packets that came by the gate: it knows what they carried.
     seen: Count,
     seen_payload: u64,
+    /// Bytes that their headers have less than is usual: resets need no timestamps (RFC 7323 section 3.2).
+    short: u64,
     /// Everything but those.
     all: Count,
     /// Somebody has set the counters back: more may have passed than they show.
@@ -56,8 +58,8 @@ struct Side {
     fin: Option<u32>,
     /// What the other has got of it, as that said when it ended.
     got: Option<u32>,
-    /// Behind the last byte that the side had sent when it gave up, or that the other had got when that gave up. An end that is
-    /// gone resets each late acknowledgement with that one's number (RFC 9293 section 3.5.2), so the furthest holds.
+    /// Behind the last byte that the side had sent when it gave up, or that the target had got when it did. An end that is gone
+    /// resets each late acknowledgement with that one's number (RFC 9293 section 3.5.2), so the furthest holds.
     reset: Option<u32>,
 }
 
@@ -84,9 +86,12 @@ impl Tally {
 
     /// The kernel has counted a packet of so many bytes, and so many of payload, that came by the gate.
     pub fn seen(&mut self, direction: Direction, length: u32, payload: u32) {
+        let header = u64::from(length.saturating_sub(payload));
+        let usual = self.opening.map_or(0, |opening| opening.header(opening.usual_options()));
         let side = self.side(direction);
         side.seen = side.seen.plus(Count { packets: 1, bytes: u64::from(length) });
         side.seen_payload += u64::from(payload);
+        side.short += usual.saturating_sub(header);
     }
 
     /// The gate has let so much payload through, up to this sequence number.
@@ -113,7 +118,9 @@ impl Tally {
                 let side = self.side(direction);
                 side.reset = further(side.reset, Some(seq));
                 let other = self.side(other(direction));
-                other.reset = further(other.reset, ack);
+                // What a buyer who gives up has not got yet has come from the target all the same.
+                let taken = ack.filter(|_| direction == Direction::Ingress);
+                other.reset = further(other.reset, taken);
                 other.hear(ack);
             }
             _ => {}
@@ -149,7 +156,7 @@ impl Tally {
         let sides = self.sides.iter().zip([Word::Alone, Word::Confirmed]);
         for (((side, word), isn), (more, less)) in sides.zip(isn).zip(places) {
             let exact = self.opening.and_then(|opening| side.exact(isn, &opening, word, credit));
-            let all = exact.unwrap_or(side.sure.max(side.told));
+            let all = exact.unwrap_or_else(|| side.sure.max(side.told).max(side.heard(isn, self.opening)));
             *more = all.saturating_sub(side.told);
             *less = side.told.saturating_sub(all);
         }
@@ -186,8 +193,10 @@ impl Side {
         self.fresh = self.fresh.plus(new);
         // A packet is counted before it comes by. If the counters lack payload, they were set back before they were read;
         // until other packets have passed in their place nothing is certain.
-        if let Some((unseen, least)) = self.fresh.without(self.seen, self.seen_payload, opening) {
-            (self.fresh, self.seen, self.seen_payload) = (Count::default(), Count::default(), 0);
+        let [fresh, seen] = [self.fresh, self.seen].map(|c| Count { bytes: c.bytes + self.short, ..c });
+        if let Some((unseen, least)) = fresh.without(seen, self.seen_payload, opening) {
+            (self.fresh, self.seen) = Default::default();
+            (self.seen_payload, self.short) = (0, 0);
             self.all = self.all.plus(unseen);
             self.sure += least;
         }
@@ -202,19 +211,15 @@ impl Side {
     /// What the sequence numbers say, if it can be true. `word` is whose the side's own FIN is.
     fn exact(&self, isn: u32, opening: &Opening, word: Word, credit: &mut Credit) -> Option<u64> {
         let most = self.passed + self.again + self.all.payload(opening, 0);
-        let likely = self.passed + self.all.payload(opening, opening.usual_options());
+        let likely = self.likely(opening);
         credit.carried(likely);
-        let place = |end: u32| {
-            let low = end.wrapping_sub(isn).wrapping_sub(1);
-            // The numbers wrap every 4 GiB; the counters tell how often they have.
-            let ahead = low.wrapping_sub(low_half(likely)).cast_signed();
-            likely.checked_add_signed(i64::from(ahead))
-        };
-        let fin = self.fin.filter(|fin| !self.is_refuted(*fin) || out("lease-end-acknowledged"));
+        let place = |end: u32| place(end, isn, likely);
+        let stands = |end: &u32| !self.is_refuted(*end) || out("lease-end-acknowledged");
+        let (fin, reset) = (self.fin.filter(stands), self.reset.filter(stands));
         let confirmed = fin.is_some() && self.got == fin.map(|fin| fin.wrapping_add(1));
         let fins = if confirmed { Word::Confirmed } else { word };
         // A reset may count the FIN as well, or have the number of an acknowledgement that was late.
-        let ends = [(fin.and_then(place), fins), (self.reset.and_then(place), Word::Alone)];
+        let ends = [(fin.and_then(place), fins), (reset.and_then(place), Word::Alone)];
         let mut believed = ends.into_iter().filter_map(|(end, word)| {
             let n = end.filter(|n| *n <= most || self.set_back || out("lease-end-plausible"))?;
             (credit.take(likely.saturating_sub(n), word) || out("lease-end-plausible")).then_some(n)
@@ -222,10 +227,31 @@ impl Side {
         believed.next()
     }
 
+    /// What the other side has got, if a reset says so and it can be true: no less has passed.
+    fn heard(&self, isn: u32, opening: Option<Opening>) -> u64 {
+        let likely = opening.map_or(0, |opening| self.likely(&opening));
+        // It may count a FIN as well.
+        let got = self.got.filter(|_| self.fin.is_none()).and_then(|got| place(got, isn, likely));
+        got.filter(|got| *got <= likely).unwrap_or(0)
+    }
+
+    /// The payload, if every segment has the options that all have; what was sent twice included.
+    fn likely(&self, opening: &Opening) -> u64 {
+        self.passed + self.all.payload(opening, opening.usual_options())
+    }
+
     /// Whether the other side has got more than the side says it has sent.
     fn is_refuted(&self, fin: u32) -> bool {
         self.got.is_some_and(|got| got.wrapping_sub(fin).cast_signed() > 1)
     }
+}
+
+/// The place of a sequence number in a stream that carries about so much. The numbers wrap every 4 GiB; the counters tell how
+/// often they have.
+fn place(end: u32, isn: u32, likely: u64) -> Option<u64> {
+    let low = end.wrapping_sub(isn).wrapping_sub(1);
+    let ahead = low.wrapping_sub(low_half(likely)).cast_signed();
+    likely.checked_add_signed(i64::from(ahead))
 }
 
 /// The later of two sequence numbers.

@@ -67,7 +67,7 @@ pub struct Admission<T> {
     seats: BTreeMap<u64, Seat<T>>,
     sources: BTreeMap<Source, Held>,
     /// Seats of each group.
-    groups: BTreeMap<Source, usize>,
+    groups: BTreeMap<Source, u64>,
     known: BTreeMap<Source, u64>,
     waiting: usize,
     unknown_budget: Bucket,
@@ -103,7 +103,7 @@ struct Rank {
     is_unknown: bool,
     /// What the group has had lately, and its seats.
     group: u32,
-    seats: usize,
+    seats: u64,
     /// What the source has had lately.
     own: u32,
     id: u64,
@@ -180,12 +180,11 @@ impl<T: Clone> Admission<T> {
     pub fn leave(&mut self, seat: u64) -> Option<T> {
         let gone = self.seats.remove(&seat)?;
         self.waiting -= usize::from(gone.waits);
-        if let Some(seats) = self.groups.get_mut(&gone.source.group()) {
-            *seats -= 1;
-            if *seats == 0 {
-                self.groups.remove(&gone.source.group());
-            }
-        }
+        let group = gone.source.group();
+        match self.seats_of(group) {
+            0 | 1 => self.groups.remove(&group),
+            seats => self.groups.insert(group, seats - 1),
+        };
         if let Some(held) = self.sources.get_mut(&gone.source) {
             held.seats.retain(|s| *s != seat);
             if held.seats.is_empty() {
@@ -270,6 +269,10 @@ impl<T: Clone> Admission<T> {
         }
     }
 
+    fn seats_of(&self, group: Source) -> u64 {
+        self.groups.get(&group).copied().unwrap_or(0)
+    }
+
     /// Where in the order a connection stands; `None` if it may not shake hands now.
     fn rank(&self, turns: &Turns, id: u64, seat: &Seat<T>) -> Option<Rank> {
         let is_known = self.sources.get(&seat.source).is_some_and(|h| h.known);
@@ -279,7 +282,7 @@ impl<T: Clone> Admission<T> {
             || mutant::out("handshake-rate-per-source");
         let group = self.by_group.level(seat.source.group(), GROUP_LEAK, turns.now_ms);
         let may = if is_known { turns.known } else { turns.again || (turns.unknown && group == 0) };
-        let seats = self.groups.get(&seat.source.group()).copied().unwrap_or(0);
+        let seats = self.seats_of(seat.source.group());
         (may && within).then_some(Rank { is_unknown: !is_known, group, seats, own, id })
     }
 
@@ -310,7 +313,7 @@ impl<T: Clone> Admission<T> {
         let id = self.next;
         self.next += 1;
         self.seats.insert(id, Seat { source, since_ms, waits: false, tag });
-        *self.groups.entry(source.group()).or_default() += 1;
+        self.groups.insert(source.group(), self.seats_of(source.group()) + 1);
         let held = self.sources.entry(source).or_default();
         held.seats.push_back(id);
         held.known = known;

@@ -95,6 +95,73 @@ class Caps(LeaseWorld):
         self.assert_capped("up", lambda: len(target.got))
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
 
+    def download(self, holder):
+        """A flow over a lease that is sent to without end; the lease, and the bytes that the buyer has got of all it carries."""
+        lease, stream, target = self.flow(holder)
+        stream.write(DOWN)
+
+        def take():
+            with contextlib.suppress(OSError, EOFError):
+                while stream.read():
+                    pass
+
+        threading.Thread(target=take, daemon=True).start()
+        return lease, lambda: stream.received + len(target.got)
+
+    def assert_ended(self, what, lease, passed, before):
+        """The flow is gone, and of what passed no more than a second of the cap came after `before`. (Some is on its way when it ends,
+        and the rest of a packet's time.)"""
+        self.until("the flow's end", lambda: not self.flows(lease))
+        time.sleep(0.5)
+        total = passed()
+        time.sleep(0.5)
+        self.assertEqual(passed(), total, "nothing passes any more")
+        print(f"{what}: {total - before} bytes more, {(total - before) / (CAP_MBPS * 125_000):.2f} s of the cap")
+        self.assertLess(total - before, CAP_MBPS * 125_000, what)
+        self.assert_nothing_left()
+        return total
+
+    def test_a_quota_is_passed_by_less_than_a_second_of_the_cap(self):
+        quota = 2_000_000
+        for limit in ("maxGB", "maxGBPerDay"):
+            with self.subTest(limit=limit):
+                holder = Holder(self, self.lab.open(seconds=120, limits={"maxMbps": CAP_MBPS, limit: quota / 1e9}))
+                lease, passed = self.download(holder)
+                self.until("the quota's end", lambda: not self.flows(lease), 30)
+                total = self.assert_ended(limit, lease, passed, quota)
+                holder.close()
+                again = Holder(self, holder.session)
+                with self.assertRaises(Refused) as refused:
+                    again.lease(GOOD)
+                again.close()
+                slug = {"maxGB": (403, "session-closed"), "maxGBPerDay": (429, "quota-reached")}[limit]
+                self.assertEqual(refused.exception.args, slug)
+                totals = self.settle(holder.session)
+                billed = totals["bytesIngress"] + totals["bytesEgress"]
+                print(f"{limit}: {billed} billed, {total} got")
+                # What waited at the cap has come from the target, and is lost with it.
+                self.assertGreater(billed, quota)
+                self.assertLess(billed - quota, CAP_MBPS * 125_000)
+                self.assertGreater(billed, 0.99 * total)
+
+    def test_the_end_of_the_schedule_ends_flows(self):
+        holder = self.capped()
+        lease, passed = self.download(holder)
+        self.until("bytes", lambda: passed() > 300_000)
+        # Four seconds before a full minute by the router's own clock, which reads UTC.
+        end = (int(self.machine.ok("date +%s")) // 60 + 1) * 60
+        clock = [time.strftime("%H:%M", time.gmtime(t)) for t in (end - 7200, end)]
+        days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+        self.addCleanup(self.node.change, node={"schedules": []})
+        self.node.change(node={"schedules": [{"days": days, "start": clock[0], "end": clock[1]}]})
+        self.machine.ok(f"date -s @{end - 4}")
+        time.sleep(4)
+        self.assertNotEqual(passed(), 0)
+        self.assert_ended("the schedule's end", lease, passed, passed())
+        with self.assertRaises(Refused) as refused:
+            holder.lease(GOOD)
+        self.assertEqual(refused.exception.args, (503, "outside-schedule"))
+
     def test_fragments_do_not_pass_a_cap(self):
         cap = 125_000
         lease = self.capped(1).lease(GOOD)

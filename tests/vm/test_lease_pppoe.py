@@ -141,6 +141,19 @@ class Dialled(LeaseWorld):
         self.until("the flows' end", lambda: count()["open"] == 0)
         return count()
 
+    def assert_counted_twice(self):
+        """What comes in is counted in its frames, before the flowtable takes it; what leaves on the line's own device."""
+        time.sleep(1.5)
+        found = self.until("the counts", self.counts)
+        self.assertEqual((found["reason"], found["egress"]["agrees"], found["ingress"]["agrees"]), ("", True, True), found)
+        for way in ("egress", "ingress"):
+            print("     {}: charged {chargedBytes}, connection tracking {trackedBytes}, its own counter {independentBytes}".format(way, **found[way]))
+            self.assertGreater(found[way]["independentBytes"], found[way]["chargedBytes"])
+
+    def counts(self):
+        leases = self.node.get("/diagnostics")["leases"]
+        return leases["check"] if leases["accepted"] + leases["ending"] == 0 else None
+
     def test_leases_take_the_fast_path_in_segments_that_fit(self):
         for v6 in (False, True):
             holder = self.holder(v6)
@@ -159,6 +172,10 @@ class Dialled(LeaseWorld):
                 pass
             own = self.ended(holder)
             self.assertEqual((own["bytesEgress"], own["bytesIngress"]), (len(target.got), stream.received))
+        self.assert_counted_twice()
+        # What is looked for in frames has no names, and everybody's rules can be listed all the same.
+        for words in ("", "-j"):
+            self.assertIn("echomesh_count", self.machine.ok(f"nft {words} list ruleset"))
         listed = self.machine.ok("nft list flowtable inet echomesh_lease ft")
         self.assertRegex(listed, rf"devices = \{{ eth0, {DEVICE} \}}")
 
@@ -193,16 +210,20 @@ class Dialled(LeaseWorld):
         for work in (send, drain):
             threading.Thread(target=work, daemon=True).start()
         counts = [lambda: takes.received, lambda: len(target.got)]
-        time.sleep(1)
-        first, begun = [count() for count in counts], time.monotonic()
-        time.sleep(CAP_SECONDS)
-        rates = [(count() - before) / (time.monotonic() - begun) * 8e-6 for count, before in zip(counts, first)]
-        print("     down %.2f, up %.2f Mbit/s of %d" % (*rates, CAP_MBPS))
+        # No less than nearly the cap in one of two measurements: a machine without a processor of its own now and then stands still.
+        for _ in range(2):
+            time.sleep(1)
+            first, begun = [count() for count in counts], time.monotonic()
+            time.sleep(CAP_SECONDS)
+            rates = [(count() - before) / (time.monotonic() - begun) * 8e-6 for count, before in zip(counts, first)]
+            print("     down %.2f, up %.2f Mbit/s of %d" % (*rates, CAP_MBPS))
+            self.assertLess(max(rates), 1.1 * CAP_MBPS)
+            if min(rates) > 0.9 * CAP_MBPS:
+                break
+        else:
+            self.fail("less than the cap")
         for lease in (down, up):
             self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
-        for rate in rates:
-            self.assertLess(rate, 1.1 * CAP_MBPS)
-            self.assertGreater(rate, 0.8 * CAP_MBPS)
         self.assertIn("htb ec40:", self.machine.ok(f"tc qdisc show dev {DEVICE} root"))
 
     def test_pause_ends_an_offloaded_flow_within_a_tenth_of_a_second(self):

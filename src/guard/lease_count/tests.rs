@@ -4,8 +4,12 @@ use super::super::messages::replace;
 use super::super::netlink;
 use super::*;
 
-fn devices(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|n| (*n).to_owned()).collect()
+fn devices(names: &[&str]) -> Places {
+    Places::plain(names.iter().map(|n| (*n).to_owned()).collect(), 14)
+}
+
+fn dialled() -> Places {
+    Places::pppoe(["eth0".to_owned()].into(), ["pppoe-wan".to_owned()].into())
 }
 
 fn grant(buyer: &str) -> Grant {
@@ -20,19 +24,23 @@ fn read(batch: &[u8]) -> Found {
 
 #[test]
 fn the_text_is_the_golden_one() {
-    let text = render(&SCOPE, &devices(&["wan0"]), true, &[grant("44.1.0.9"), grant("2a10:1::9")]).text;
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guard/testdata/count.nft");
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, &text).unwrap();
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guard/testdata");
+    for (name, places) in [("count", devices(&["wan0"])), ("count-pppoe", dialled())] {
+        let text = render(&SCOPE, &places, true, &[grant("44.1.0.9"), grant("2a10:1::9")]).text;
+        let path = format!("{data}/{name}.nft");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(path).unwrap(), "UPDATE_DOCS=1 cargo test writes it anew");
     }
-    assert_eq!(text, std::fs::read_to_string(path).unwrap(), "UPDATE_DOCS=1 cargo test writes it anew");
 }
 
 #[test]
 fn what_the_batch_says_is_read_back_as_the_same_table() {
-    for outward in [true, false] {
-        let table =
-            render(&SCOPE, &devices(&["a-name-of-15-let", "eth0.2"]), outward, &[grant("44.1.0.9")]).table;
+    for (places, outward) in
+        [devices(&["a-name-of-15-let", "eth0.2"]), dialled()].iter().flat_map(|p| [(p, true), (p, false)])
+    {
+        let table = render(&SCOPE, places, outward, &[grant("44.1.0.9")]).table;
         assert_eq!(read(&replace(&table)).table(), Some(&table));
     }
 }
@@ -48,9 +56,9 @@ fn a_lease_that_is_watched_is_in_the_table() {
 
 #[test]
 fn there_is_room_for_four_devices() {
-    assert!(!has_room(&devices(&[])));
-    assert!(has_room(&devices(&["a", "b", "c", "d"])));
-    assert!(!has_room(&devices(&["a", "b", "c", "d", "e"])));
+    assert!(!devices(&[]).have_room());
+    assert!(devices(&["a", "b", "c", "d"]).have_room());
+    assert!(!devices(&["a", "b", "c", "d", "e"]).have_room());
 }
 
 fn counted(ct: CtId, from: (u64, u64), to: (u64, u64)) -> Counted {
@@ -104,21 +112,21 @@ fn table(counters: [(u64, u64); 2]) -> Found {
 #[test]
 fn the_tables_counters_are_added_up_without_the_lines_header() {
     let mut sums = Sums::default();
-    assert!(sums.read(&table([(1, 60), (2, 128)]), 14));
-    assert!(sums.read(&table([(3, 160), (4, 256)]), 14));
+    assert!(sums.read(&table([(1, 60), (2, 128)]), [0, 14]));
+    assert!(sums.read(&table([(3, 160), (4, 256)]), [0, 14]));
     assert_eq!(sums.seen, [of(3, 160), of(4, 200)]);
     // Another table, whose counters begin at zero.
     sums.from_zero();
-    assert!(sums.read(&table([(1, 40), (1, 54)]), 14));
+    assert!(sums.read(&table([(1, 40), (1, 54)]), [0, 14]));
     assert_eq!(sums.seen, [of(4, 200), of(5, 240)]);
-    assert!(!sums.read(&table([(0, 0), (1, 54)]), 14), "somebody has set a counter back");
+    assert!(!sums.read(&table([(0, 0), (1, 54)]), [0, 14]), "somebody has set a counter back");
 }
 
 #[test]
 fn a_new_round_begins_with_what_lives() {
     let mut sums = Sums::default();
     sums.track(&counted(1, (9, 900), (9, 9000)));
-    assert!(sums.read(&table([(9, 900), (0, 0)]), 0));
+    assert!(sums.read(&table([(9, 900), (0, 0)]), [0, 0]));
     sums.begin();
     assert_eq!(
         (sums.round, sums.flows, sums.tracked, sums.seen),

@@ -74,6 +74,21 @@ fn what_was_cut_with_selective_acknowledgements_hides_nothing_else() {
 }
 
 #[test]
+fn resets_without_timestamps_hide_no_payload() {
+    let mut t = open();
+    // SYN-ACK, the first data, FIN, and a reset of a late acknowledgement.
+    for (length, payload) in [(60, 0), (142, 90), (52, 0), (40, 0)] {
+        t.seen(Ingress, length, payload);
+    }
+    let start = u32::MAX - 4;
+    t.passed(Ingress, 90, start.wrapping_add(90));
+    t.note(&fin(Ingress, start.wrapping_add(93)));
+    t.count(&counted((0, 0), (7, 60 + 142 + 52 + 40 + 3 * 53)));
+    assert!(t.fresh()[1] <= 93);
+    assert_eq!(t.sides[1].told + t.clone().settle(&mut Credit::default()).more[1], 93);
+}
+
+#[test]
 fn acknowledgements_with_selective_ones_are_no_payload() {
     let mut t = open();
     t.count(&counted((1000, 1000 * 80), (3000, 3000 * 1500)));
@@ -121,13 +136,25 @@ fn a_reset_says_what_both_have_got() {
         t.settle(&mut Credit::default()).more
     };
     let reset = |direction, seq, ack| Note::Reset { direction, seq, ack };
-    assert_eq!(settle(&[reset(Egress, 401, Some(start.wrapping_add(140_000)))]), [300, 140_000]);
+    let estimate = 144_800 - 144_800 / MARGIN;
+    let gives_up = |got: u32| settle(&[reset(Egress, 401, Some(start.wrapping_add(got)))]);
+    assert_eq!(
+        gives_up(140_000),
+        [300, estimate],
+        "what was on its way to the buyer has come from the target"
+    );
+    assert_eq!(gives_up(144_700), [300, 144_700], "no less than it has got");
+    assert_eq!(gives_up(144_801), [300, estimate], "nor more than has passed");
+    assert_eq!(settle(&[reset(Ingress, start.wrapping_add(144_800), Some(301))]), [200, 144_800]);
     assert_eq!(settle(&[reset(Ingress, start.wrapping_add(144_800), None)]), [0, 144_800]);
     assert_eq!(
         settle(&[fin(Egress, 401), reset(Ingress, start.wrapping_add(144_800), Some(402))]),
         [300, 144_800]
     );
-    assert_eq!(settle(&[]), [0, 144_800 - 144_800 / MARGIN]);
+    assert_eq!(settle(&[]), [0, estimate]);
+    // The target has acknowledged more than the buyer says it has sent.
+    let heard = Note::Fin { direction: Ingress, end: start.wrapping_add(144_800), ack: Some(401) };
+    assert_eq!(settle(&[heard, reset(Egress, 301, None)]), [300, 144_800]);
 }
 
 #[test]
@@ -161,7 +188,7 @@ fn an_end_that_cannot_be_true_is_not_believed() {
         ]
     };
     let reset =
-        |end: u32| vec![Note::Reset { direction: Egress, seq: 101, ack: Some(start.wrapping_add(end)) }];
+        |end: u32| vec![Note::Reset { direction: Ingress, seq: start.wrapping_add(end), ack: Some(101) }];
     let notes: [&dyn Fn(u32) -> Vec<Note>; 4] = [&targets, &buyers, &confirmed, &reset];
     let (known, alone) = (all / 8 + (256 << 10), all / 16 + (64 << 10));
     let limits = [(1, known), (0, alone), (0, known), (1, alone)];

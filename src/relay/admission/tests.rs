@@ -265,7 +265,7 @@ proptest! {
             prop_assert!(table.seats.len() <= LIMITS.pending);
             let held: usize = table.sources.values().map(|h| h.seats.len()).sum();
             prop_assert_eq!(held, table.seats.len());
-            prop_assert_eq!(table.groups.values().sum::<usize>(), held);
+            prop_assert_eq!(table.groups.values().sum::<u64>(), held as u64);
             prop_assert!(table.groups.values().all(|seats| *seats > 0));
             prop_assert_eq!(table.waiting, table.seats.values().filter(|s| s.waits).count());
             prop_assert!(table.sources.values().all(|h| !h.seats.is_empty() && (h.known || h.seats.len() <= LIMITS.pending_per_source)));

@@ -1,11 +1,11 @@
 //! What this machine offers to carry leases: asked of the kernel, which does none of it, and read from its files.
 use super::netlink::Tables;
 use crate::guard::expr::Expr;
+use crate::guard::lease_count::Places;
 use crate::guard::lease_rules::{LeaseScope, QUEUE, render};
 use crate::guard::network::Network;
-use crate::guard::offload::{Facts, Link, devices, pppoe_devices};
+use crate::guard::offload::{self, Facts, Link, devices, pppoe_devices};
 use crate::guard::table::{Chain, Flowtable, Hook, Place, Table};
-use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
@@ -65,34 +65,13 @@ fn missing(tables: &mut Tables, e: &io::Error) -> String {
     }
 }
 
-/// Where all packets of the WAN pass, whatever layer a flowtable takes or sends them at: the lowest devices, and the bytes that
-/// each packet outward has there before its IP header.
+/// Where all packets of the WAN pass.
 ///
 /// # Errors
-/// Packets have more before their IP header there, or the devices differ.
-pub fn lowest(network: &Network) -> Result<(BTreeSet<String>, u64), String> {
+/// Why they cannot be counted there.
+pub fn places(network: &Network) -> Result<Places, String> {
     let pppoe = pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default());
-    let all = devices(&network.wan, &pppoe, false, link);
-    let is = |name: &String, kind: &str| link(name).is_some_and(|l| l.devtype == kind);
-    // One tag is beside the packet and not in it; PPPoE's header and a second tag are.
-    let in_tag = |name| link(name).is_some_and(|l| l.lower.iter().any(|below| is(below, "vlan")));
-    if !pppoe.is_empty() && all.iter().any(|name| is(name, "ppp")) {
-        return Err("the WAN is a PPPoE line, in whose frames nobody looks for ports".to_owned());
-    }
-    if all.iter().any(|name| is(name, "vlan") && in_tag(name)) {
-        return Err("the WAN is a VLAN in a VLAN, in whose frames nobody looks for ports".to_owned());
-    }
-    let lowest = devices(&network.wan, &pppoe, true, link);
-    let headers = lowest.iter().map(|name| {
-        let kind = std::fs::read_to_string(Path::new(DEVICES).join(name).join("type")).unwrap_or_default();
-        // ARPHRD_ETHER; what has another kind of address has no header here.
-        if kind.trim_end() == "1" { 14 } else { 0 }
-    });
-    let headers: BTreeSet<u64> = headers.collect();
-    match (headers.first(), headers.len()) {
-        (Some(header), 1) => Ok((lowest, *header)),
-        _ => Err("the WAN's devices are of different kinds, or there is none".to_owned()),
-    }
+    offload::places(&network.wan, &pppoe, link)
 }
 
 /// A device as sysfs has it.
@@ -102,5 +81,7 @@ fn link(name: &str) -> Option<Link> {
     let devtype = uevent.lines().find_map(|l| l.strip_prefix("DEVTYPE=")).unwrap_or_default().to_owned();
     let entries = std::fs::read_dir(&place).ok()?.flatten();
     let lower = entries.filter_map(|e| e.file_name().to_str()?.strip_prefix("lower_").map(ToOwned::to_owned));
-    Some(Link { devtype, lower: lower.collect() })
+    // ARPHRD_ETHER; what has another kind of address has no header before IP's.
+    let is_ethernet = std::fs::read_to_string(place.join("type")).is_ok_and(|kind| kind.trim_end() == "1");
+    Some(Link { devtype, lower: lower.collect(), is_ethernet })
 }

@@ -1,4 +1,5 @@
 """A flood of clients without credentials, and honest requests beside it."""
+import contextlib
 import itertools
 import json
 import os
@@ -57,9 +58,14 @@ class Flood:
     def __init__(self, topology, sources, mix, clients=10_000, seconds=10, stride=1, again=2000):
         words = [LAB_BINARY, "flood", "--to", f"{NODE_WAN}:{PORT}", "--from", FLOODS[next(Flood._next) % len(FLOODS)], "--sources", sources, "--stride", stride]
         words += ["--clients", clients, "--seconds", seconds, "--mix", mix, "--again", again]
-        # Those who flood have machines of their own: here they yield to the node and to honest buyers, see `first`.
-        command = ["chrt", "--other", "0", "nice", "-n", "10", *topology.buyer.command(*map(str, words))]
-        self.child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # Those who flood have machines of their own: here they yield to the node and to honest buyers. Where `first` keeps those before
+        # them, they come before what else this machine does.
+        below = os.sched_getscheduler(0) == os.SCHED_RR
+        command = ["chrt", "--other", "0", "nice", "-n", "-10" if below else "10", *topology.buyer.command(*map(str, words))]
+        self.child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        if below:
+            with contextlib.suppress(OSError), open(f"/proc/{self.child.pid}/autogroup", "w", encoding="ascii") as group:
+                group.write("-10")
 
     def end(self, seconds=30):
         """What the clients saw."""

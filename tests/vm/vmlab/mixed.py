@@ -36,7 +36,7 @@ class Gauge:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL))
             self._socket.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 256 << 20)
             self._socket.bind((device, _ALL))
-        self._address, self._port = socket.inet_aton(address), port
+        self._address, self.port = socket.inet_aton(address), port
         # To the address, and from it.
         self.bytes = [0, 0]
         self._socket.settimeout(0.1)
@@ -55,7 +55,7 @@ class Gauge:
                 continue
             way = 0 if head[16:20] == self._address else 1 if head[12:16] == self._address else None
             port = at + 2 * (way == 0)
-            if way is not None and int.from_bytes(head[port : port + 2], "big") == self._port:
+            if way is not None and int.from_bytes(head[port : port + 2], "big") == self.port:
                 self.bytes[way] += int.from_bytes(head[2:4], "big") - at - (head[at + 12] >> 4) * 4
 
     def read(self):
