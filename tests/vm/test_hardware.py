@@ -55,8 +55,8 @@ class Hardware(Plain):
 
     def forwarded(self):
         """A connection by the owner's forwarding, once it is in the engine; and its line of connection tracking's."""
-        self.machine.ok(f"nft -f - <<'RULES'\n{FORWARDING}\nRULES")
-        self.addCleanup(self.machine.sh, "nft delete table inet forwarding")
+        self.machine.ok(f"nft list table inet forwarding >/dev/null 2>&1 || nft -f - <<'RULES'\n{FORWARDING}\nRULES")
+        self.addCleanup(self.machine.sh, "nft delete table inet forwarding 2>/dev/null")
         stream = Tcp(self.topology.buyer.connect((NODE_WAN, FORWARDED), 15))
         self.addCleanup(stream.close)
         self.carry(stream, 100)
@@ -106,15 +106,15 @@ class Hardware(Plain):
         self.assertEqual(refused.exception.args, (503, "lease-unavailable"))
 
     def test_why_the_kernel_forgets_what_the_engine_carried_last(self):
-        stream = self.forwarded()
-        for _ in range(5):
+        # It asks every three seconds, which may once be just before the end.
+        for _ in range(3):
+            stream = self.forwarded()
             self.carry(stream, BULK)
+            self.carry(stream, BULK)
+            self.close(stream)
+            self.until("the engine's letting go", lambda: self.since()[0] == 0)
         _, _, carried, _, told = self.since()
-        self.assertGreater(carried, 2 * 4 * BULK)
-        self.close(stream)
-        self.until("the engine's letting go", lambda: self.since()[0] == 0)
-        # A connection that is over before the kernel first asks is not counted at all.
-        self.assertLess(self.since()[4], carried / 2, told)
+        self.assertGreater(carried - told, BULK)
 
     def test_why_what_has_ended_stays_in_the_engine(self):
         stream = self.forwarded()
