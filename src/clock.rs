@@ -68,15 +68,28 @@ impl Clock {
         self.correction.set(Correction::AtLeast(Now { unix_ms, ..self.read() }));
     }
 
+    /// The monotonic clock alone, in milliseconds: what happens often asks for no more.
+    pub fn mono_ms(&self) -> u64 {
+        self.mono_us() / 1000
+    }
+
     /// Both clocks without correction.
-    #[allow(clippy::disallowed_methods, reason = "this is the clock file")]
     fn read(&self) -> Now {
         #[cfg(test)]
         if let Some(given) = self.given.get() {
             return given;
         }
+        Now { mono_us: self.mono_us(), unix_ms: system_ms() }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is the clock file")]
+    fn mono_us(&self) -> u64 {
+        #[cfg(test)]
+        if let Some(given) = self.given.get() {
+            return given.mono_us;
+        }
         let mono = Instant::now().saturating_duration_since(self.start);
-        Now { mono_us: u64::try_from(mono.as_micros()).unwrap_or(u64::MAX), unix_ms: system_ms() }
+        u64::try_from(mono.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Milliseconds by which the wall clock is ahead of the system's.

@@ -132,7 +132,7 @@ async fn hear(connection: &Seqpacket, listener: &dyn Listener, buffer: &mut [u8]
         Err(e) => return Lost::Gone(e),
     }
     let clock = Clock::new();
-    let heard_ms = Cell::new(clock.now().mono_ms());
+    let heard_ms = Cell::new(clock.mono_ms());
     let messages = async {
         loop {
             match connection.receive(buffer).await {
@@ -143,13 +143,13 @@ async fn hear(connection: &Seqpacket, listener: &dyn Listener, buffer: &mut [u8]
                 },
                 Err(e) => return Lost::Gone(e),
             }
-            heard_ms.set(clock.now().mono_ms());
+            heard_ms.set(clock.mono_ms());
         }
     };
     // One timer for all messages: to set it anew for each would cost more than to hear it.
     let silence = async {
         loop {
-            let since = clock.now().mono_ms().saturating_sub(heard_ms.get());
+            let since = clock.mono_ms().saturating_sub(heard_ms.get());
             if since >= SILENCE_MS {
                 return Lost::Silent;
             }

@@ -75,20 +75,23 @@ pub fn delete<'a>(entries: impl Iterator<Item = (CtId, &'a Tuple)>, seq: u32) ->
     w.finish()
 }
 
+/// What is read of an entry: kinds up to `CTA_ZONE`.
+pub type Attributes<'a> = nl::Kinds<'a, 19>;
+
 /// Reads a message; none if it is not about a TCP connection.
 pub fn read(message: &Message<'_>) -> Option<Told> {
-    let list = message.body.get(4..)?;
     let told = match message.kind {
         NEW => Told::There,
         DELETE => Told::Gone,
         _ => return None,
     };
-    let direction = |kind| nl::attribute(list, kind).map_or((0, 0), counters);
+    let list = Attributes::of(message.body.get(4..)?);
+    let direction = |kind| list.get(kind).map_or((0, 0), counters);
     let ((packets, bytes), (packets_back, bytes_back)) = (direction(9), direction(10));
     Some(told(Entry {
-        original: tuple_of(list)?,
-        mark: nl::be32(list, 8).unwrap_or(0),
-        counted: Counted { ct: id_of(list)?, packets: [packets, packets_back], bytes: [bytes, bytes_back] },
+        original: tuple_of(&list)?,
+        mark: mark_of(&list),
+        counted: Counted { ct: id_of(&list)?, packets: [packets, packets_back], bytes: [bytes, bytes_back] },
     }))
 }
 
@@ -98,32 +101,37 @@ fn counters(list: &[u8]) -> (u64, u64) {
 }
 
 /// `CTA_ID` of an entry's attributes.
-pub fn id_of(list: &[u8]) -> Option<CtId> {
-    nl::be32(list, 12)
+pub fn id_of(list: &Attributes<'_>) -> Option<CtId> {
+    list.be32(12)
+}
+
+/// `CTA_MARK` of an entry's attributes, which has none if it is 0.
+pub fn mark_of(list: &Attributes<'_>) -> u32 {
+    list.be32(8).unwrap_or(0)
 }
 
 /// `CTA_TUPLE_ORIG` of an entry's attributes, if it is one of TCP.
-pub fn tuple_of(list: &[u8]) -> Option<Tuple> {
+pub fn tuple_of(list: &Attributes<'_>) -> Option<Tuple> {
     tuple(list, 1)
 }
 
 /// `CTA_TUPLE_REPLY`: as answers come in. Before NAT has chosen the source, which it does as the first packet leaves, its
 /// destination is the buyer.
-pub fn answer_of(list: &[u8]) -> Option<Tuple> {
+pub fn answer_of(list: &Attributes<'_>) -> Option<Tuple> {
     tuple(list, 2)
 }
 
-fn tuple(list: &[u8], kind: u16) -> Option<Tuple> {
-    let tuple = nl::attribute(list, kind)?;
-    let (addresses, protocol) = (nl::attribute(tuple, 1)?, nl::attribute(tuple, 2)?);
-    if nl::attribute(protocol, 1)? != [TCP] {
+fn tuple(list: &Attributes<'_>, kind: u16) -> Option<Tuple> {
+    let tuple = nl::Kinds::<3>::of(list.get(kind)?);
+    let (addresses, protocol) = (nl::Kinds::<5>::of(tuple.get(1)?), nl::Kinds::<4>::of(tuple.get(2)?));
+    if protocol.get(1)? != [TCP] {
         return None;
     }
-    let port = |kind| Some(u16::from_be_bytes(*nl::attribute(protocol, kind)?.first_chunk()?));
-    let v4 = |kind| nl::attribute(addresses, kind)?.first_chunk::<4>().map(|a| IpAddr::from(*a));
-    let v6 = |kind| nl::attribute(addresses, kind)?.first_chunk::<16>().map(|a| IpAddr::from(*a));
+    let port = |kind| Some(u16::from_be_bytes(*protocol.get(kind)?.first_chunk()?));
+    let v4 = |kind| addresses.get(kind)?.first_chunk::<4>().map(|a| IpAddr::from(*a));
+    let v6 = |kind| addresses.get(kind)?.first_chunk::<16>().map(|a| IpAddr::from(*a));
     let (from, to) = v4(1).zip(v4(2)).or_else(|| v6(3).zip(v6(4)))?;
-    let zone = nl::attribute(list, 18).and_then(|z| z.first_chunk()).map_or(0, |z| u16::from_be_bytes(*z));
+    let zone = list.get(18).and_then(|z| z.first_chunk()).map_or(0, |z| u16::from_be_bytes(*z));
     Some(Tuple { from: SocketAddr::new(from, port(2)?), to: SocketAddr::new(to, port(3)?), zone })
 }
 

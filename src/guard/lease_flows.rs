@@ -80,18 +80,25 @@ pub struct Flows {
     most: usize,
     flows: BTreeMap<CtId, Flow>,
     waiting: BTreeMap<u32, Waiting>,
+    /// When there last was none before the first of them, monotonic milliseconds.
+    busy_ms: u64,
 }
 
 impl Flows {
     /// None; `most` at a time.
     pub fn new(most: u32) -> Flows {
         let most = usize::try_from(most.min(MAX_FLOWS)).unwrap_or(0);
-        Flows { most, flows: BTreeMap::new(), waiting: BTreeMap::new() }
+        Flows { most, flows: BTreeMap::new(), waiting: BTreeMap::new(), busy_ms: 0 }
     }
 
     /// Whether there is no connection.
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty()
+    }
+
+    /// How long `run`, last heard then, has said nothing although there are connections, milliseconds: before, it had nothing to say.
+    pub fn silence_ms(&self, heard_ms: u64, now_ms: u64) -> u64 {
+        if self.is_empty() { 0 } else { now_ms.saturating_sub(heard_ms.max(self.busy_ms)) }
     }
 
     /// A packet has come: what `run` is asked; none if it is lost, because no lease is its own or there is no room.
@@ -111,6 +118,9 @@ impl Flows {
         // What was refused comes here no more, as its mark says; if it does all the same, it is lost.
         if !has_room || refused || !is_open(buyer.ip(), port) {
             return None;
+        }
+        if self.flows.is_empty() {
+            self.busy_ms = now_ms;
         }
         let counted = Counted { ct: connection.ct, ..Counted::default() };
         let answer = connection.answer;

@@ -314,8 +314,7 @@ impl Desk {
     /// Leases that are over, packets that nobody judged, a connection that is gone or silent, what could not be done before.
     pub fn do_what_is_due(&mut self, around: &mut Around<'_>) {
         if let Some((client, heard_ms)) = self.holder {
-            let is_silent = !self.flows.is_empty() && around.now_ms.saturating_sub(heard_ms) > SILENCE_MS;
-            if is_silent {
+            if self.flows.silence_ms(heard_ms, around.now_ms) > SILENCE_MS {
                 crate::error!("leases end: run says nothing");
                 around.clients.remove(client);
             }

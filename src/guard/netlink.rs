@@ -58,8 +58,9 @@ pub fn port_of(datagram: &[u8]) -> Option<u32> {
 /// The attributes of a message's or a nested attribute's content; ends at the first that is cut off.
 pub fn attributes(mut data: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
-        let length = usize::from(u16_at(data, 0)?);
-        let kind = u16_at(data, 2)? & !TYPE_FLAGS;
+        let [a, b, c, d] = *data.first_chunk()?;
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let kind = u16::from_ne_bytes([c, d]) & !TYPE_FLAGS;
         let value = data.get(ATTRIBUTE..length)?;
         data = data.get(padded(length)..).unwrap_or_default();
         Some((kind, value))
@@ -69,6 +70,33 @@ pub fn attributes(mut data: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 /// The value of the first attribute of a kind.
 pub fn attribute(data: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(data).find(|(k, _)| *k == kind).map(|(_, value)| value)
+}
+
+/// The first attribute of each kind below `N`, of a list that is asked for more than one: to look through it once for each costs more
+/// than all else that is done with a packet of it.
+pub struct Kinds<'a, const N: usize>([Option<&'a [u8]>; N]);
+
+impl<'a, const N: usize> Kinds<'a, N> {
+    /// Of a message's or a nested attribute's content.
+    pub fn of(data: &'a [u8]) -> Kinds<'a, N> {
+        let mut list = [None; N];
+        for (kind, value) in attributes(data) {
+            if let Some(place) = list.get_mut(usize::from(kind)) {
+                place.get_or_insert(value);
+            }
+        }
+        Kinds(list)
+    }
+
+    /// A value.
+    pub fn get(&self, kind: u16) -> Option<&'a [u8]> {
+        self.0.get(usize::from(kind)).copied().flatten()
+    }
+
+    /// One of 32 bits in network order.
+    pub fn be32(&self, kind: u16) -> Option<u32> {
+        self.get(kind)?.first_chunk().map(|b| u32::from_be_bytes(*b))
+    }
 }
 
 /// An attribute of 32 bits in network order.

@@ -1,5 +1,5 @@
 //! Messages of the packet queue (linux/netfilter/nfnetlink_queue.h, net/netfilter/nfnetlink_queue.c).
-use super::conntrack::{Tuple, answer_of, id_of, tuple_of};
+use super::conntrack::{self, Tuple, answer_of, id_of, mark_of, tuple_of};
 use super::lease_wire::{CtId, MAX_PACKET};
 use super::netlink::{self as nl, ACK, Message, REQUEST, Writer};
 
@@ -124,26 +124,30 @@ impl<'a> Queued<'a> {
         if message.kind != PACKET || head.get(2..) != Some(&QUEUE.to_be_bytes()[..]) {
             return None;
         }
-        let bytes = nl::attribute(list, 10).unwrap_or_default();
+        let list = Attributes::of(list);
+        let bytes = list.get(10).unwrap_or_default();
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Some(Queued {
-            packet: nl::be32(list, 1)?,
-            connection: connection(list),
-            length: nl::be32(list, 13).unwrap_or(length).max(length),
+            packet: list.be32(1)?,
+            connection: connection(&list),
+            length: list.be32(13).unwrap_or(length).max(length),
             bytes,
         })
     }
 }
 
-fn connection(list: &[u8]) -> Option<Connection> {
-    let reply = match nl::be32(list, 12)? {
+/// What is read of a packet: kinds up to `NFQA_CAP_LEN`.
+type Attributes<'a> = nl::Kinds<'a, 14>;
+
+fn connection(list: &Attributes<'_>) -> Option<Connection> {
+    let reply = match list.be32(12)? {
         ESTABLISHED | NEW => false,
         REPLY => true,
         _ => return None,
     };
-    let entry = nl::attribute(list, 11)?;
-    let mark = nl::be32(entry, 8).unwrap_or(0);
-    Some(Connection { ct: id_of(entry)?, original: tuple_of(entry)?, answer: answer_of(entry), reply, mark })
+    let entry = conntrack::Attributes::of(list.get(11)?);
+    let (original, answer, mark) = (tuple_of(&entry)?, answer_of(&entry), mark_of(&entry));
+    Some(Connection { ct: id_of(&entry)?, original, answer, reply, mark })
 }
 
 #[cfg(test)]

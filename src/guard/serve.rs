@@ -129,7 +129,7 @@ impl Guard {
             clients: &mut clients,
             scope: &scope,
             network: &network,
-            now_ms: clock.now().mono_ms(),
+            now_ms: clock.mono_ms(),
         });
         let mut guard = Guard {
             source,
@@ -236,13 +236,13 @@ impl Guard {
             clients: &mut self.clients,
             scope: &self.scope,
             network: &self.network,
-            now_ms: self.clock.now().mono_ms(),
+            now_ms: self.clock.mono_ms(),
         };
         act(&mut self.leases, &mut around);
     }
 
     fn now(&self) -> u64 {
-        self.clock.now().mono_ms()
+        self.clock.mono_ms()
     }
 
     /// Reads links, addresses and routes again, and tells `run` if they have changed.

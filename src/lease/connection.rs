@@ -13,7 +13,7 @@ const LINGER_MS: u64 = 2_000;
 const MAX_LINGER_MS: u64 = 16_000;
 /// They end together with others, at multiples of so many milliseconds: the guard reads all connections to see that one is gone, or
 /// twenty.
-const TOGETHER_MS: u64 = 500;
+const TOGETHER_MS: u64 = 1_000;
 
 /// What is to become of a flow, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

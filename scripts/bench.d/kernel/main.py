@@ -227,7 +227,7 @@ class Bench(LeaseWorld):
                 self.again(network)
                 dial = self.leased()
                 # The table of a lease is read back from time to time: that is no cost of a connection.
-                self.idle(name)
+                self.idle(name, 6)
                 self.row(name, lambda dial=dial: dial)
                 self.leases(name)
         if self.wants("relay, TLS"):

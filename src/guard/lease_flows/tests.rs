@@ -182,3 +182,14 @@ fn only_what_the_kernel_itself_lets_pass_goes_on_without_a_verdict() {
     assert_eq!(pass(&flows, accepted), None, "run has refused it");
     assert!(!arrive(&mut flows, PASSED, 2), "its verdict could not be told from none");
 }
+
+#[test]
+fn run_is_silent_only_while_there_is_something_to_be_said() {
+    let mut flows = Flows::new(10);
+    assert_eq!(flows.silence_ms(1_000, 60_000), 0);
+    flows.arrive(&queued(1, 1), is_open, 60_000).unwrap();
+    assert_eq!(flows.silence_ms(1_000, 60_000), 0, "a lease that nobody used for a minute");
+    flows.arrive(&queued(2, 2), is_open, 65_000).unwrap();
+    assert_eq!(flows.silence_ms(1_000, 70_500), 10_500);
+    assert_eq!(flows.silence_ms(70_000, 70_500), 500);
+}

@@ -59,6 +59,14 @@ struct Slot {
     waker: Option<Waker>,
 }
 
+impl Slot {
+    fn wake_by(&mut self, cx: &Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+}
+
 /// Wakes the program out of its sleep, from whatever thread.
 struct Bell {
     rung: AtomicBool,
@@ -91,8 +99,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     Reactor::local()?.block_on(future)
 }
 
-/// The future of [`block_on`] is polled again within so many milliseconds from where it is pending now. A timer costs as much as this
-/// each time that it is set, and another thread beside it.
+/// The future of [`block_on`] is polled again within so many milliseconds from where it is pending now.
 ///
 /// # Errors
 /// The kernel's, if it has no descriptor left.
@@ -257,11 +264,7 @@ impl Io {
 
     /// Makes this task the one that is woken by the socket's events.
     pub fn watch(&self, cx: &Context<'_>) {
-        self.slot(|slot| {
-            if !slot.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-                slot.waker = Some(cx.waker().clone());
-            }
-        });
+        self.slot(|slot| slot.wake_by(cx));
     }
 
     /// Whether [`READ`] or [`WRITE`] is worth a try.
@@ -347,11 +350,6 @@ impl Io {
         self.poll_taken(cx, READ)
     }
 
-    /// Waits until a message, or the end, may be taken.
-    pub async fn message(&self) {
-        poll_fn(|cx| self.poll_message(cx)).await;
-    }
-
     /// From now on [`Io::poll_room`] is told of room for messages, or no more: the thread does not sleep while there is some.
     pub fn want_room(&self, wanted: bool) {
         let flags = if wanted { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
@@ -365,12 +363,15 @@ impl Io {
     }
 
     fn poll_taken(&self, cx: &Context<'_>, interest: u8) -> Poll<()> {
-        self.watch(cx);
-        if !self.is_ready(interest) {
-            return Poll::Pending;
-        }
-        self.blocked(interest);
-        Poll::Ready(())
+        let taken = self.slot(|slot| {
+            let taken = slot.bits & interest != 0;
+            slot.bits &= !interest;
+            if !taken {
+                slot.wake_by(cx);
+            }
+            taken
+        });
+        if taken { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn slot<T: Default>(&self, with: impl FnOnce(&mut Slot) -> T) -> T {

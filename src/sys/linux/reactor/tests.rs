@@ -88,7 +88,7 @@ fn a_message_that_is_left_is_told_of_again_and_room_only_where_it_is_wanted() {
     let io = Io::of_messages(ours.into()).unwrap();
     theirs.write_all(b"xy").unwrap();
     for _ in 0..2 {
-        block_on(io.message()).unwrap();
+        block_on(poll_fn(|cx| io.poll_message(cx))).unwrap();
         rustix::io::read(&io, &mut [0u8; 1]).unwrap();
     }
     let slept = Cell::new(false);
