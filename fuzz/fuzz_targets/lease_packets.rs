@@ -2,7 +2,8 @@
 //! bounded, and of a hello that was not accepted no byte is let through.
 #![no_main]
 use echomesh::guard::lease_wire::{CtId, Verdict};
-use echomesh::lease::gate::{Action, Gate, MAX_MEMORY, Note, Owner, Packet};
+use echomesh::lease::event::{Action, Note, Packet};
+use echomesh::lease::gate::{Gate, MAX_MEMORY, Owner};
 use echomesh::lease::segment::Segment;
 use echomesh::policy::refusal::Refusal;
 use echomesh::session::{Direction, HelloRules};

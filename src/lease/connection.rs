@@ -1,5 +1,5 @@
 //! One connection of a lease: what it has carried, how it ends and when.
-use super::gate::Note;
+use super::event::Note;
 use super::tally::{Settled, Tally};
 use crate::guard::lease_wire::{Counted, LeaseNo};
 use crate::session::{Direction, Flow, Outcome, Phase};

@@ -4,7 +4,7 @@
 //! that came by here may be lost on purpose behind us (a short TTL, a wrong checksum, an option that the target's stack
 //! refuses), and another one with the same sequence numbers follow. So every later copy must agree with what was judged,
 //! until the target acknowledges the hello and answers it; only that packet marks the flow as accepted.
-use super::gate::{Action, Note, Opening, Packet, Step};
+use super::event::{Action, Note, Opening, Packet, Step};
 use super::inspect::{Answer, AnswerReader, Inspector, Judge};
 use super::reassembly::Taken;
 use super::segment::Segment;

@@ -1,7 +1,8 @@
 //! The connections of leases: the gate's verdicts go to the guard, what it notes to the session's flows, and what the node
 //! ends ends in the kernel.
 use super::connection::{Connection, Plan};
-use super::gate::{Action, Gate, MAX_FLOWS, Note, Owner, Packet};
+use super::event::{Action, Note, Packet};
+use super::gate::{Gate, MAX_FLOWS, Owner};
 use super::service::{ANSWER_MS, Held, Leases};
 use super::table::State;
 use super::tally::Tally;

@@ -5,7 +5,7 @@
 //! counted is a lower bound: it never exceeds what has passed. At the end, sequence numbers of FINs and RSTs say it
 //! exactly, if the counters agree that they can be true: such a segment may be made up. Never is more believed than has
 //! passed; less, as far as the other side does not know of more, and the session's [`Credit`] goes.
-use super::gate::{Note, Opening};
+use super::event::{Note, Opening};
 use crate::guard::lease_wire::Counted;
 use crate::mutant::out;
 use crate::session::Direction;

@@ -1,6 +1,8 @@
 use super::*;
+use crate::lease::event::Opening;
 use crate::lease::segment::tests::{Made, SYN_OPTIONS};
 use crate::lease::{flow, inspect};
+use crate::session::Direction;
 use crate::tls::client_hello::{HelloScan, MAX_HELLO, Progress};
 use proptest::prelude::*;
 
