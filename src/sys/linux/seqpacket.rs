@@ -73,6 +73,19 @@ impl Seqpacket {
         poll_fn(|cx| self.poll_receive(cx, into)).await
     }
 
+    /// The next message at once; none if it is not there yet.
+    ///
+    /// # Errors
+    /// As [`Seqpacket::receive`].
+    pub fn try_receive(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        match rustix::net::recv(&self.0, &mut *into, RecvFlags::TRUNC) {
+            Ok((_, length)) if length > into.len() => Err(io::ErrorKind::InvalidData.into()),
+            Ok((_, length)) => Ok(Some(length)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// The same, if it is there already.
     ///
     /// # Errors
