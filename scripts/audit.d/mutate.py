@@ -3,6 +3,7 @@
 to meet another refusal. An attack that is answered as ever is a survivor: it shows nothing of its rule."""
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,16 +45,49 @@ def ordinary(binary):
         return b"ECHOMESH_TAKE_OUT" not in f.read()
 
 
+def shared_out(words, jobs):
+    """Runs the parts side by side, each with a node and namespaces of its own: most of the time is waiting. Tells of one after the
+    other; their closing lines become one."""
+    command = [sys.executable, __file__, *words]
+    parts = [subprocess.Popen([*command, "--part", f"{n}/{jobs}"], stdout=subprocess.PIPE, text=True) for n in range(jobs)]
+    total, failed = [0, 0, 0], False
+    try:
+        for part in parts:
+            last = ""
+            for line in part.stdout:
+                if not (found := re.fullmatch(r"(\d+) passed, (\d+) failed, (\d+) skipped\n", line)):
+                    print(line, end="", flush=True)
+                last = found or last
+            status = part.wait()
+            if not last:
+                print(f"FAIL a part ended with status {status} before it had counted", flush=True)
+            counts = [int(n) for n in last.groups()] if last else [0, 1, 0]
+            total = [a + b for a, b in zip(total, counts)]
+            failed |= status != 0
+    finally:
+        for part in parts:
+            if part.poll() is None:
+                part.terminate()
+                part.wait()
+    print("{} passed, {} failed, {} skipped".format(*total))
+    return 1 if failed or total[1] else 0
+
+
 def main(words):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     p = argparse.ArgumentParser("scripts/mutate", description=__doc__)
     p.add_argument("--only", action="append", default=[], metavar="PATTERN", help="attacks whose name matches")
     p.add_argument("--category", action="append", default=[], metavar="NAME")
     p.add_argument("--rule", action="append", default=[], metavar="NAME", help="attacks that name this rule")
+    p.add_argument("--jobs", type=int, default=2, metavar="N", help="so many nodes at the same time (2)")
+    p.add_argument("--part", metavar="K/N", help=argparse.SUPPRESS)
     options = p.parse_args(words)
+    if not options.part:
+        return shared_out(words, max(1, options.jobs))
+    part, parts = (int(n) for n in options.part.split("/"))
     attacks = corpus.chosen(corpus.load(), options.only, options.category)
     attacks = [a for a in attacks if not options.rule or set(options.rule) & set(a.rules)]
-    faults = list(corpus.faults(corpus.load()))
+    faults = list(corpus.faults(corpus.load())) if part == 0 else []
     for fault in faults:
         print(f"FAIL the corpus: {fault}")
     verdicts = ["FAIL"] * len(faults)
@@ -80,16 +114,17 @@ def main(words):
             if result.verdict == "FAIL":
                 verdicts.append("FAIL")
                 print(f"FAIL  with every rule in place: {result.line()}")
-        for rules, lines in groups(attacks).items():
+        ours = list(groups(attacks).items())[part::parts]
+        for rules, lines in ours:
             for attack in lines:
                 one(run, world, switch, rules, attack, told)
     finally:
         world.close()
         subprocess.run(["rm", "-rf", str(directory)], check=False)
-    if binary := os.environ.get("ECHOMESH"):
+    if part == 0 and (binary := os.environ.get("ECHOMESH")):
         verdicts.append("ok" if ordinary(binary) else "FAIL")
         print(f"{verdicts[-1]:5} an ordinary build has no word of ECHOMESH_TAKE_OUT")
-    print(f"{len(groups(attacks))} sets of rules in {time.monotonic() - started:.0f} s")
+    print(f"{len(ours)} sets of rules in {time.monotonic() - started:.0f} s")
     print(f"{verdicts.count('ok')} passed, {verdicts.count('FAIL')} failed, {verdicts.count('skip')} skipped")
     return 1 if "FAIL" in verdicts else 0
 
