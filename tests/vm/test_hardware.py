@@ -44,6 +44,8 @@ class Hardware(Plain):
 
     def setUp(self):
         super().setUp()
+        # What the test before left there goes a moment after it.
+        self.until("an empty engine", lambda: self.engine()[0] == 0, 45)
         self.before = self.engine()
 
     def engine(self):

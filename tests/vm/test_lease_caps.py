@@ -58,12 +58,13 @@ class Caps(LeaseWorld):
         return (count() - first) / (time.monotonic() - start)
 
     def assert_capped(self, what, count, mbps=CAP_MBPS):
-        """Never more than the cap; and no less than nine tenths of it, in one of two measurements: a machine without a processor of
-        its own now and then stands still."""
+        """Within a tenth of the cap, each way. What is read is not what passed: data behind a lost packet waits for it in the receiver,
+        200 kB of it at once, which is 4 % of ten seconds. Less than that is a miss in two measurements only: a machine without a
+        processor of its own now and then stands still."""
         cap = mbps * 125_000
         for rate in (self.rate(count) for _ in range(2)):
             print(f"{what}: {rate * 8e-6:.2f} Mbit/s of {mbps}")
-            self.assertLess(rate, 1.02 * cap, what)
+            self.assertLess(rate, 1.1 * cap, what)
             if rate > 0.9 * cap:
                 return
         self.fail(f"{what}: less than the cap")
