@@ -3,7 +3,6 @@
 use super::messages::{NEW_CHAIN, NEW_RULE, number};
 use super::netlink::{self as nl, Message, attributes};
 use super::table::{COUNTING, LEASES, NAME};
-use std::collections::BTreeMap;
 
 /// `NF_INET_FORWARD`: the kernel takes `flow add` there alone (`nft_flow_offload_validate`).
 const FORWARD: u32 = 2;
@@ -12,14 +11,14 @@ const OURS: i32 = -100;
 /// Chains that are kept at most.
 const MAX_CHAINS: usize = 1024;
 
-/// A family, a table and a chain in it.
-type Name = (u8, String, String);
+/// A chain: its table, with the family before it, and its name.
+type Name = (Vec<u8>, Vec<u8>);
 
 /// What has been read of others' chains.
 #[derive(Debug, Default)]
 pub struct Early {
     /// Base chains, and whether they come before the leases'.
-    bases: BTreeMap<Name, bool>,
+    bases: Vec<(Name, bool)>,
     /// Chains with `flow add`.
     adding: Vec<Name>,
     /// There are more than are kept.
@@ -36,7 +35,7 @@ impl Early {
         let is_early = nl::be32(hook, 1) == Some(FORWARD) && priority <= OURS;
         self.full |= self.bases.len() >= MAX_CHAINS;
         if !self.full {
-            self.bases.insert(name, is_early);
+            self.bases.push((name, is_early));
         }
     }
 
@@ -56,19 +55,17 @@ impl Early {
     /// A sentence that names a chain that comes first. Which base chains jump to another is not read: one that is early anywhere
     /// in its table counts.
     pub fn claim(&self) -> Option<String> {
-        let comes_first = |name: &&Name| match self.bases.get(*name) {
-            Some(is_early) => *is_early,
-            None => self.bases.iter().any(|(base, early)| *early && (base.0, &base.1) == (name.0, &name.1)),
+        let comes_first = |name: &&Name| match self.bases.iter().find(|(base, _)| base == *name) {
+            Some((_, is_early)) => *is_early,
+            None => self.bases.iter().any(|(base, is_early)| *is_early && base.0 == name.0),
         };
-        let first = self.adding.iter().find(comes_first);
-        let found = first.map(|(_, table, chain)| {
-            format!(
+        if let Some((table, chain)) = self.adding.iter().find(comes_first) {
+            let [table, chain] = [table.get(1..).unwrap_or_default(), chain].map(String::from_utf8_lossy);
+            return Some(format!(
                 "table {table}, chain {chain} hands connections to a flowtable before leases are judged; give it a priority above {OURS}"
-            )
-        });
-        found.or_else(|| {
-            self.full.then(|| "other tables have more chains than can be looked through".to_owned())
-        })
+            ));
+        }
+        self.full.then(|| "other tables have more chains than can be looked through".to_owned())
     }
 }
 
@@ -77,7 +74,8 @@ fn of<'a>(message: &Message<'a>, kind: u8, at: u16) -> Option<(Name, &'a [u8])> 
     let (head, body) = message.body.split_first_chunk::<4>().filter(|_| message.kind == number(kind))?;
     let (table, chain) = nl::text(body, 1).zip(nl::text(body, at))?;
     let is_ours = [NAME, LEASES, COUNTING].contains(&table);
-    (!is_ours).then(|| ((head[0], table.to_owned(), chain.to_owned()), body))
+    let table = [&head[..1], table.as_bytes()].concat();
+    (!is_ours).then(|| ((table, chain.as_bytes().to_vec()), body))
 }
 
 #[cfg(test)]
