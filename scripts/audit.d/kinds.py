@@ -2,6 +2,7 @@
 in CATEGORIES: it takes the attack and the world, and gives an Answer."""
 import importlib
 import itertools
+import time
 
 from hellos import hello
 from text import Texts
@@ -101,10 +102,13 @@ def connect(attack, world):
 
 
 def limits(attack, world):
-    """`repeat` times the hello of `recipe`, in a session of its own, then a CONNECT as it should be: how is that answered?"""
+    """`repeat` times the hello of `recipe`, in a session of its own, then a CONNECT as it should be: how is that answered? Slowly,
+    and after a pause, so that no limit of new connections a second answers for the rule."""
     session = world.session({}, {}, fresh=True)
     for _ in range(attack.tries["repeat"]):
         client_hello(attack, world, session)
+        time.sleep(0.03)
+    time.sleep(1.2)
     return _connect(world, session, f"{world.host}:443")
 
 

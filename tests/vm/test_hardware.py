@@ -2,10 +2,10 @@
 import pathlib
 import time
 
+import test_lease
 from attacks import GOOD
 from harness.netns import NODE_WAN, TARGET
 from harness.stream import Tcp
-from test_lease import Plain, only
 from vmlab import image
 from vmlab.kinds import KINDS
 from vmlab.leases import FW4, Holder, Refused
@@ -24,13 +24,13 @@ table inet forwarding {{
 BULK = 100_000
 
 
-@only("download", "another_name", "pause", "bytes")
-class Hardware(Plain):
+@test_lease.only("download", "another_name", "pause", "bytes")
+class Hardware(test_lease.Plain):
     """The owner wants the hardware, for leases as well."""
 
     kind = KINDS["x86_64-6.12"]
     links = "ip link set eth0 name phy0; insmod /hwport.ko lower=phy0 name=eth0\n"
-    node_config = {"network": {**Plain.node_config["network"], "offload": "hardware"}}
+    node_config = {"network": {**test_lease.Plain.node_config["network"], "offload": "hardware"}}
 
     @classmethod
     def files(cls):
