@@ -4,9 +4,9 @@
 //! Rules of others are read for what could send a new TCP connection from the WAN elsewhere. What is not understood counts
 //! as a claim: a lease less does no harm, a port taken from the owner does.
 use super::early::Early;
+use super::found::Theirs;
 use super::messages::{INTERVAL_END, NEW_ELEMENTS, NEW_RULE, number};
 use super::netlink::{self as nl, Message, attributes};
-use super::table::{COUNTING, LEASES, NAME};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -76,13 +76,9 @@ impl Survey {
 
     /// Takes in a message of a dump of all rules.
     pub fn take_rule(&mut self, message: &Message<'_>) {
-        self.early.take_rule(message);
-        let Some((head, body)) = message.body.split_first_chunk::<4>() else { return };
-        let texts = nl::text(body, 1).zip(nl::text(body, 2));
-        let Some((table, chain)) = texts.filter(|_| message.kind == number(NEW_RULE)) else { return };
-        if [NAME, LEASES, COUNTING].contains(&table) {
-            return;
-        }
+        let Some(theirs) = Theirs::of(message, NEW_RULE, 2) else { return };
+        self.early.take_rule(&theirs);
+        let Theirs { family, table, chain, body } = theirs;
         let mut reading = Reading {
             wan: &self.wan,
             held: BTreeMap::new(),
@@ -98,7 +94,7 @@ impl Survey {
         }
         if reading.concerns && reading.redirects {
             let which = match reading.set {
-                Some((set, at)) => Which::In(SetName { family: head[0], table: table.to_owned(), set }, at),
+                Some((set, at)) => Which::In(SetName { family, table: table.to_owned(), set }, at),
                 None => Which::Range(reading.first, reading.last),
             };
             self.add(which, format!("a redirection in table {table}, chain {chain}"));

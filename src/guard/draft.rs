@@ -74,9 +74,6 @@ impl Draft {
             let devices = devices.join(", ");
             let _ = writeln!(out, "\tflowtable {name} {{\n\t\thook ingress priority filter");
             let _ = writeln!(out, "\t\tdevices = {{ {devices} }}");
-            if flowtable.hardware {
-                out.push_str("\t\tflags offload\n");
-            }
             out.push_str("\t\tcounter\n\t}\n\n");
         }
         for (name, hook, rules) in &self.chains {

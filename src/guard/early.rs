@@ -1,8 +1,8 @@
 //! Chains of others that would hand a lease's connection to their flowtable before its hello is judged: the leases' own chain never
 //! sees it again then.
-use super::messages::{NEW_CHAIN, NEW_RULE, number};
+use super::found::Theirs;
+use super::messages::NEW_CHAIN;
 use super::netlink::{self as nl, Message, attributes};
-use super::table::{COUNTING, LEASES, NAME};
 
 /// `NF_INET_FORWARD`: the kernel takes `flow add` there alone (`nft_flow_offload_validate`).
 const FORWARD: u32 = 2;
@@ -28,23 +28,25 @@ pub struct Early {
 impl Early {
     /// Takes in a message of a dump of all chains.
     pub fn take_chain(&mut self, message: &Message<'_>) {
-        let Some((name, body)) = of(message, NEW_CHAIN, 3) else { return };
+        let Some(theirs) = Theirs::of(message, NEW_CHAIN, 3) else { return };
         // `NFTA_CHAIN_HOOK`: `NFTA_HOOK_HOOKNUM`, `NFTA_HOOK_PRIORITY`.
-        let Some(hook) = nl::attribute(body, 4) else { return };
+        let Some(hook) = nl::attribute(theirs.body, 4) else { return };
         let priority = nl::be32(hook, 2).map_or(i32::MIN, u32::cast_signed);
         let is_early = nl::be32(hook, 1) == Some(FORWARD) && priority <= OURS;
         self.full |= self.bases.len() >= MAX_CHAINS;
         if !self.full {
-            self.bases.push((name, is_early));
+            self.bases.push((name(&theirs), is_early));
         }
     }
 
-    /// Takes in a message of a dump of all rules.
-    pub fn take_rule(&mut self, message: &Message<'_>) {
-        let Some((name, body)) = of(message, NEW_RULE, 2) else { return };
-        let list = nl::attribute(body, 4).unwrap_or_default();
-        let adds = attributes(list).any(|(_, e)| nl::text(e, 1) == Some("flow_offload"));
-        if adds && !self.adding.contains(&name) {
+    /// Takes in a rule.
+    pub fn take_rule(&mut self, theirs: &Theirs<'_>) {
+        let list = nl::attribute(theirs.body, 4).unwrap_or_default();
+        if !attributes(list).any(|(_, e)| nl::text(e, 1) == Some("flow_offload")) {
+            return;
+        }
+        let name = name(theirs);
+        if !self.adding.contains(&name) {
             self.full |= self.adding.len() >= MAX_CHAINS;
             if !self.full {
                 self.adding.push(name);
@@ -69,18 +71,15 @@ impl Early {
     }
 }
 
-/// Whose a chain or rule of somebody else's is, and its attributes; `at` has the chain's name.
-fn of<'a>(message: &Message<'a>, kind: u8, at: u16) -> Option<(Name, &'a [u8])> {
-    let (head, body) = message.body.split_first_chunk::<4>().filter(|_| message.kind == number(kind))?;
-    let (table, chain) = nl::text(body, 1).zip(nl::text(body, at))?;
-    let is_ours = [NAME, LEASES, COUNTING].contains(&table);
-    let table = [&head[..1], table.as_bytes()].concat();
-    (!is_ours).then(|| ((table, chain.as_bytes().to_vec()), body))
+fn name(theirs: &Theirs<'_>) -> Name {
+    ([&[theirs.family], theirs.table.as_bytes()].concat(), theirs.chain.as_bytes().to_vec())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::messages::{NEW_RULE, number};
     use super::super::netlink::Writer;
+    use super::super::table::LEASES;
     use super::*;
 
     const BASE: &str = "a chain of that hook and priority";
@@ -118,7 +117,9 @@ mod tests {
         for bytes in dump {
             for m in nl::messages(bytes) {
                 early.take_chain(&m);
-                early.take_rule(&m);
+                if let Some(rule) = Theirs::of(&m, NEW_RULE, 2) {
+                    early.take_rule(&rule);
+                }
             }
         }
         early

@@ -5,7 +5,7 @@ use super::messages::{
     NEW_RULE, NEW_SET, NEW_TABLE, SUBSYSTEM, number,
 };
 use super::netlink::{self as nl, Message, attributes};
-use super::table::{Device, Expr, Flowtable, Hook, Key, Place, Set, Table, family};
+use super::table::{COUNTING, Device, Expr, Flowtable, Hook, Key, LEASES, NAME, Place, Set, Table, family};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A table of the kernel's, as its answers come.
@@ -153,14 +153,10 @@ impl Found {
         let hook = nl::attribute(body, 3)?;
         let devices = attributes(nl::attribute(hook, 3).unwrap_or_default());
         let device = |v: &[u8]| std::str::from_utf8(v.strip_suffix(&[0]).unwrap_or(v)).map(ToOwned::to_owned);
-        let flags = nl::be32(body, 7).unwrap_or(0);
-        if flags & COUNTS == 0 || flags & !(COUNTS | HARDWARE) != 0 || nl::be32(hook, 2).unwrap_or(0) != 0 {
+        if nl::be32(body, 7) != Some(COUNTS) || nl::be32(hook, 2).unwrap_or(0) != 0 {
             return None;
         }
-        let flowtable = Flowtable {
-            devices: devices.map(|(_, v)| device(v).ok()).collect::<Option<_>>()?,
-            hardware: flags & HARDWARE != 0,
-        };
+        let flowtable = Flowtable { devices: devices.map(|(_, v)| device(v).ok()).collect::<Option<_>>()? };
         self.table.flowtables.insert(nl::text(body, 2)?.to_owned(), flowtable);
         Some(())
     }
@@ -203,6 +199,29 @@ pub fn flowtable_of<'a>(message: &Message<'a>) -> Option<Other<'a>> {
     Some(Other { table: nl::text(body, 1)?, hardware: flags & HARDWARE != 0, counts: flags & COUNTS != 0 })
 }
 
+/// A chain or a rule that is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Theirs<'a> {
+    /// `NFPROTO_*`.
+    pub family: u8,
+    /// Its table.
+    pub table: &'a str,
+    /// The chain.
+    pub chain: &'a str,
+    /// All its attributes.
+    pub body: &'a [u8],
+}
+
+impl<'a> Theirs<'a> {
+    /// What a message of that kind tells of; the chain's name is attribute `at`.
+    pub fn of(message: &Message<'a>, kind: u8, at: u16) -> Option<Theirs<'a>> {
+        let (head, body) = message.body.split_first_chunk::<4>().filter(|_| message.kind == number(kind))?;
+        let (table, chain) = nl::text(body, 1).zip(nl::text(body, at))?;
+        let is_ours = [NAME, LEASES, COUNTING].contains(&table);
+        (!is_ours).then_some(Theirs { family: head[0], table, chain, body })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::messages::{element, number, replace};
@@ -210,7 +229,6 @@ mod tests {
     use super::super::network::Network;
     use super::super::ruleset::render;
     use super::super::scope::Scope;
-    use super::super::table::NAME;
     use super::*;
     use proptest::prelude::*;
 

@@ -185,7 +185,7 @@ impl<'a> Batch<'a> {
                 w.put_be32(2, 0);
                 w.nest(3, |w| flowtable.devices.iter().for_each(|d| w.put_text(1, d)));
             });
-            w.put_be32(7, if flowtable.hardware { COUNTS | HARDWARE } else { COUNTS });
+            w.put_be32(7, COUNTS);
         });
     }
 }

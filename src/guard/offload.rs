@@ -175,7 +175,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             table: Ok(()),
-            software: Ok(Flowtable { devices: ["wan".to_owned()].into(), hardware: false }),
+            software: Ok(Flowtable { devices: ["wan".to_owned()].into() }),
             others_hardware: None,
             others_uncounted: None,
         }

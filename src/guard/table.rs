@@ -35,8 +35,6 @@ pub struct Table {
 pub struct Flowtable {
     /// The devices at which it takes packets in.
     pub devices: BTreeSet<String>,
-    /// Whether the network hardware may have them.
-    pub hardware: bool,
 }
 
 /// A set or a map.

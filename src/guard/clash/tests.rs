@@ -1,4 +1,5 @@
 use super::super::netlink::Writer;
+use super::super::table::{LEASES, NAME};
 use super::*;
 
 /// First key, last key of a range, and whether it is the first beyond one.

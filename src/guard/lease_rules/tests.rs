@@ -16,7 +16,7 @@ pub fn example() -> Rendered {
         ],
         ..Network::default()
     };
-    let flowtable = Flowtable { devices: ["wan0".to_owned()].into(), hardware: false };
+    let flowtable = Flowtable { devices: ["wan0".to_owned()].into() };
     render(&SCOPE, &network, Some(&flowtable))
 }
 

@@ -19,7 +19,7 @@ const DEVICES: &str = "/sys/class/net";
 /// The kernel's: its tables cannot be read.
 pub fn facts(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::Result<Facts> {
     let pppoe = pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default());
-    let flowtable = Flowtable { devices: devices(&network.wan, &pppoe, false, link), hardware: false };
+    let flowtable = Flowtable { devices: devices(&network.wan, &pppoe, false, link) };
     let software = attempt(tables, scope, network, Some(&flowtable)).map(|()| flowtable);
     let table = attempt(tables, scope, network, None).map_err(|e| missing(tables, &e));
     let (others_hardware, others_uncounted) = tables.others_flowtables()?;

@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 /// Bytes, or the peer's FIN, may be read.
 pub const READ: u8 = 1;
@@ -348,6 +348,24 @@ impl Io {
     /// Whether a message, or the end, may be taken. It has to be tried, or the kernel does not let the thread sleep.
     pub fn poll_message(&self, cx: &Context<'_>) -> Poll<()> {
         self.poll_taken(cx, READ)
+    }
+
+    /// The same, and takes it by a system call that does not block.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn poll_call<T>(
+        &self,
+        cx: &Context<'_>,
+        mut call: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            ready!(self.poll_message(cx));
+            match call(self.fd.as_fd()) {
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                other => return Poll::Ready(other.map_err(io::Error::from)),
+            }
+        }
     }
 
     /// From now on [`Io::poll_room`] is told of room for messages, or no more: the thread does not sleep while there is some.

@@ -21,6 +21,11 @@ fn socket() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
+/// The length of a message, for which there is so much room.
+fn whole(room: usize, length: usize) -> io::Result<usize> {
+    if length > room { Err(io::ErrorKind::InvalidData.into()) } else { Ok(length) }
+}
+
 impl Seqpacket {
     /// Listens; whatever socket lies there is replaced.
     ///
@@ -61,7 +66,7 @@ impl Seqpacket {
     /// The kernel's.
     pub fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<Seqpacket>> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let accepted = ready!(self.poll(cx, |io| rustix::net::accept_with(io, flags)));
+        let accepted = ready!(self.0.poll_call(cx, |fd| rustix::net::accept_with(fd, flags)));
         Poll::Ready(accepted.and_then(Io::of_messages).map(Seqpacket))
     }
 
@@ -79,10 +84,8 @@ impl Seqpacket {
     /// As [`Seqpacket::receive`].
     pub fn try_receive(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
         match rustix::net::recv(&self.0, &mut *into, RecvFlags::TRUNC) {
-            Ok((_, length)) if length > into.len() => Err(io::ErrorKind::InvalidData.into()),
-            Ok((_, length)) => Ok(Some(length)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(e) => Err(e.into()),
+            received => whole(into.len(), received?.1).map(Some),
         }
     }
 
@@ -91,25 +94,8 @@ impl Seqpacket {
     /// # Errors
     /// As [`Seqpacket::receive`].
     pub fn poll_receive(&self, cx: &Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let received = ready!(self.poll(cx, |io| rustix::net::recv(io, &mut *into, RecvFlags::TRUNC)));
-        Poll::Ready(match received {
-            Ok((_, length)) if length > into.len() => Err(io::ErrorKind::InvalidData.into()),
-            other => other.map(|(_, length)| length),
-        })
-    }
-
-    fn poll<T>(
-        &self,
-        cx: &Context<'_>,
-        mut call: impl FnMut(&Io) -> rustix::io::Result<T>,
-    ) -> Poll<io::Result<T>> {
-        loop {
-            ready!(self.0.poll_message(cx));
-            match call(&self.0) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                other => return Poll::Ready(other.map_err(io::Error::from)),
-            }
-        }
+        let received = ready!(self.0.poll_call(cx, |fd| rustix::net::recv(fd, &mut *into, RecvFlags::TRUNC)));
+        Poll::Ready(received.and_then(|(_, length)| whole(into.len(), length)))
     }
 
     /// Ends the connection both ways; who waits for a message gets the end.

@@ -1,6 +1,5 @@
 //! Signals as readable events, by `signalfd(2)`.
 use super::reactor::{Io, block_on};
-use rustix::io::Errno;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -28,9 +27,7 @@ impl Blocked {
     pub fn watch(self) -> io::Result<Signals> {
         Io::of_messages(self.0).map(Signals)
     }
-}
 
-impl Blocked {
     /// Waits for one, and does nothing else.
     pub fn wait(self) -> io::Result<Signal> {
         let signals = self.watch()?;
@@ -74,19 +71,11 @@ impl Signals {
 
     /// The next one, if there is one already.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<io::Result<Signal>> {
-        loop {
-            ready!(self.0.poll_message(cx));
-            // `struct signalfd_siginfo` of signalfd(2), of which `ssi_signo` is the first member.
-            let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
-            match rustix::io::read(&self.0, &mut info) {
-                Ok(_) => {
-                    let number = info.first_chunk::<4>().map_or(0, |b| u32::from_ne_bytes(*b));
-                    let is_hup = i32::try_from(number) == Ok(libc::SIGHUP);
-                    return Poll::Ready(Ok(if is_hup { Signal::Reload } else { Signal::Stop }));
-                }
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(e) => return Poll::Ready(Err(e.into())),
-            }
-        }
+        // `struct signalfd_siginfo` of signalfd(2), of which `ssi_signo` is the first member.
+        let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+        let read = ready!(self.0.poll_call(cx, |fd| rustix::io::read(fd, &mut info)));
+        let number = info.first_chunk::<4>().map_or(0, |b| u32::from_ne_bytes(*b));
+        let is_hup = i32::try_from(number) == Ok(libc::SIGHUP);
+        Poll::Ready(read.map(|_| if is_hup { Signal::Reload } else { Signal::Stop }))
     }
 }
