@@ -1,42 +1,17 @@
 """Leases where the line is no device of its own: a VLAN, and a bridge."""
-import contextlib
-import re
-import threading
 import time
 
 from attacks import GOOD
-from harness.hello import client_hello
-from harness.netns import NODE_WAN, NODE_WAN6, TARGET, TARGET6
-from harness.node import PORT
-from harness.target import Target
-from vmlab.leases import Holder, LeaseWorld, Refused
+from harness.netns import NODE_WAN, NODE_WAN6
+from vmlab.leases import Refused
+from vmlab.lines import LineWorld
 
 CAP_MBPS = 4
 CAP_SECONDS = 3
 SIZE = 1_000_000
 
 
-class Lines(LeaseWorld):
-    node_config = {**LeaseWorld.node_config, "relay": {"listen": f"[::]:{PORT}"}}
-    zone = {GOOD: [TARGET, TARGET6]}
-
-    @staticmethod
-    def target_answer(connection, data):
-        """Echoes the hello, and sends so many bytes as it is asked for."""
-        if data.isdigit():
-            threading.Thread(target=connection.send, args=(bytes(int(data)),), daemon=True).start()
-        elif len(connection.got) == len(data):
-            connection.send(data)
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.target6 = Target(cls.topology.inet, (TARGET6, 443), cls.target_answer)
-        cls.addClassCleanup(cls.target6.close)
-
-    def setUp(self):
-        """Sessions are opened when the line is what it shall be."""
-
+class Lines(LineWorld):
     def line(self, name, make, undo):
         """Makes the machine's line another one, until the test is over."""
         self.addCleanup(self.take, "eth0")
@@ -53,45 +28,9 @@ class Lines(LeaseWorld):
             self.topology.inet.ip(family, "neigh", "flush", "dev", "w0")
         self.until("the line", lambda: f"the line is {name} {NODE_WAN}, {name} {NODE_WAN6}" in self.node.log(), 20)
 
-    def holder(self, v6=False, **limits):
-        self.proxy.address = (NODE_WAN6 if v6 else NODE_WAN), PORT
-        session = self.until("a session", lambda: self.opened(limits), 60)
-        holder = Holder(self, session)
-        self.addCleanup(holder.close)
-        return holder
-
-    def opened(self, limits):
-        with contextlib.suppress(AssertionError):
-            return self.lab.open(limits=limits) if limits else self.lab.open()
-
-    def flow(self, holder):
-        lease = self.until("a lease", lambda: self.leased(holder))
-        stream = self.dial(lease)
-        self.addCleanup(stream.close)
-        hello = client_hello(sni=GOOD)
-        stream.write(hello)
-        while stream.received < len(hello):
-            self.assertTrue(stream.read())
-        return lease, stream
-
-    def leased(self, holder):
-        with contextlib.suppress(Refused):
-            return holder.lease(GOOD)
-
-    def forwarded(self):
-        """Packets of leases that took the slow path."""
-        return int(re.search(r"packets (\d+)", self.machine.ok("nft list counter inet echomesh_lease forwarded"))[1])
-
-    def download(self, stream, size):
-        start, begun = stream.received, time.monotonic()
-        stream.write(str(size).encode())
-        while stream.received - start < size:
-            self.assertTrue(stream.read())
-        return size / (time.monotonic() - begun)
-
     def assert_fast(self, holder):
         """What passes is offloaded: in conntrack's eyes, and by what the slow path sees of it."""
-        lease, stream = self.flow(holder)
+        lease, stream, _ = self.flow(holder)
         before = self.forwarded()
         self.download(stream, SIZE)
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
@@ -110,7 +49,7 @@ class Lines(LeaseWorld):
         return check if check and check["ingress"]["trackedBytes"] > least else None
 
     def assert_capped(self, holder):
-        lease, stream = self.flow(holder)
+        lease, stream, _ = self.flow(holder)
         rate = self.download(stream, CAP_MBPS * 125_000 * CAP_SECONDS) / 125_000
         print(f"     {rate:.2f} Mbit/s of {CAP_MBPS}")
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))

@@ -1,20 +1,19 @@
 """Leases where the router dials in: a PPPoE line of 1492 bytes, which is dropped and dialled again."""
 import contextlib
 import os
-import re
 import socket
 import threading
 import time
 
 from attacks import BAD, GOOD
 from harness.hello import client_hello
-from harness.netns import NODE_WAN, NODE_WAN6, TARGET, TARGET6
-from harness.node import PORT
+from harness.netns import NODE_WAN, NODE_WAN6, TARGET
 from harness.sniffer import Sniffer
 from harness.stream import RESET, ending
 from harness.target import Target
 from vmlab.kinds import KINDS
-from vmlab.leases import Holder, LeaseWorld, Refused
+from vmlab.leases import Refused
+from vmlab.lines import LineWorld
 from vmlab.packets import Wire
 from vmlab.pppoe import MTU, SESSION, Isp
 
@@ -36,25 +35,12 @@ ip -6 addr add {NODE_WAN6}/128 dev {DEVICE} nodad && ip route replace default de
 """
 
 
-class Dialled(LeaseWorld):
+class Dialled(LineWorld):
     """One machine; its line is dialled before the guard starts."""
 
     kind = KINDS[os.environ.get("ECHOMESH_DIALS", "x86_64-dials")]
-    node_config = {**LeaseWorld.node_config, "relay": {"listen": f"[::]:{PORT}"}}
-    zone = {GOOD: [TARGET, TARGET6], "modem.test": [MODEM], "public-modem.test": [PUBLIC_MODEM]}
-
-    @staticmethod
-    def pour(connection, size):
-        with contextlib.suppress(OSError):
-            connection.send(bytes(size))
-
-    @classmethod
-    def target_answer(cls, connection, data):
-        """Echoes the hello, and sends so many bytes as it is asked for."""
-        if data.isdigit():
-            threading.Thread(target=cls.pour, args=(connection, int(data)), daemon=True).start()
-        elif len(connection.got) == len(data):
-            connection.send(data)
+    lease_s = 30
+    zone = {**LineWorld.zone, "modem.test": [MODEM], "public-modem.test": [PUBLIC_MODEM]}
 
     @classmethod
     def before_guard(cls, machine):
@@ -73,8 +59,6 @@ class Dialled(LeaseWorld):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.target6 = Target(cls.topology.inet, (TARGET6, 443), cls.target_answer)
-        cls.addClassCleanup(cls.target6.close)
         cls.modems = [Target(cls.topology.inet, (address, 443)) for address in (MODEM, PUBLIC_MODEM)]
         for modem in cls.modems:
             cls.addClassCleanup(modem.close)
@@ -90,47 +74,8 @@ class Dialled(LeaseWorld):
         inet.ip("route", "replace", address, "dev", "isp0")
         cls.isp.address = address
 
-    def setUp(self):
-        """Sessions are opened by who needs them."""
-
-    def holder(self, v6=False, **limits):
-        self.proxy.address = (NODE_WAN6 if v6 else self.isp.address), PORT
-        session = self.until("a session", lambda: self.opened(limits), 60)
-        holder = Holder(self, session)
-        self.addCleanup(holder.close)
-        return holder
-
-    def opened(self, limits):
-        with contextlib.suppress(AssertionError):
-            return self.lab.open(limits=limits) if limits else self.lab.open()
-
-    def leased(self, holder, host=GOOD):
-        with contextlib.suppress(Refused):
-            return holder.lease(host)
-
-    def flow(self, holder):
-        """A connection over a lease, accepted; both ends of it."""
-        lease = self.until("a lease", lambda: self.leased(holder), 30)
-        target = self.target6 if ":" in lease["address"][0] else self.target
-        before = len(target.connections)
-        stream = self.dial(lease)
-        self.addCleanup(stream.close)
-        hello = client_hello(sni=GOOD)
-        stream.write(hello)
-        while stream.received < len(hello):
-            self.assertTrue(stream.read())
-        return lease, stream, target.next(before)
-
-    def download(self, stream, size):
-        start, begun = stream.received, time.monotonic()
-        stream.write(str(size).encode())
-        while stream.received - start < size:
-            self.assertTrue(stream.read())
-        return size / (time.monotonic() - begun)
-
-    def forwarded(self):
-        """Packets of leases that took the slow path."""
-        return int(re.search(r"packets (\d+)", self.machine.ok("nft list counter inet echomesh_lease forwarded"))[1])
+    def here(self):
+        return self.isp.address
 
     def index(self):
         return int(self.machine.ok(f"cat /sys/class/net/{DEVICE}/ifindex"))
@@ -227,22 +172,8 @@ class Dialled(LeaseWorld):
         self.assertIn("htb ec40:", self.machine.ok(f"tc qdisc show dev {DEVICE} root"))
 
     def test_pause_ends_an_offloaded_flow_within_a_tenth_of_a_second(self):
-        lease, stream, target = self.flow(self.holder())
-        self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
-        self.node.control("pause")
-        self.addCleanup(self.node.wait_state, "active", "idle")
-        self.addCleanup(self.node.control, "start")
-        told = last = time.monotonic()
-        mark = self.wire.mark()
-        with contextlib.suppress(OSError):
-            while time.monotonic() < told + 1:
-                stream.write(b"y" * 100)
-                if not stream.read():
-                    break
-                last = time.monotonic()
-        self.assertLess(last - told, 0.1)
-        self.assertEqual((self.wire.since(mark), self.flows(lease)), (b"", []))
-        self.assert_nothing_left()
+        lease, stream, _ = self.flow(self.holder())
+        self.assert_pause_ends(lease, stream, self.wire)
 
     def test_a_line_that_is_dialled_again(self):
         lease, stream, target = self.flow(self.holder(maxMbps=CAP_MBPS))

@@ -1,9 +1,11 @@
 """A world whose router is a machine with the kernel path, and a buyer who holds leases."""
+import contextlib
 import json
 import os
 import pathlib
 import re
 import subprocess
+import time
 
 from harness.buyer import read_reply
 from harness.control import wait_for
@@ -159,6 +161,24 @@ class LeaseWorld(VmWorld):
     def own(self):
         """This session as the node counts it."""
         return self.node.sessions()[self.session.id]
+
+    def assert_pause_ends(self, lease, stream, wire):
+        """Within a tenth of a second nothing of an offloaded flow passes any more, and nothing of it is left."""
+        self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+        self.node.control("pause")
+        self.addCleanup(self.node.wait_state, "active", "idle")
+        self.addCleanup(self.node.control, "start")
+        told = last = time.monotonic()
+        mark = wire.mark()
+        with contextlib.suppress(OSError):
+            while time.monotonic() < told + 1:
+                stream.write(b"y" * 100)
+                if not stream.read():
+                    break
+                last = time.monotonic()
+        self.assertLess(last - told, 0.1)
+        self.assertEqual((wire.since(mark), self.flows(lease)), (b"", []))
+        self.assert_nothing_left()
 
     def assert_nothing_left(self):
         """No element, no entry with a mark: as if there had never been a lease."""

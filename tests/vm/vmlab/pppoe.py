@@ -58,11 +58,6 @@ class Isp:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def hang_up(self):
-        """Ends the session, as a provider does once a day."""
-        self._send(_DISCOVERY, self._head(_PADT, b""))
-        self.session_over()
-
     def session_over(self):
         self._asked, self._peer = set(), b""
 
