@@ -11,11 +11,11 @@ use crate::guard::client::Link;
 use crate::guard::lease_wire::{Ability, Checked, LeaseNo, LeaseReport, LeaseRequest};
 use crate::guard::protocol::Request;
 use crate::session::{LeaseTerms, Target, Tenant};
+use crate::sorted::SortedMap;
 use crate::time::{Now, Unix};
 use async_io::Timer;
 use futures_lite::future;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -88,9 +88,9 @@ pub struct Leases {
     guard: RefCell<Option<Rc<dyn Guard>>>,
     ability: RefCell<Option<Ability>>,
     pub(super) table: RefCell<Table>,
-    pub(super) held: RefCell<BTreeMap<LeaseNo, Held>>,
+    pub(super) held: RefCell<SortedMap<LeaseNo, Held>>,
     pub(super) flows: Flows,
-    connections: RefCell<BTreeMap<u64, Option<Rc<str>>>>,
+    connections: RefCell<SortedMap<u64, Option<Rc<str>>>>,
     next_connection: Cell<u64>,
     /// Everything is being ended: by when the guard has to say that it is.
     clearing: Cell<Option<u64>>,
