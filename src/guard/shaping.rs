@@ -9,7 +9,7 @@
 //! Fragments behind the first have no ports, so nobody knows whose they are. Two ends that want more than their cap could
 //! cut their segments so; TCP does not otherwise. All fragments of TCP together have a small part of the smallest cap.
 use super::tc::{Ends, FRAGMENTS, Family, Found, OTHERS, PLACE_BITS, Place, Queue, Rate, Root, Side, Step};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sorted::{SortedMap, SortedSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -81,11 +81,11 @@ pub struct Shaping {
     total_kbps: u32,
     /// The smallest cap; 0 while there is none.
     least_kbps: u32,
-    classes: BTreeMap<u16, u32>,
+    classes: SortedMap<u16, u32>,
     /// Sessions without a lease whose class is there still.
-    leaving: BTreeSet<u16>,
-    flows: BTreeMap<u32, (u16, [Place; 2])>,
-    chains: BTreeMap<(Family, Side, u8), u64>,
+    leaving: SortedSet<u16>,
+    flows: SortedMap<u32, (u16, [Place; 2])>,
+    chains: SortedMap<(Family, Side, u8), u64>,
 }
 
 impl Shaping {
@@ -115,7 +115,7 @@ impl Shaping {
     /// # Errors
     /// [`Full::Class`]; then nothing has changed.
     pub fn caps(&mut self, caps: &[Cap], total_kbps: u32) -> Result<Vec<Step>, Full> {
-        let wanted: BTreeMap<u16, u32> = caps.iter().map(|c| (c.class, c.kbps)).collect();
+        let wanted: SortedMap<u16, u32> = caps.iter().map(|c| (c.class, c.kbps)).collect();
         if wanted.keys().any(|class| !(1..=MAX_SESSIONS).contains(class)) {
             return Err(Full::Class);
         }
@@ -220,8 +220,9 @@ impl Shaping {
             return found.root != Root::Ours;
         }
         let sessions = self.classes.keys().chain(&self.leaving).map(|class| SESSIONS + class);
-        let classes: BTreeSet<u16> = sessions.chain([ALL, FRAGMENTS, OTHERS]).collect();
-        let filters: BTreeSet<u32> = self.flows.values().flat_map(|flow| flow.1).map(Place::handle).collect();
+        let classes: SortedSet<u16> = sessions.chain([ALL, FRAGMENTS, OTHERS]).collect();
+        let filters: SortedSet<u32> =
+            self.flows.values().flat_map(|flow| flow.1).map(Place::handle).collect();
         found.root == Root::Ours
             && found.classes == classes
             && found.filters == filters
@@ -236,12 +237,12 @@ impl Shaping {
             Side::Destination => ends.to.port(),
         };
         let bucket = port.to_le_bytes()[0];
-        let chain = self.chains.entry((family, side, bucket)).or_default();
+        let chain = self.chains.get(&(family, side, bucket)).copied().unwrap_or(0);
         let free = chain.trailing_ones();
         if free >= MAX_CHAIN {
             return Err(Full::Flows);
         }
-        *chain |= 1 << free;
+        self.chains.insert((family, side, bucket), chain | 1 << free);
         Ok(Place { family, side, bucket, node: free as u16 + 1 })
     }
 
