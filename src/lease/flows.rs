@@ -135,7 +135,8 @@ impl Flows {
     /// By when the guard has to say of a connection that it is gone.
     pub fn awaited(&self) -> Option<u64> {
         let all = self.all.borrow();
-        let dues = all.values().filter_map(|c| if let Plan::Forgotten(at) = c.plan { Some(at) } else { None });
+        let dues =
+            all.values().filter_map(|c| if let Plan::Forgotten(at) = c.plan { Some(at) } else { None });
         dues.min()
     }
 
