@@ -1,5 +1,7 @@
 """What comes under an entry of connection tracking that was accepted, and is not what was judged: another connection from the
 same ports, and what ICMP carries along. Behind a firewall whose own flowtable takes whatever passes."""
+import contextlib
+import socket
 import struct
 import time
 
@@ -92,7 +94,6 @@ class Reuse(LeaseWorld):
         lease = self.holder.lease(GOOD)
         peer, _, length = self.accepted(lease)
         with self.topology.inet.inside():
-            import socket
             s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         self.addCleanup(s.close)
         s.settimeout(0.3)
@@ -107,15 +108,12 @@ class Reuse(LeaseWorld):
         outer = octets(peer.source) + octets(peer.target)
         head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(icmp), 0, 0, 64, 1, 0) + outer
         whole = head[:10] + struct.pack("!H", checksum(head)) + head[12:] + icmp
-        sent = carried = 0
         for _ in range(300):
             self.arena.ether.send(whole)
-            sent += len(whole)
-        while True:
-            try:
+        carried = 0
+        with contextlib.suppress(TimeoutError):
+            while True:
                 carried += len(s.recv(4096))
-            except TimeoutError:
-                break
-        print(f"     {carried} of {sent} bytes of ICMP")
-        self.assertGreater(carried, 0)
-        self.assertLess(carried, 48 << 10)
+        # The first ones, and what a few seconds of a slow test add; 380 kB were sent.
+        self.assertGreater(carried, len(whole))
+        self.assertLess(carried, 64 << 10)
