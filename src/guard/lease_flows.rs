@@ -4,7 +4,7 @@ use super::conntrack::{Entry, Tuple};
 use super::lease_wire::{Counted, CtId, LeaseReport, PASSED, Verdict};
 use super::nfqueue::{Connection, Fate, MAX_QUEUED, Queued};
 use super::reset;
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use std::net::IpAddr;
 
 /// Connections at most, whatever the kernel keeps.
@@ -83,8 +83,8 @@ fn report(packet: u32, queued: &Queued<'_>, connection: &Connection) -> LeaseRep
 #[derive(Debug)]
 pub struct Flows {
     most: usize,
-    flows: BTreeMap<CtId, Flow>,
-    waiting: BTreeMap<u32, Waiting>,
+    flows: SortedMap<CtId, Box<Flow>>,
+    waiting: SortedMap<u32, Waiting>,
     /// When there last was none before the first of them, monotonic milliseconds.
     busy_ms: u64,
 }
@@ -93,7 +93,7 @@ impl Flows {
     /// None; `most` at a time.
     pub fn new(most: u32) -> Flows {
         let most = usize::try_from(most.min(MAX_FLOWS)).unwrap_or(0);
-        Flows { most, flows: BTreeMap::new(), waiting: BTreeMap::new(), busy_ms: 0 }
+        Flows { most, flows: SortedMap::new(), waiting: SortedMap::new(), busy_ms: 0 }
     }
 
     /// Whether there is no connection.
@@ -130,9 +130,14 @@ impl Flows {
         let counted = Counted { ct: connection.ct, ..Counted::default() };
         let answer = connection.answer;
         let fresh = Flow { original, answer, counted, passed: false, refused: false, waiting: 0 };
-        let flow = self.flows.entry(connection.ct).or_insert(fresh);
-        flow.answer = answer;
-        flow.waiting += 1;
+        self.flows.edit(
+            connection.ct,
+            || Box::new(fresh),
+            |flow| {
+                flow.answer = answer;
+                flow.waiting += 1;
+            },
+        );
         let head = queued.bytes.get(..reset::ENOUGH).unwrap_or(queued.bytes).to_vec();
         self.waiting.insert(queued.packet, Waiting { ct: connection.ct, since_ms: now_ms, head });
         Some(report(queued.packet, queued, &connection))
@@ -200,7 +205,7 @@ impl Flows {
         self.lose_those(|_, w| now_ms.saturating_sub(w.since_ms) > PATIENCE_MS)
     }
 
-    fn lose_those(&mut self, lost: impl Fn(&BTreeMap<CtId, Flow>, &Waiting) -> bool) -> Vec<Word> {
+    fn lose_those(&mut self, lost: impl Fn(&SortedMap<CtId, Box<Flow>>, &Waiting) -> bool) -> Vec<Word> {
         let Flows { flows, waiting, .. } = self;
         let packets: Vec<_> =
             waiting.iter().filter(|(_, w)| lost(flows, w)).map(|(packet, _)| *packet).collect();
@@ -239,7 +244,7 @@ impl Flows {
 
     /// The kernel has said what it has. Those whose end it could not report are closed with what was counted last.
     pub fn compare(&mut self, list: &[Entry]) -> Vec<Counted> {
-        let there: BTreeMap<CtId, Counted> = list.iter().map(|e| (e.counted.ct, e.counted)).collect();
+        let there: SortedMap<CtId, Counted> = list.iter().map(|e| (e.counted.ct, e.counted)).collect();
         let mut gone = Vec::new();
         self.flows.retain(|ct, flow| {
             match there.get(ct) {

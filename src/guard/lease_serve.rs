@@ -24,9 +24,9 @@ use super::offload::Decision;
 use super::protocol::Report;
 use super::ranges::{Ranges, denied};
 use super::scope::Scope;
+use crate::sorted::SortedSet;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
-use std::collections::BTreeSet;
 use std::task::{Context, Poll};
 
 /// How long `run` may say nothing while connections live, milliseconds: it asks for their counters every second.
@@ -77,7 +77,7 @@ pub struct Desk {
     owed_ms: Option<u64>,
     late_ms: u64,
     /// Connections that `run` wants ended, and when they are.
-    doomed: BTreeSet<CtId>,
+    doomed: SortedSet<CtId>,
     doom_ms: Option<u64>,
 }
 
@@ -109,7 +109,7 @@ impl Desk {
             denied: denied(&around.network.inside),
             owed_ms: None,
             late_ms: 0,
-            doomed: BTreeSet::new(),
+            doomed: SortedSet::new(),
             doom_ms: None,
         };
         desk.hear_of_ends();

@@ -8,7 +8,7 @@ use super::lease_count::Places;
 use super::lease_wire::Offload;
 use super::table::Flowtable;
 use crate::config::Offload as Wish;
-use std::collections::BTreeSet;
+use crate::sorted::SortedSet;
 
 /// Why the owner who would have the hardware gets the flowtable.
 const NO_HARDWARE: &str =
@@ -97,7 +97,7 @@ fn way(wish: Wish, facts: &Facts) -> Decision {
 }
 
 /// The devices of `/proc/net/pppoe` (`Id Address Device`) that sessions run on.
-pub fn pppoe_devices(text: &str) -> BTreeSet<String> {
+pub fn pppoe_devices(text: &str) -> SortedSet<String> {
     text.lines().skip(1).filter_map(|l| l.split_whitespace().nth(2)).map(ToOwned::to_owned).collect()
 }
 
@@ -120,12 +120,12 @@ const DEPTH: usize = 4;
 /// by `lowest`. The flowtable has the devices above as well: not every kernel sees through every layer, and what is found
 /// nowhere goes the ordinary way.
 pub fn devices(
-    wan: &BTreeSet<String>,
-    pppoe: &BTreeSet<String>,
+    wan: &SortedSet<String>,
+    pppoe: &SortedSet<String>,
     lowest: bool,
     link: impl Fn(&str) -> Option<Link>,
-) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+) -> SortedSet<String> {
+    let mut found = SortedSet::new();
     let mut layer: Vec<String> = wan.iter().cloned().collect();
     for _ in 0..DEPTH {
         let mut below = Vec::new();
@@ -152,8 +152,8 @@ pub fn devices(
 /// # Errors
 /// Packets have more before their IP header there than is looked behind, or the devices differ.
 pub fn places(
-    wan: &BTreeSet<String>,
-    pppoe: &BTreeSet<String>,
+    wan: &SortedSet<String>,
+    pppoe: &SortedSet<String>,
     link: impl Fn(&str) -> Option<Link>,
 ) -> Result<Places, String> {
     let all = devices(wan, pppoe, false, &link);
@@ -173,7 +173,7 @@ pub fn places(
         };
     }
     let ethernet = |name: &String| link(name).is_some_and(|l| l.is_ethernet);
-    let headers: BTreeSet<u64> = lowest.iter().map(|name| if ethernet(name) { 14 } else { 0 }).collect();
+    let headers: SortedSet<u64> = lowest.iter().map(|name| if ethernet(name) { 14 } else { 0 }).collect();
     match (headers.first(), headers.len()) {
         (Some(header), 1) => Ok(Places::plain(lowest, *header)),
         _ => Err(mixed()),
@@ -263,7 +263,7 @@ mod tests {
         Some(Link { devtype: devtype.to_owned(), lower, is_ethernet })
     }
 
-    fn set(list: &[&str]) -> BTreeSet<String> {
+    fn set(list: &[&str]) -> SortedSet<String> {
         list.iter().map(|s| (*s).to_owned()).collect()
     }
 
