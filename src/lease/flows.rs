@@ -9,9 +9,9 @@ use super::tally::Tally;
 use crate::guard::lease_wire::{Checked, Counted, CtId, LeaseNo, LeaseReport, LeaseRequest, PASSED};
 use crate::policy::refusal::Refusal;
 use crate::session::{Ending, HelloRules, Outcome};
+use crate::sorted::SortedMap;
 use crate::time::Now;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -29,7 +29,7 @@ const NEXT_GUARD_MS: u64 = 20_000;
 /// All of them.
 pub(super) struct Flows {
     gate: RefCell<Gate>,
-    all: RefCell<BTreeMap<CtId, Connection>>,
+    all: RefCell<SortedMap<CtId, Box<Connection>>>,
     counted_ms: Cell<u64>,
     /// How often, milliseconds.
     every_ms: Cell<u64>,
@@ -168,9 +168,9 @@ impl Flows {
         *self.checked.borrow_mut() = None;
         self.gate.borrow_mut().gone();
         let all = std::mem::take(&mut *self.all.borrow_mut()).into_iter();
-        let (mut accepted, undecided): (BTreeMap<_, _>, BTreeMap<_, _>) = all.partition(|(_, c)| c.accepted);
-        accepted.values_mut().for_each(|c| c.plan = Plan::LastCount(now_ms + NEXT_GUARD_MS));
-        *self.all.borrow_mut() = accepted;
+        let (mut accepted, undecided): (Vec<_>, Vec<_>) = all.partition(|(_, c)| c.accepted);
+        accepted.iter_mut().for_each(|(_, c)| c.plan = Plan::LastCount(now_ms + NEXT_GUARD_MS));
+        *self.all.borrow_mut() = accepted.into_iter().collect();
         for (_, connection) in undecided {
             connection.finish(Outcome::Killed);
         }
@@ -178,13 +178,13 @@ impl Flows {
     }
 
     /// Lets a connection go, for its last word.
-    fn take(&self, ct: CtId) -> Option<Connection> {
+    fn take(&self, ct: CtId) -> Option<Box<Connection>> {
         self.all.borrow_mut().remove(&ct)
     }
 
     /// Does something to a connection, if there is one of that number.
     fn with<T>(&self, ct: CtId, change: impl FnOnce(&mut Connection) -> T) -> Option<T> {
-        self.all.borrow_mut().get_mut(&ct).map(change)
+        self.all.borrow_mut().get_mut(&ct).map(|c| change(c))
     }
 
     fn count(&self, counted: &Counted, now_ms: u64) {
@@ -385,7 +385,7 @@ impl Owner for Sessions<'_> {
         let tally = Tally::default();
         let charged = leases.flows.charged.clone();
         let connection = Connection::new(no, flow, charged, tally);
-        leases.flows.all.borrow_mut().insert(ct, connection);
+        leases.flows.all.borrow_mut().insert(ct, Box::new(connection));
         Ok(())
     }
 

@@ -11,11 +11,11 @@ use crate::guard::client::Link;
 use crate::guard::lease_wire::{Ability, Checked, LeaseNo, LeaseReport, LeaseRequest};
 use crate::guard::protocol::Request;
 use crate::session::{LeaseTerms, Target, Tenant};
+use crate::sorted::SortedMap;
 use crate::time::{Now, Unix};
 use async_io::Timer;
 use futures_lite::future;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,8 +33,8 @@ pub const LOOK_MS: u64 = 250;
 pub trait Guard {
     /// Sends a message now or not at all; false if it could not be sent.
     fn send(&self, request: LeaseRequest) -> bool;
-    /// Gives the connection up: the guard then ends all leases.
-    fn give_up(&self);
+    /// Gives the connection up, if there is one: the guard then ends all leases.
+    fn give_up(&self) -> bool;
 }
 
 impl Guard for Link {
@@ -42,8 +42,8 @@ impl Guard for Link {
         Link::send(self, &Request::Lease(request))
     }
 
-    fn give_up(&self) {
-        Link::give_up(self);
+    fn give_up(&self) -> bool {
+        Link::give_up(self)
     }
 }
 
@@ -90,9 +90,9 @@ pub struct Leases {
     guard: RefCell<Option<Rc<dyn Guard>>>,
     ability: RefCell<Option<Ability>>,
     pub(super) table: RefCell<Table>,
-    pub(super) held: RefCell<BTreeMap<LeaseNo, Held>>,
+    pub(super) held: RefCell<SortedMap<LeaseNo, Held>>,
     pub(super) flows: Flows,
-    connections: RefCell<BTreeMap<u64, Option<Rc<str>>>>,
+    connections: RefCell<SortedMap<u64, Option<Rc<str>>>>,
     next_connection: Cell<u64>,
     /// Everything is being ended: by when the guard has to say that it is.
     clearing: Cell<Option<u64>>,
@@ -324,13 +324,12 @@ impl Leases {
 
     /// What the guard does is not known: it is left alone, and then ends every lease.
     pub(super) fn distrust(&self, why: &str) {
-        crate::warn!("the guard is given up over leases: {why}");
         self.clearing.set(None);
         self.held.borrow_mut().values_mut().for_each(|h| h.due_ms = None);
         self.flows.make_up(ANSWER_MS);
         let guard = self.guard.borrow().clone();
-        if let Some(guard) = guard {
-            guard.give_up();
+        if guard.is_some_and(|g| g.give_up()) {
+            crate::warn!("the guard is given up over leases: {why}");
         }
     }
 

@@ -39,8 +39,8 @@ impl Guard for FakeGuard {
         }
         !self.deaf.get()
     }
-    fn give_up(&self) {
-        self.given_up.set(true);
+    fn give_up(&self) -> bool {
+        !self.given_up.replace(true)
     }
 }
 
