@@ -55,6 +55,11 @@ impl Word {
         Word { packet, fate: Fate::Accept, mark: None, bytes: None }
     }
 
+    /// It goes out, past all that others would do with it.
+    pub fn stop(packet: u32) -> Word {
+        Word { packet, fate: Fate::Stop, mark: None, bytes: None }
+    }
+
     /// It is lost.
     pub fn drop(packet: u32) -> Word {
         Word { packet, fate: Fate::Drop, mark: None, bytes: None }
@@ -139,11 +144,12 @@ impl Flows {
     }
 
     /// A packet has come of a connection that the kernel itself lets pass but for the last ones of either side, which `run` wants
-    /// to see: nothing is left to be judged. What `run` is told; none if the connection is not known as one that goes on.
-    pub fn pass(&self, queued: &Queued<'_>, accepted: u32, refused: u32) -> Option<LeaseReport> {
+    /// to see, and for what a flowtable of others must not: nothing is left to be judged. What `run` is told of the last ones, if
+    /// it is one; none if the connection is not known as one that goes on.
+    pub fn pass(&self, queued: &Queued<'_>, accepted: u32, refused: u32) -> Option<Option<LeaseReport>> {
         let connection = queued.connection.filter(|c| c.mark & (accepted | refused) == accepted)?;
         let goes_on = self.flows.get(&connection.ct).is_some_and(|f| f.passed && !f.refused);
-        goes_on.then(|| report(PASSED, queued, &connection))
+        goes_on.then(|| reset::is_end(queued.bytes).then(|| report(PASSED, queued, &connection)))
     }
 
     /// `run` has judged a packet; none if none of that number waits. The marks are those of what is accepted and refused.

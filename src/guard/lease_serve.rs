@@ -151,8 +151,12 @@ impl Desk {
             };
             let passes = flows.pass(&queued, accepted, refused);
             let is_doomed = queued.connection.is_some_and(|c| doomed.contains(&c.ct));
-            if let Some(report) = passes.filter(|_| !is_doomed) {
-                words.push(if tell(report) { Word::pass(packet) } else { Word::drop(packet) });
+            if let Some(last) = passes.filter(|_| !is_doomed) {
+                words.push(match last.map(tell) {
+                    None => Word::stop(packet),
+                    Some(true) => Word::pass(packet),
+                    Some(false) => Word::drop(packet),
+                });
                 return;
             }
             let is_open = |buyer, port| book.of(buyer, port).is_some();
