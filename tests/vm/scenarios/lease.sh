@@ -18,7 +18,7 @@ security: {guard: required, dohUrl: "https://doh.lab.test/dns-query", dohBootstr
 coordinator: {url: "https://coordinator.lab.test", publicKey: "$(member coordinatorPublicKey <"$dir/lab.json")", caFile: /etc/echomesh/ca.pem}
 relay: {listen: "0.0.0.0:8443", names: [node.lab.test]}
 YAML
-router 'mkdir -p /var/lib/echomesh /var/run/echomesh; chown -R echomesh:echomesh /etc/echomesh /var/lib/echomesh /var/run/echomesh
+router '/mnt/echomesh version && mkdir -p /var/lib/echomesh /var/run/echomesh && chown -R echomesh:echomesh /etc/echomesh /var/lib/echomesh /var/run/echomesh || exit
 for part in guard run; do setsid /mnt/echomesh $part --config /etc/echomesh/config.yaml --user echomesh >/tmp/$part.log 2>&1 & done'
 until router '/mnt/echomesh status' | grep 'idle for'; do
   [ $((tries += 1)) -lt 60 ] || { router 'cat /tmp/guard.log /tmp/run.log'; exit 1; }
