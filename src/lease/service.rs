@@ -168,7 +168,7 @@ impl Leases {
         }
         let number = self.next_connection.replace(self.next_connection.get() + 1);
         connections.insert(number, None);
-        Some(Connection { leases: self.clone(), number })
+        Some(Connection::new(self.clone(), number))
     }
 
     /// Ends the leases that would not be given any more: node, session, lists or limits have changed.
