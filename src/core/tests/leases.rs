@@ -285,7 +285,11 @@ fn leases_end_with_time_connection_session_and_node() {
     bench.pass(1);
     assert_eq!(guard.take(), end(first.no));
     says(&bench, LeaseReport::Ended { no: first.no });
-    assert_eq!(block_on(poll_once(connection.idle())), Some(false), "it never had one");
+    assert_eq!(
+        block_on(poll_once(connection.idle())),
+        Some(true),
+        "its time was over, and it was not given back"
+    );
     // Rules that forbid its host, or a name that it stands for.
     let (_, second) = lease(&bench, &guard, &connection, "a.test");
     assert!(block_on(poll_once(connection.idle())).is_none());
