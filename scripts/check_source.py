@@ -3,6 +3,7 @@
 - `unsafe` under src/sys/linux alone, each block under a SAFETY comment;
 - the lab shares nothing with the node but the platform's signals and the sandbox that it tries, so that a mistake cannot cancel itself out;
 - the pure modules, which docs/architecture.md lists, import no sockets, files, executor or clock;
+- the node's tables are sorted vectors and not B-trees, which are made anew for each type (docs/decisions.md 164);
 - no unfinished places, and nothing silenced without a reason."""
 
 import pathlib
@@ -80,6 +81,14 @@ def check_lab(path, name, fail):
             fail(f"{name}:{at}: the lab may not use {found[0]}")
 
 
+def check_tables(path, name, fail):
+    if is_test_module(path) or "/tests/" in name or name == "src/meter/verify.rs":
+        return
+    for at, line in enumerate(code_of(path.read_text()), 1):
+        if re.search(r"\bBTree(Map|Set)\b", line):
+            fail(f"{name}:{at}: a table of the node's is a SortedMap or SortedSet (src/sorted.rs)")
+
+
 def main():
     faults, long = [], []
     files = [p for folder in ("src", "tests", "fuzz/fuzz_targets", "scripts") for p in sorted((ROOT / folder).rglob("*"))
@@ -95,6 +104,8 @@ def main():
             check_unsafe(path, name, faults.append)
         if name.startswith("src/lab/") and name != "src/lab/agreement.rs":  # the test that holds both against each other
             check_lab(path, name, faults.append)
+        if name.startswith("src/") and not name.startswith("src/lab/"):
+            check_tables(path, name, faults.append)
         for at, line in enumerate(text.split("\n"), 1):
             if name != "scripts/check_source.py" and UNFINISHED.search(line):
                 faults.append(f"{name}:{at}: unfinished or silenced: {line.strip()}")

@@ -1,6 +1,6 @@
 //! Wakes the tasks of one thread when something they wait for may have changed.
+use crate::sorted::SortedMap;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 #[derive(Debug, Default)]
 pub struct Bell {
     rung: Cell<u64>,
-    waiting: RefCell<BTreeMap<u64, Waker>>,
+    waiting: RefCell<SortedMap<u64, Waker>>,
     next: Cell<u64>,
 }
 

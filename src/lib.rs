@@ -25,6 +25,7 @@ pub mod probe;
 pub mod relay;
 pub mod session;
 pub mod signed;
+pub mod sorted;
 pub mod sys;
 pub mod time;
 pub mod tls;

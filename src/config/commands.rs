@@ -81,6 +81,13 @@ pub fn warnings(config: &Config) -> Vec<&'static str> {
         warnings
             .push("security.dnsOverHttps is off: whoever answers the system's DNS decides where names lead");
     }
+    let (first, last) = config.lease.ports;
+    if (first..=last).contains(&config.relay.listen.port()) {
+        warnings.push("the port of relay.listen is one of lease.ports, so there are no leases");
+    }
+    if config.lease.mark_mask.count_ones() < 4 {
+        warnings.push("lease.markMask has fewer than 4 bits, so there are no leases");
+    }
     warnings
 }
 
@@ -101,6 +108,22 @@ mod tests {
         assert_eq!(bad.code, BAD_CONFIG);
         assert!(bad.text.ends_with("version-two.yaml:1: version: 2 is out of range; allowed: 1"), "{bad}");
         assert_eq!(check(&corpus("valid"), Platform::OpenWrt).unwrap_err().code, FAILED);
+    }
+
+    #[test]
+    fn what_leaves_no_leases_is_said() {
+        let of = |lease: &str| {
+            let text = format!(r#"{{"version":1,"relay":{{"listen":"0.0.0.0:8443"}},"lease":{{{lease}}}}}"#);
+            let config = crate::config::parse(text.as_bytes(), Face::Json, Platform::Other).unwrap();
+            warnings(&config).join("; ").matches("no leases").count()
+        };
+        for (lease, notes) in [
+            (r#""ports":"8444-9000","markMask":"0x0f""#, 0),
+            (r#""ports":"8000-8443""#, 1),
+            (r#""ports":"8443-8443","markMask":"0x0e000000""#, 2),
+        ] {
+            assert_eq!(of(lease), notes, "{lease}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub static OPTIONS: &[Opt] = options! {
     "network.blocklistFiles", "network.blocklist_files": Texts(Form::Path, 16), Is("[]"), "", Live,
         "Files of domains that may not be reached: hosts files, one name per line, or adblock's domain rules. Read at the start, on SIGHUP, and when the option changes.";
     "network.offload", "network.offload": Choice(&["auto", "hardware", "software", "off"]), Is(r#""auto""#), "", Live,
-        "How the kernel carries leases: through a flowtable in software, or by its ordinary forwarding (off). Of auto and hardware no more is to be had: status says why.";
+        "How the kernel carries leases: by its ordinary forwarding (off), or through a flowtable in software (auto, software, and hardware too: status says why).";
     "network.wanDevice", "network.wan_device": Text(Form::WanDevice), Is(r#""auto""#), "", Live,
         "Device by which everything leaves that goes to the Internet; auto is that of the default route with the lowest metric, for IPv4 and IPv6 each.";
     "network.perSession.maxMbps", "per_session.max_mbps": Number(0.1, 100_000.0), Unset, "Mbit/s", Live,
@@ -167,9 +167,9 @@ pub static OPTIONS: &[Opt] = options! {
         "TLS handshakes of one source that no buyer came from in the last day.";
 
     "lease.ports", "lease.ports": Text(Form::Ports), Is(r#""40000-40999""#), "", Restart,
-        "Ports of the router that leases of the kernel path use.";
+        "Ports of the router at which buyers who have a lease connect. No firewall rule has to open them; nothing may listen there, relay.listen included.";
     "lease.markMask", "lease.mark_mask": Text(Form::MarkMask), Is(r#""0x0f000000""#), "", Restart,
-        "Bits of the packet mark that the node may use; those of mwan3, pbr and zapret are others.";
+        "Bits of the packet mark that the node may use: leases need four, the relay one. mwan3, pbr and zapret have others.";
 
     "probes.approvedHosts", "probes.approved_hosts": Texts(Form::Host, 64), Is("[]"), "", Live,
         "Hosts from which a probe may fetch; the coordinator must name them too.";

@@ -10,7 +10,7 @@ use crate::encoding::base64;
 use crate::mutant;
 use crate::policy::lists::NameSet;
 use crate::signed::{self, Kind, PublicKey};
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -85,7 +85,7 @@ pub struct Lists {
     wanted: Vec<ListRef>,
     /// One that must not be used stands in the registration: nothing is known of what it has.
     unusable: Vec<String>,
-    here: BTreeMap<String, Here>,
+    here: SortedMap<String, Here>,
 }
 
 #[derive(Debug)]

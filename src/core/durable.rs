@@ -4,7 +4,7 @@
 //! the fewest records that do.
 use crate::coordinator::list_versions::Versions;
 use crate::json::{Value, array, object};
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 
 /// Most bundles that are kept, the unanswered and the refused ones together: with less room than there are sessions all
 /// of these are closed, and none is lost.
@@ -42,9 +42,9 @@ pub struct Durable {
     /// Cursor of the last signal whose effect stands here too.
     pub cursor: String,
     /// Sessions that were not settled.
-    pub open: BTreeMap<String, Open>,
+    pub open: SortedMap<String, Open>,
     /// Ids that were ever opened or refused.
-    pub known: BTreeMap<String, Known>,
+    pub known: SortedMap<String, Known>,
     /// Transitions the coordinator has not answered, oldest first: `{sessionId, transition, …}`.
     pub transitions: Vec<Value>,
     /// Bundles it has not answered, oldest first.
@@ -52,7 +52,7 @@ pub struct Durable {
     /// Bundles it refused, with the instant: kept 7 days.
     pub refused: Vec<(i64, Value)>,
     /// Answered probe nonces and when they may be forgotten.
-    pub nonces: BTreeMap<String, i64>,
+    pub nonces: SortedMap<String, i64>,
     /// Versions of the coordinator's lists that were seen.
     pub lists: Versions,
     /// The quota counters.

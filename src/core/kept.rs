@@ -1,7 +1,7 @@
 //! What of the durable state has been written to flash, and the fewest records that bring that up to date.
 use super::durable::{Durable, Open, known, list, open, record};
 use crate::json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sorted::{SortedMap, SortedSet};
 
 /// A session and the name or number of something of its.
 type Of<T> = (String, T);
@@ -12,12 +12,12 @@ pub struct Kept {
     cursor: String,
     node: Option<Value>,
     quota: Option<Value>,
-    known: BTreeSet<String>,
-    open: BTreeMap<String, Open>,
-    transitions: BTreeSet<Of<String>>,
-    bundles: BTreeSet<Of<i64>>,
-    refused: BTreeSet<Of<i64>>,
-    nonces: BTreeSet<String>,
+    known: SortedSet<String>,
+    open: SortedMap<String, Open>,
+    transitions: SortedSet<Of<String>>,
+    bundles: SortedSet<Of<i64>>,
+    refused: SortedSet<Of<i64>>,
+    nonces: SortedSet<String>,
     lists: Vec<(String, String, String)>,
 }
 
@@ -110,8 +110,8 @@ impl Kept {
     }
 
     fn messages_since(&self, state: &Durable, records: &mut Vec<Value>) {
-        let waiting: BTreeSet<Of<String>> = state.transitions.iter().map(transition_key).collect();
-        let answered = self.transitions.difference(&waiting);
+        let waiting: SortedSet<Of<String>> = state.transitions.iter().map(transition_key).collect();
+        let answered = self.transitions.iter().filter(|t| !waiting.contains(*t));
         records.extend(answered.map(|(id, transition)| {
             record("answered", [("id", id.as_str().into()), ("transition", transition.as_str().into())])
         }));
@@ -133,8 +133,8 @@ impl Kept {
                 records.push(record("refused", members));
             }
         }
-        let unanswered: BTreeSet<Of<i64>> = state.bundles.iter().map(bundle_key).collect();
-        let refused: BTreeSet<Of<i64>> = state.refused.iter().map(|(_, b)| bundle_key(b)).collect();
+        let unanswered: SortedSet<Of<i64>> = state.bundles.iter().map(bundle_key).collect();
+        let refused: SortedSet<Of<i64>> = state.refused.iter().map(|(_, b)| bundle_key(b)).collect();
         let acked = self.bundles.iter().filter(|b| !unanswered.contains(*b) && !refused.contains(*b));
         records.extend(
             acked.map(|(id, seq)| record("acked", [("id", id.as_str().into()), ("seq", (*seq).into())])),

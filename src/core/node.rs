@@ -26,9 +26,9 @@ use crate::session::FlowState;
 use crate::session::breakers::Hourly;
 use crate::session::limits::effective;
 use crate::signed::{NodeKey, PublicKey};
+use crate::sorted::SortedMap;
 use crate::time::Unix;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Most sessions at a time.
@@ -50,7 +50,7 @@ pub struct Node {
     pub(super) line: RefCell<Line>,
     /// Alerts in force.
     pub alerts: RefCell<Alerts>,
-    pub(super) sessions: RefCell<BTreeMap<String, Rc<Session>>>,
+    pub(super) sessions: RefCell<SortedMap<String, Rc<Session>>>,
     pub(super) closed: RefCell<Closed>,
     pub(super) machine: RefCell<NodeMachine>,
     pub(super) durable: RefCell<Durable>,

@@ -7,7 +7,7 @@ use super::early::Early;
 use super::found::Theirs;
 use super::messages::{INTERVAL_END, NEW_ELEMENTS, NEW_RULE, number};
 use super::netlink::{self as nl, Message, attributes};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sorted::{SortedMap, SortedSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Sets of others that are looked into at most; the rest count as claims.
@@ -38,7 +38,7 @@ enum Which {
 #[derive(Debug)]
 pub struct Survey {
     ports: (u16, u16),
-    wan: BTreeSet<String>,
+    wan: SortedSet<String>,
     claims: Vec<(Which, String)>,
     early: Early,
 }
@@ -53,8 +53,8 @@ enum Held {
 
 /// What a rule says so far.
 struct Reading<'a> {
-    wan: &'a BTreeSet<String>,
-    held: BTreeMap<usize, Held>,
+    wan: &'a SortedSet<String>,
+    held: SortedMap<usize, Held>,
     first: u16,
     last: u16,
     set: Option<(String, usize)>,
@@ -65,7 +65,7 @@ struct Reading<'a> {
 
 impl Survey {
     /// Of this range, on a router whose WAN has these devices.
-    pub fn new(ports: (u16, u16), wan: &BTreeSet<String>) -> Survey {
+    pub fn new(ports: (u16, u16), wan: &SortedSet<String>) -> Survey {
         Survey { ports, wan: wan.clone(), claims: Vec::new(), early: Early::default() }
     }
 
@@ -81,7 +81,7 @@ impl Survey {
         let Theirs { family, table, chain, body } = theirs;
         let mut reading = Reading {
             wan: &self.wan,
-            held: BTreeMap::new(),
+            held: SortedMap::new(),
             first: 0,
             last: u16::MAX,
             set: None,
@@ -130,7 +130,7 @@ impl Survey {
     }
 
     /// The sets that have to be read before anything can be said.
-    pub fn sets(&self) -> BTreeSet<SetName> {
+    pub fn sets(&self) -> SortedSet<SetName> {
         let of = |(which, _): &(Which, String)| match which {
             Which::In(set, _) => Some(set.clone()),
             Which::Range(..) => None,

@@ -93,11 +93,13 @@ impl Link {
         connection.is_some_and(|c| c.send(request.encode()).is_ok())
     }
 
-    /// Ends the connection, as if the guard had gone; it is made anew.
-    pub fn give_up(&self) {
-        if let Some(connection) = self.connection.borrow_mut().take() {
+    /// Ends the connection, as if the guard had gone; it is made anew. False if there is none.
+    pub fn give_up(&self) -> bool {
+        let connection = self.connection.borrow_mut().take();
+        if let Some(connection) = &connection {
             connection.socket().shutdown();
         }
+        connection.is_some()
     }
 
     /// Listens to the guard, for ever, with pauses up to `longest` while there is none: a node that nobody guards must

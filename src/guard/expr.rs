@@ -61,11 +61,19 @@ pub enum Fixed {
     SetMss,
     /// Source becomes the outgoing device's address.
     Masquerade,
+    /// Ends the rule for what is beyond 4 KiB in a second, and 32 KiB at once.
+    Trickle,
 }
 
 impl Fixed {
-    const ALL: [Fixed; 5] =
-        [Fixed::DestinationType, Fixed::RouteMss, Fixed::ToNetworkOrder, Fixed::SetMss, Fixed::Masquerade];
+    const ALL: [Fixed; 6] = [
+        Fixed::DestinationType,
+        Fixed::RouteMss,
+        Fixed::ToNetworkOrder,
+        Fixed::SetMss,
+        Fixed::Masquerade,
+        Fixed::Trickle,
+    ];
 
     /// Name, and attributes: kind, width in bytes, value.
     fn content(self) -> (&'static str, &'static [(u16, usize, u32)]) {
@@ -81,12 +89,14 @@ impl Fixed {
             // TCPOPT_MSS, behind kind and length; NFT_EXTHDR_OP_TCPOPT.
             Fixed::SetMss => ("exthdr", &[(2, 1, 2), (3, 4, 2), (4, 4, 2), (6, 4, 1), (7, 4, REGISTER)]),
             Fixed::Masquerade => ("masq", &[]),
+            // NFTA_LIMIT_RATE, UNIT, BURST, and of its TYPE NFT_LIMIT_PKT_BYTES.
+            Fixed::Trickle => ("limit", &[(1, 8, 4 << 10), (2, 8, 1), (3, 4, 32 << 10), (4, 4, 1)]),
         }
     }
 
     fn encode(self, w: &mut Writer) {
         for (kind, width, value) in self.content().1 {
-            let bytes = value.to_be_bytes();
+            let bytes = u64::from(*value).to_be_bytes();
             w.put(*kind, bytes.get(bytes.len() - width..).unwrap_or_default());
         }
     }

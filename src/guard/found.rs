@@ -5,8 +5,10 @@ use super::messages::{
     NEW_RULE, NEW_SET, NEW_TABLE, SUBSYSTEM, number,
 };
 use super::netlink::{self as nl, Message, attributes};
-use super::table::{COUNTING, Device, Expr, Flowtable, Hook, Key, LEASES, NAME, Place, Set, Table, family};
-use std::collections::{BTreeMap, BTreeSet};
+use super::table::{
+    COUNTING, Chain, Device, Expr, Flowtable, Hook, Key, LEASES, NAME, Place, Set, Table, family,
+};
+use crate::sorted::{SortedMap, SortedSet};
 
 /// A table of the kernel's, as its answers come.
 #[derive(Debug)]
@@ -14,8 +16,8 @@ pub struct Found {
     there: bool,
     strange: bool,
     table: Table,
-    leases: BTreeMap<String, BTreeMap<Vec<u8>, Element>>,
-    counts: BTreeMap<String, Amount>,
+    leases: SortedMap<String, SortedMap<Vec<u8>, Element>>,
+    counts: SortedMap<String, Amount>,
 }
 
 /// What a counter has seen.
@@ -49,8 +51,8 @@ impl Found {
             there: false,
             strange: false,
             table: Table { name: name.to_owned(), ..Table::default() },
-            leases: BTreeMap::new(),
-            counts: BTreeMap::new(),
+            leases: SortedMap::new(),
+            counts: SortedMap::new(),
         }
     }
 
@@ -60,7 +62,7 @@ impl Found {
     }
 
     /// The elements of a set of leases, by key.
-    pub fn leases(&self, set: &str) -> Option<&BTreeMap<Vec<u8>, Element>> {
+    pub fn leases(&self, set: &str) -> Option<&SortedMap<Vec<u8>, Element>> {
         self.leases.get(set)
     }
 
@@ -70,7 +72,7 @@ impl Found {
     }
 
     /// What each counter has seen.
-    pub fn counts(&self) -> &BTreeMap<String, Amount> {
+    pub fn counts(&self) -> &SortedMap<String, Amount> {
         &self.counts
     }
 
@@ -111,14 +113,14 @@ impl Found {
             }),
             None => None,
         };
-        self.table.chains.entry(nl::text(body, 3)?.to_owned()).or_default().hook = hook;
+        self.table.chains.edit(nl::text(body, 3)?.to_owned(), Chain::default, |chain| chain.hook = hook);
         Some(())
     }
 
     fn rule(&mut self, body: &[u8]) -> Option<()> {
         let expressions = attributes(nl::attribute(body, 4)?).map(|(_, e)| Expr::decode(e));
         let rule = expressions.collect::<Option<Vec<_>>>()?;
-        self.table.chains.entry(nl::text(body, 2)?.to_owned()).or_default().rules.push(rule);
+        self.table.chains.edit(nl::text(body, 2)?.to_owned(), Chain::default, |chain| chain.rules.push(rule));
         Some(())
     }
 
@@ -129,9 +131,9 @@ impl Found {
         let key = Key::of(numbers, size).filter(|k| k.data() == data)?;
         let name = nl::text(body, 2)?.to_owned();
         if key.is_of_leases() {
-            self.leases.insert(name.clone(), BTreeMap::new());
+            self.leases.insert(name.clone(), SortedMap::new());
         }
-        self.table.sets.insert(name, Set { key, elements: BTreeSet::new() });
+        self.table.sets.insert(name, Set { key, elements: SortedSet::new() });
         Some(())
     }
 

@@ -5,7 +5,7 @@ use super::lease_wire::{CtId, Grant};
 use super::network::Network;
 use super::shaping::{Cap, least};
 use super::tc::Ends;
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use std::io;
 use std::task::{Context, Poll};
 
@@ -130,10 +130,9 @@ impl LeaseCaps {
 
 /// The caps of the leases' sessions.
 fn sessions<'a>(grants: impl Iterator<Item = &'a Grant>) -> Vec<Cap> {
-    let mut sessions: BTreeMap<u16, u32> = BTreeMap::new();
+    let mut sessions: SortedMap<u16, u32> = SortedMap::new();
     for grant in grants.filter(|g| g.class != 0) {
-        let kbps = sessions.entry(grant.class).or_insert(grant.cap_kbps);
-        *kbps = least(*kbps, grant.cap_kbps);
+        sessions.edit(grant.class, || grant.cap_kbps, |kbps| *kbps = least(*kbps, grant.cap_kbps));
     }
     sessions.into_iter().map(|(class, kbps)| Cap { class, kbps }).collect()
 }

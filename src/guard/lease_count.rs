@@ -11,7 +11,7 @@ use super::lease_set::{BUYERS, key};
 use super::lease_wire::{Counted, CtId, Grant};
 use super::rules::{Word as W, device};
 use super::table::{COUNTING, Device, Hook, Key, Place};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sorted::{SortedMap, SortedSet};
 
 /// The counters: from buyers, and to them.
 pub const COUNTERS: [&str; 2] = ["from_buyers", "to_buyers"];
@@ -24,7 +24,7 @@ const PRIORITY: i32 = -50;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
     /// The devices by which they come in, and those by which they leave.
-    pub devices: [BTreeSet<String>; 2],
+    pub devices: [SortedSet<String>; 2],
     /// Bytes that each of them has there before its IP header.
     pub headers: [u64; 2],
     /// They come in as the frames of a PPPoE line.
@@ -33,14 +33,14 @@ pub struct Places {
 
 impl Places {
     /// The same devices both ways.
-    pub fn plain(devices: BTreeSet<String>, link_header: u64) -> Places {
+    pub fn plain(devices: SortedSet<String>, link_header: u64) -> Places {
         // What comes in has lost its link's header.
         Places { devices: [devices.clone(), devices], headers: [0, link_header], framed: false }
     }
 
     /// A PPPoE line: a flowtable takes frames in at the devices below, and sends by the line's own (kernel: `nft_dev_path_info`,
     /// `DEV_PATH_PPPOE`), where packets have no header yet.
-    pub fn pppoe(below: BTreeSet<String>, line: BTreeSet<String>) -> Places {
+    pub fn pppoe(below: SortedSet<String>, line: SortedSet<String>) -> Places {
         Places { devices: [below, line], headers: [framed::HEADER.into(), 0], framed: true }
     }
 
@@ -112,7 +112,7 @@ pub struct Sums {
     pub tracked: [Amount; 2],
     /// What the table has.
     pub seen: [Amount; 2],
-    live: BTreeMap<CtId, Counted>,
+    live: SortedMap<CtId, Counted>,
     read: [Amount; 2],
 }
 
@@ -138,7 +138,7 @@ impl Sums {
     /// All that there are.
     pub fn all(&mut self, list: &[Counted]) {
         list.iter().for_each(|counted| self.track(counted));
-        let there: BTreeSet<CtId> = list.iter().map(|c| c.ct).collect();
+        let there: SortedSet<CtId> = list.iter().map(|c| c.ct).collect();
         self.live.retain(|ct, _| there.contains(ct));
     }
 

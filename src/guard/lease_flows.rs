@@ -4,7 +4,7 @@ use super::conntrack::{Entry, Tuple};
 use super::lease_wire::{Counted, CtId, LeaseReport, PASSED, Verdict};
 use super::nfqueue::{Connection, Fate, MAX_QUEUED, Queued};
 use super::reset;
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use std::net::IpAddr;
 
 /// Connections at most, whatever the kernel keeps.
@@ -55,6 +55,11 @@ impl Word {
         Word { packet, fate: Fate::Accept, mark: None, bytes: None }
     }
 
+    /// It goes out, past all that others would do with it.
+    pub fn stop(packet: u32) -> Word {
+        Word { packet, fate: Fate::Stop, mark: None, bytes: None }
+    }
+
     /// It is lost.
     pub fn drop(packet: u32) -> Word {
         Word { packet, fate: Fate::Drop, mark: None, bytes: None }
@@ -78,8 +83,8 @@ fn report(packet: u32, queued: &Queued<'_>, connection: &Connection) -> LeaseRep
 #[derive(Debug)]
 pub struct Flows {
     most: usize,
-    flows: BTreeMap<CtId, Flow>,
-    waiting: BTreeMap<u32, Waiting>,
+    flows: SortedMap<CtId, Box<Flow>>,
+    waiting: SortedMap<u32, Waiting>,
     /// When there last was none before the first of them, monotonic milliseconds.
     busy_ms: u64,
 }
@@ -88,7 +93,7 @@ impl Flows {
     /// None; `most` at a time.
     pub fn new(most: u32) -> Flows {
         let most = usize::try_from(most.min(MAX_FLOWS)).unwrap_or(0);
-        Flows { most, flows: BTreeMap::new(), waiting: BTreeMap::new(), busy_ms: 0 }
+        Flows { most, flows: SortedMap::new(), waiting: SortedMap::new(), busy_ms: 0 }
     }
 
     /// Whether there is no connection.
@@ -125,20 +130,26 @@ impl Flows {
         let counted = Counted { ct: connection.ct, ..Counted::default() };
         let answer = connection.answer;
         let fresh = Flow { original, answer, counted, passed: false, refused: false, waiting: 0 };
-        let flow = self.flows.entry(connection.ct).or_insert(fresh);
-        flow.answer = answer;
-        flow.waiting += 1;
+        self.flows.edit(
+            connection.ct,
+            || Box::new(fresh),
+            |flow| {
+                flow.answer = answer;
+                flow.waiting += 1;
+            },
+        );
         let head = queued.bytes.get(..reset::ENOUGH).unwrap_or(queued.bytes).to_vec();
         self.waiting.insert(queued.packet, Waiting { ct: connection.ct, since_ms: now_ms, head });
         Some(report(queued.packet, queued, &connection))
     }
 
     /// A packet has come of a connection that the kernel itself lets pass but for the last ones of either side, which `run` wants
-    /// to see: nothing is left to be judged. What `run` is told; none if the connection is not known as one that goes on.
-    pub fn pass(&self, queued: &Queued<'_>, accepted: u32, refused: u32) -> Option<LeaseReport> {
+    /// to see, and for what a flowtable of others must not: nothing is left to be judged. What `run` is told of the last ones, if
+    /// it is one; none if the connection is not known as one that goes on.
+    pub fn pass(&self, queued: &Queued<'_>, accepted: u32, refused: u32) -> Option<Option<LeaseReport>> {
         let connection = queued.connection.filter(|c| c.mark & (accepted | refused) == accepted)?;
         let goes_on = self.flows.get(&connection.ct).is_some_and(|f| f.passed && !f.refused);
-        goes_on.then(|| report(PASSED, queued, &connection))
+        goes_on.then(|| reset::is_end(queued.bytes).then(|| report(PASSED, queued, &connection)))
     }
 
     /// `run` has judged a packet; none if none of that number waits. The marks are those of what is accepted and refused.
@@ -194,7 +205,7 @@ impl Flows {
         self.lose_those(|_, w| now_ms.saturating_sub(w.since_ms) > PATIENCE_MS)
     }
 
-    fn lose_those(&mut self, lost: impl Fn(&BTreeMap<CtId, Flow>, &Waiting) -> bool) -> Vec<Word> {
+    fn lose_those(&mut self, lost: impl Fn(&SortedMap<CtId, Box<Flow>>, &Waiting) -> bool) -> Vec<Word> {
         let Flows { flows, waiting, .. } = self;
         let packets: Vec<_> =
             waiting.iter().filter(|(_, w)| lost(flows, w)).map(|(packet, _)| *packet).collect();
@@ -233,7 +244,7 @@ impl Flows {
 
     /// The kernel has said what it has. Those whose end it could not report are closed with what was counted last.
     pub fn compare(&mut self, list: &[Entry]) -> Vec<Counted> {
-        let there: BTreeMap<CtId, Counted> = list.iter().map(|e| (e.counted.ct, e.counted)).collect();
+        let there: SortedMap<CtId, Counted> = list.iter().map(|e| (e.counted.ct, e.counted)).collect();
         let mut gone = Vec::new();
         self.flows.retain(|ct, flow| {
             match there.get(ct) {

@@ -5,6 +5,9 @@
 //! range is closed. Until `run` has accepted a connection each of its packets waits in a queue without bypass, so nothing
 //! passes when nobody listens. Its answer is the packet's mark, which `lease_settle` makes the connection's.
 //!
+//! What was accepted is one connection and not a place that others may take: a second handshake under its ports never passes. A
+//! flowtable looks at none of it, so one takes a connection only by a packet of the target's, which still has it then.
+//!
 //! The hooks stand behind `mangle`, where others clamp segments and mark, and before `filter`: there firewall4 hands
 //! connections to its flowtable before anybody has seen what is in them. Undecided packets therefore pass by `NF_STOP`.
 use super::draft::{Draft, NamedChain, NamedSet, Rendered};
@@ -51,15 +54,20 @@ pub struct LeaseScope {
     pub marks: Marks,
 }
 
-/// The table for this place of the router, with a flowtable if there is one. It begins without leases.
-pub fn render(scope: &LeaseScope, network: &Network, flowtable: Option<&Flowtable>) -> Rendered {
+/// The table for this place of the router, with a flowtable if there is one; whether others have one, too. It begins without leases.
+pub fn render(
+    scope: &LeaseScope,
+    network: &Network,
+    flowtable: Option<&Flowtable>,
+    others: bool,
+) -> Rendered {
     let flowtable = flowtable.filter(|f| !f.devices.is_empty());
     Draft {
         name: LEASES,
         counters: &COUNTERS,
         sets: sets(network),
         flowtables: flowtable.map(|f| (FLOWTABLE, f.clone())).into_iter().collect(),
-        chains: [way_in(scope), forward(scope.marks, flowtable.is_some())].concat(),
+        chains: [way_in(scope), forward(scope.marks, flowtable.is_some(), others)].concat(),
     }
     .rendered()
 }
@@ -138,14 +146,22 @@ fn way_in(scope: &LeaseScope) -> Vec<NamedChain> {
 }
 
 /// From the new addresses to the other side.
-fn forward(marks: Marks, flowtable: bool) -> Vec<NamedChain> {
+fn forward(marks: Marks, flowtable: bool, others: bool) -> Vec<NamedChain> {
     let Marks { lease, accepted, refused } = marks;
     let denied = |rule| drop_and("denied", rule);
     let add = |mut rule: Vec<W>| {
         rule.push(W::FlowAdd(FLOWTABLE));
         flowtable.then_some(rule)
     };
-    let open = [Some(vec![W::AnyFlag(FIN | RST), W::Queue(QUEUE)]), add(Vec::new()), Some(vec![W::Accept])];
+    let open = [
+        Some(drop_and("midstream", vec![W::AnyFlag(SYN)])),
+        // The numbers of the last packets say how much was carried.
+        Some(vec![W::AnyFlag(FIN | RST), W::Queue(QUEUE)]),
+        add(vec![W::Reply]),
+        // The guard lets it pass by `NF_STOP`: another's flowtable takes whatever comes to it.
+        others.then(|| vec![W::Original, W::Queue(QUEUE)]),
+        Some(vec![W::Accept]),
+    ];
     let settled = [
         Some(vec![W::PacketMarked(accepted), W::Mark(accepted)]),
         Some(vec![W::PacketMarked(refused), W::Mark(refused)]),
@@ -165,8 +181,9 @@ fn forward(marks: Marks, flowtable: bool) -> Vec<NamedChain> {
             vec![
                 denied(vec![W::FromWan(false)]),
                 denied(vec![W::NotWan]),
-                vec![W::Is(Proto::Icmp), W::State(RELATED), W::Accept],
-                vec![W::Is(Proto::Icmp6), W::State(RELATED), W::Accept],
+                // What it quotes need not be what was sent, and nobody counts it: so much is said of trouble, and no more.
+                vec![W::Is(Proto::Icmp), W::State(RELATED), W::Trickle, W::Accept],
+                vec![W::Is(Proto::Icmp6), W::State(RELATED), W::Trickle, W::Accept],
                 // A connection that another one announced has that one's mark, and was judged by nobody.
                 denied(vec![W::State(RELATED)]),
                 denied(vec![W::Tcp(false)]),
@@ -183,7 +200,6 @@ fn forward(marks: Marks, flowtable: bool) -> Vec<NamedChain> {
                 vec![W::Queue(QUEUE)],
             ],
         ),
-        // The numbers of the last packets say how much was carried.
         ("lease_open", None, open.into_iter().flatten().collect()),
         (
             "lease_settle",

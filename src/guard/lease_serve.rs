@@ -24,9 +24,9 @@ use super::offload::Decision;
 use super::protocol::Report;
 use super::ranges::{Ranges, denied};
 use super::scope::Scope;
+use crate::sorted::SortedSet;
 use crate::sys::linux::netlink::Tables;
 use crate::sys::linux::netlink::conntrack;
-use std::collections::BTreeSet;
 use std::task::{Context, Poll};
 
 /// How long `run` may say nothing while connections live, milliseconds: it asks for their counters every second.
@@ -77,7 +77,7 @@ pub struct Desk {
     owed_ms: Option<u64>,
     late_ms: u64,
     /// Connections that `run` wants ended, and when they are.
-    doomed: BTreeSet<CtId>,
+    doomed: SortedSet<CtId>,
     doom_ms: Option<u64>,
 }
 
@@ -109,7 +109,7 @@ impl Desk {
             denied: denied(&around.network.inside),
             owed_ms: None,
             late_ms: 0,
-            doomed: BTreeSet::new(),
+            doomed: SortedSet::new(),
             doom_ms: None,
         };
         desk.hear_of_ends();
@@ -151,8 +151,12 @@ impl Desk {
             };
             let passes = flows.pass(&queued, accepted, refused);
             let is_doomed = queued.connection.is_some_and(|c| doomed.contains(&c.ct));
-            if let Some(report) = passes.filter(|_| !is_doomed) {
-                words.push(if tell(report) { Word::pass(packet) } else { Word::drop(packet) });
+            if let Some(last) = passes.filter(|_| !is_doomed) {
+                words.push(match last.map(tell) {
+                    None => Word::stop(packet),
+                    Some(true) => Word::pass(packet),
+                    Some(false) => Word::drop(packet),
+                });
                 return;
             }
             let is_open = |buyer, port| book.of(buyer, port).is_some();

@@ -7,7 +7,7 @@ use super::lease_set::{data, key, limit, sets};
 use super::lease_wire::{Denial, Grant, LeaseNo, LeaseReport, MAX_TTL_S};
 use super::ranges::Ranges;
 use crate::mutant::out;
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use std::net::IpAddr;
 
 /// Leases at most.
@@ -62,7 +62,7 @@ struct Entry {
 /// The book of leases.
 #[derive(Debug, Default)]
 pub struct Book {
-    entries: BTreeMap<LeaseNo, Entry>,
+    entries: SortedMap<LeaseNo, Entry>,
     /// Whether the table stands.
     built: bool,
     /// When it goes if no lease comes.
@@ -190,7 +190,7 @@ impl Book {
         [false, true].into_iter().all(|v6| {
             let (open, leases) = sets(v6);
             let (Some(open), Some(leases)) = (found.leases(open), found.leases(leases)) else { return false };
-            let wanted: BTreeMap<Vec<u8>, &Entry> = self
+            let wanted: SortedMap<Vec<u8>, &Entry> = self
                 .entries
                 .values()
                 .filter(|e| e.grant.buyer.is_ipv6() == v6)

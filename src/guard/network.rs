@@ -4,7 +4,7 @@ use super::netlink::{Message, attribute, attributes, text, u32_at};
 use crate::policy::addresses::Prefix;
 use crate::policy::routes::{Route, inner, is_default};
 use crate::policy::wan::{Choice, DefaultRoute, Device, Wan, choose};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sorted::{SortedMap, SortedSet};
 use std::net::IpAddr;
 
 /// Most networks that are told to `run`; a router with more is not served rather than served in part.
@@ -33,7 +33,7 @@ const UP: u32 = 1;
 pub struct Network {
     /// The devices by which the node leaves: those of `uplinks`; where the kernel lets nobody bind a socket to a device,
     /// all that have a default route.
-    pub wan: BTreeSet<String>,
+    pub wan: SortedSet<String>,
     /// Which of them is for what.
     pub uplinks: Wan,
     /// The router's own addresses on these devices, at most [`MAX_OUTWARD`].
@@ -44,14 +44,14 @@ pub struct Network {
     /// The system's name servers.
     pub resolvers: Vec<IpAddr>,
     /// The numbers of the ports of those of `uplinks` that are bridges, by the bridge's.
-    pub ports: BTreeMap<u32, BTreeSet<u32>>,
+    pub ports: SortedMap<u32, SortedSet<u32>>,
 }
 
 /// The kernel's answers, as they come.
 #[derive(Debug, Default)]
 pub struct Answers {
-    devices: BTreeMap<u32, Device>,
-    ports: BTreeMap<u32, BTreeSet<u32>>,
+    devices: SortedMap<u32, Device>,
+    ports: SortedMap<u32, SortedSet<u32>>,
     addresses: Vec<Prefix>,
     routes: Vec<Route<u32>>,
     defaults: Vec<DefaultRoute>,
@@ -80,7 +80,7 @@ impl Answers {
     /// All of it together, with the system's name servers.
     pub fn network(mut self, wanted: &Wanted, resolvers: Vec<IpAddr>) -> Network {
         let uplinks = self.wan(&wanted.choice);
-        let wan: BTreeSet<String> = if wanted.binds {
+        let wan: SortedSet<String> = if wanted.binds {
             uplinks.uplinks().map(|u| u.device.clone()).collect()
         } else {
             let named = |index: &u32| self.devices.get(index).map(|d| d.name.clone());
@@ -97,7 +97,7 @@ impl Answers {
         inside.extend(resolvers.iter().map(|a| (*a, full(*a))));
         inside.sort_unstable();
         inside.dedup();
-        let ports = uplinks.uplinks().filter_map(|u| self.ports.remove_entry(&u.index)).collect();
+        let ports = uplinks.uplinks().filter_map(|u| Some((u.index, self.ports.remove(&u.index)?))).collect();
         Network { wan, uplinks, outward, inside, resolvers, ports }
     }
 
@@ -120,22 +120,24 @@ impl Answers {
         let index = u32_at(body, 4)?;
         if attribute(list, 18).and_then(|info| text(info, 4)) == Some("bridge") {
             let bridge = attribute(list, 10).and_then(|v| u32_at(v, 0))?;
-            self.ports.entry(bridge).or_default().insert(index);
+            self.ports.edit(bridge, SortedSet::new, |ports| ports.insert(index));
         }
-        let device = self.devices.entry(index).or_default();
-        device.index = index;
-        device.up = u32_at(body, 8)? & UP != 0;
-        name.clone_into(&mut device.name);
+        let up = u32_at(body, 8)? & UP != 0;
+        self.devices.edit(index, Device::default, |device| {
+            device.index = index;
+            device.up = up;
+            name.clone_into(&mut device.name);
+        });
         Some(())
     }
 
     /// `struct ifaddrmsg`; of a point-to-point line `IFA_LOCAL` is this end and `IFA_ADDRESS` the other.
     fn address(&mut self, body: &[u8]) -> Option<()> {
         let length = *body.get(1)?;
-        let device = self.devices.entry(u32_at(body, 4)?).or_default();
         let list = body.get(8..)?;
         // Without `IFA_LOCAL`, as for most of IPv6, `IFA_ADDRESS` is this end.
-        device.addresses.extend(attribute(list, 2).or(attribute(list, 1)).and_then(ip));
+        let own = attribute(list, 2).or(attribute(list, 1)).and_then(ip);
+        self.devices.edit(u32_at(body, 4)?, Device::default, |device| device.addresses.extend(own));
         for (kind, value) in attributes(list) {
             let Some(address) = ip(value) else { continue };
             match kind {

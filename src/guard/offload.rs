@@ -8,7 +8,7 @@ use super::lease_count::Places;
 use super::lease_wire::Offload;
 use super::table::Flowtable;
 use crate::config::Offload as Wish;
-use std::collections::BTreeSet;
+use crate::sorted::SortedSet;
 
 /// Why the owner who would have the hardware gets the flowtable.
 const NO_HARDWARE: &str =
@@ -21,10 +21,19 @@ pub struct Facts {
     pub table: Result<(), String>,
     /// The flowtable that it takes; else why it takes none.
     pub software: Result<Flowtable, String>,
-    /// A table of somebody else's with a flowtable for the network hardware.
-    pub others_hardware: Option<String>,
-    /// A table of somebody else's with a flowtable in software that does not count.
-    pub others_uncounted: Option<String>,
+    /// What others have.
+    pub others: Others,
+}
+
+/// Flowtables of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// There is one.
+    pub any: bool,
+    /// A table with one for the network hardware.
+    pub hardware: Option<String>,
+    /// A table with one in software that does not count.
+    pub uncounted: Option<String>,
 }
 
 /// How leases are carried.
@@ -34,6 +43,8 @@ pub struct Decision {
     pub offload: Offload,
     /// The flowtable it needs.
     pub flowtable: Option<Flowtable>,
+    /// Others have one, which must not take what ours does not.
+    pub others: bool,
     /// Why rate caps cannot be held on it.
     pub no_caps: Option<String>,
     /// Why there is no better way; empty if there is none.
@@ -46,9 +57,9 @@ pub struct Decision {
 /// Why there can be no leases.
 pub fn decide(wish: Wish, facts: &Facts) -> Result<Decision, String> {
     facts.table.clone()?;
-    let mut decision = way(wish, facts);
+    let mut decision = Decision { others: facts.others.any, ..way(wish, facts) };
     let is_first = decision.flowtable.is_some();
-    if let Some(table) = &facts.others_hardware {
+    if let Some(table) = &facts.others.hardware {
         if !is_first {
             return Err(format!(
                 "table {table} hands connections to the network hardware, which neither counts nor ends them in time"
@@ -57,7 +68,7 @@ pub fn decide(wish: Wish, facts: &Facts) -> Result<Decision, String> {
         // A connection that ours could not take for want of memory.
         decision.no_caps = Some(format!("table {table} has the network hardware, which knows no cap"));
     }
-    match &facts.others_uncounted {
+    match &facts.others.uncounted {
         Some(table) if !is_first => {
             Err(format!("table {table} hands connections to a flowtable that does not count them"))
         }
@@ -66,7 +77,8 @@ pub fn decide(wish: Wish, facts: &Facts) -> Result<Decision, String> {
 }
 
 fn way(wish: Wish, facts: &Facts) -> Decision {
-    let plain = |reason| Decision { offload: Offload::Plain, flowtable: None, no_caps: None, reason };
+    let plain =
+        |reason| Decision { offload: Offload::Plain, flowtable: None, others: false, no_caps: None, reason };
     let why = match wish {
         Wish::Off => return plain("network.offload is off".to_owned()),
         Wish::Software => "network.offload is software",
@@ -76,6 +88,7 @@ fn way(wish: Wish, facts: &Facts) -> Decision {
         Ok(flowtable) => Decision {
             offload: Offload::Software,
             flowtable: Some(flowtable.clone()),
+            others: false,
             no_caps: None,
             reason: why.to_owned(),
         },
@@ -84,7 +97,7 @@ fn way(wish: Wish, facts: &Facts) -> Decision {
 }
 
 /// The devices of `/proc/net/pppoe` (`Id Address Device`) that sessions run on.
-pub fn pppoe_devices(text: &str) -> BTreeSet<String> {
+pub fn pppoe_devices(text: &str) -> SortedSet<String> {
     text.lines().skip(1).filter_map(|l| l.split_whitespace().nth(2)).map(ToOwned::to_owned).collect()
 }
 
@@ -107,12 +120,12 @@ const DEPTH: usize = 4;
 /// by `lowest`. The flowtable has the devices above as well: not every kernel sees through every layer, and what is found
 /// nowhere goes the ordinary way.
 pub fn devices(
-    wan: &BTreeSet<String>,
-    pppoe: &BTreeSet<String>,
+    wan: &SortedSet<String>,
+    pppoe: &SortedSet<String>,
     lowest: bool,
     link: impl Fn(&str) -> Option<Link>,
-) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+) -> SortedSet<String> {
+    let mut found = SortedSet::new();
     let mut layer: Vec<String> = wan.iter().cloned().collect();
     for _ in 0..DEPTH {
         let mut below = Vec::new();
@@ -139,8 +152,8 @@ pub fn devices(
 /// # Errors
 /// Packets have more before their IP header there than is looked behind, or the devices differ.
 pub fn places(
-    wan: &BTreeSet<String>,
-    pppoe: &BTreeSet<String>,
+    wan: &SortedSet<String>,
+    pppoe: &SortedSet<String>,
     link: impl Fn(&str) -> Option<Link>,
 ) -> Result<Places, String> {
     let all = devices(wan, pppoe, false, &link);
@@ -160,7 +173,7 @@ pub fn places(
         };
     }
     let ethernet = |name: &String| link(name).is_some_and(|l| l.is_ethernet);
-    let headers: BTreeSet<u64> = lowest.iter().map(|name| if ethernet(name) { 14 } else { 0 }).collect();
+    let headers: SortedSet<u64> = lowest.iter().map(|name| if ethernet(name) { 14 } else { 0 }).collect();
     match (headers.first(), headers.len()) {
         (Some(header), 1) => Ok(Places::plain(lowest, *header)),
         _ => Err(mixed()),
@@ -176,9 +189,14 @@ mod tests {
         Facts {
             table: Ok(()),
             software: Ok(Flowtable { devices: ["wan".to_owned()].into() }),
-            others_hardware: None,
-            others_uncounted: None,
+            others: Others::default(),
         }
+    }
+
+    fn of_others(have: impl FnOnce(&mut Others)) -> Facts {
+        let mut others = Others { any: true, ..Others::default() };
+        have(&mut others);
+        Facts { others, ..facts() }
     }
 
     fn decided(wish: Wish, facts: &Facts) -> (Offload, bool, bool) {
@@ -210,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_owners_hardware_flowtable_takes_caps_and_leases_where_ours_is_not_before_it() {
-        let others = Facts { others_hardware: Some("fw4".to_owned()), ..facts() };
+        let others = of_others(|others| others.hardware = Some("fw4".to_owned()));
         let found = decide(Wish::Auto, &others).unwrap();
         assert_eq!(found.offload, Offload::Software);
         let both = format!("{}; no leases for sessions with a cap: {}", found.reason, found.no_caps.unwrap());
@@ -222,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_flowtable_that_does_not_count_may_not_come_first() {
-        let others = Facts { others_uncounted: Some("theirs".to_owned()), ..facts() };
+        let others = of_others(|others| others.uncounted = Some("theirs".to_owned()));
         assert_eq!(decided(Wish::Auto, &others), (Offload::Software, true, true));
         assert!(decide(Wish::Off, &others).unwrap_err().contains("table theirs"));
         let without = Facts { software: Err("kmod-nft-offload".to_owned()), ..others };
@@ -245,7 +263,7 @@ mod tests {
         Some(Link { devtype: devtype.to_owned(), lower, is_ethernet })
     }
 
-    fn set(list: &[&str]) -> BTreeSet<String> {
+    fn set(list: &[&str]) -> SortedSet<String> {
         list.iter().map(|s| (*s).to_owned()).collect()
     }
 

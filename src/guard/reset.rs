@@ -1,7 +1,7 @@
 //! The reset (RFC 9293, section 3.5.2) that takes the place of a refused packet: from its sender to its receiver, with its sequence
 //! number and nothing in it.
 
-use super::rules::{ACK, RST};
+use super::rules::{ACK, FIN, RST};
 
 /// `IPPROTO_TCP`.
 const TCP: u8 = 6;
@@ -22,6 +22,15 @@ pub fn of(packet: &[u8]) -> Option<Vec<u8>> {
         6 => v6(packet),
         _ => None,
     }
+}
+
+/// Whether a packet of TCP ends a direction of its connection, or all of it; also where its flags are not to be found.
+pub fn is_end(packet: &[u8]) -> bool {
+    let tcp = match packet.first().map(|first| (first >> 4, usize::from(first & 15))) {
+        Some((4, words)) => words * 4,
+        _ => HEADER_V6,
+    };
+    packet.get(tcp + 13).is_none_or(|flags| flags & (FIN | RST) != 0)
 }
 
 fn v4(packet: &[u8]) -> Option<Vec<u8>> {
@@ -134,6 +143,21 @@ mod tests {
         assert_eq!(rst[..8], *b"\x60\x0a\xbc\xde\0\x14\x06\x40");
         assert_eq!(rst[40..52], V4[24..36]);
         assert!(is_right(&[], &rst[8..40], &rst[40..]));
+    }
+
+    #[test]
+    fn a_fin_or_a_reset_is_an_end_and_so_is_what_cannot_be_read() {
+        let v6 = [&b"\x60\0\0\0\0\x14\x06\x40"[..], &[0x2a; 32], &V4[24..44]].concat();
+        for (packet, at) in [(V4.to_vec(), 37), (v6, 53)] {
+            assert!(!is_end(&packet));
+            for (flags, ends) in [(0x10, false), (0x18, false), (0x11, true), (4, true), (2, false)] {
+                let mut packet = packet.clone();
+                packet[at] = flags;
+                assert_eq!(is_end(&packet), ends, "{flags}");
+            }
+            assert!(is_end(&packet[..at]));
+        }
+        assert!(is_end(&[]));
     }
 
     #[test]

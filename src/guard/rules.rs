@@ -105,6 +105,8 @@ pub enum Word {
     Queue(u16),
     /// The connection goes on in a flowtable.
     FlowAdd(&'static str),
+    /// No more than a trickle has come: 4 KiB in a second.
+    Trickle,
     /// Loses it.
     Drop,
 }
@@ -196,6 +198,7 @@ impl Word {
             Word::ClearPacketMark(bits) => format!("meta mark set meta mark & {:#010x}", !bits),
             Word::Queue(number) => format!("queue to {number}"),
             Word::FlowAdd(table) => format!("flow add @{table}"),
+            Word::Trickle => "limit rate 4 kbytes/second burst 32 kbytes".to_owned(),
             Word::Drop => "drop".to_owned(),
         }
     }
@@ -271,6 +274,7 @@ impl Word {
                 [buyer_and_port(*v6), found].concat()
             }
             Word::Masquerade => vec![Expr::Fixed(Fixed::Masquerade)],
+            Word::Trickle => vec![Expr::Fixed(Fixed::Trickle)],
             Word::ClampMss => {
                 [Fixed::RouteMss, Fixed::ToNetworkOrder, Fixed::SetMss].map(Expr::Fixed).to_vec()
             }

@@ -8,7 +8,7 @@ use crate::config::{Config, Offload};
 use crate::http::url::Url;
 use crate::policy::addresses::Prefix;
 use crate::policy::wan::Choice;
-use std::collections::BTreeSet;
+use crate::sorted::SortedSet;
 use std::net::IpAddr;
 
 /// The port of HTTPS, the only one that buyers reach.
@@ -23,11 +23,11 @@ const UNCAPPED_MBPS: f64 = 10_000.0;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     /// Ports of global addresses.
-    pub ports: BTreeSet<u16>,
+    pub ports: SortedSet<u16>,
     /// Ports from which buyers are answered.
-    pub listen: BTreeSet<u16>,
+    pub listen: SortedSet<u16>,
     /// Addresses written in the configuration, each with its port, wherever they are.
-    pub literals: BTreeSet<(IpAddr, u16)>,
+    pub literals: SortedSet<(IpAddr, u16)>,
     /// Networks of the laboratory, at `ports`; none outside of it.
     pub open: Vec<Prefix>,
     /// Whether the system's name servers are asked.

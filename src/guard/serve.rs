@@ -45,7 +45,7 @@ pub fn print(source: Source, uid: u32) -> Result<String, String> {
     let mut text = render(uid, &scope, &network).text;
     if let Some(leases) = &scope.leases {
         text.push('\n');
-        text.push_str(&lease_rules::render(leases, &network, None).text);
+        text.push_str(&lease_rules::render(leases, &network, None, false).text);
     }
     Ok(text)
 }

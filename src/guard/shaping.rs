@@ -9,7 +9,7 @@
 //! Fragments behind the first have no ports, so nobody knows whose they are. Two ends that want more than their cap could
 //! cut their segments so; TCP does not otherwise. All fragments of TCP together have a small part of the smallest cap.
 use super::tc::{Ends, FRAGMENTS, Family, Found, OTHERS, PLACE_BITS, Place, Queue, Rate, Root, Side, Step};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sorted::{SortedMap, SortedSet};
 use std::time::Duration;
 
 /// Sessions with a class at most, which are numbered from 1.
@@ -70,9 +70,9 @@ pub struct Shaping {
     total_kbps: u32,
     /// The smallest cap; 0 while there is none.
     least_kbps: u32,
-    classes: BTreeMap<u16, u32>,
-    flows: BTreeMap<u32, (u16, [Place; 2])>,
-    chains: BTreeMap<(Family, Side, u8), u64>,
+    classes: SortedMap<u16, u32>,
+    flows: SortedMap<u32, (u16, [Place; 2])>,
+    chains: SortedMap<(Family, Side, u8), u64>,
 }
 
 impl Shaping {
@@ -102,7 +102,7 @@ impl Shaping {
     /// # Errors
     /// [`Full::Class`]; then nothing has changed.
     pub fn caps(&mut self, caps: &[Cap], total_kbps: u32) -> Result<Vec<Step>, Full> {
-        let wanted: BTreeMap<u16, u32> = caps.iter().map(|c| (c.class, c.kbps)).collect();
+        let wanted: SortedMap<u16, u32> = caps.iter().map(|c| (c.class, c.kbps)).collect();
         if wanted.keys().any(|class| !(1..=MAX_SESSIONS).contains(class)) {
             return Err(Full::Class);
         }
@@ -194,8 +194,9 @@ impl Shaping {
             return found.root != Root::Ours;
         }
         let sessions = self.classes.keys().map(|class| SESSIONS + class);
-        let classes: BTreeSet<u16> = sessions.chain([ALL, FRAGMENTS, OTHERS]).collect();
-        let filters: BTreeSet<u32> = self.flows.values().flat_map(|flow| flow.1).map(Place::handle).collect();
+        let classes: SortedSet<u16> = sessions.chain([ALL, FRAGMENTS, OTHERS]).collect();
+        let filters: SortedSet<u32> =
+            self.flows.values().flat_map(|flow| flow.1).map(Place::handle).collect();
         found.root == Root::Ours
             && found.classes == classes
             && found.filters == filters
@@ -210,12 +211,12 @@ impl Shaping {
             Side::Destination => ends.to.port(),
         };
         let bucket = port.to_le_bytes()[0];
-        let chain = self.chains.entry((family, side, bucket)).or_default();
+        let chain = self.chains.get(&(family, side, bucket)).copied().unwrap_or(0);
         let free = chain.trailing_ones();
         if free >= MAX_CHAIN {
             return Err(Full::Flows);
         }
-        *chain |= 1 << free;
+        self.chains.insert((family, side, bucket), chain | 1 << free);
         Ok(Place { family, side, bucket, node: free as u16 + 1 })
     }
 

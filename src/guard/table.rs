@@ -1,6 +1,6 @@
 //! A firewall table as plain data: what is rendered, and what the kernel says it has. Two equal ones do the same.
 pub use super::expr::{Expr, Fixed};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sorted::{SortedMap, SortedSet};
 
 /// The name of the table that holds the service user, in family `inet`.
 pub const NAME: &str = "echomesh";
@@ -21,20 +21,20 @@ pub struct Table {
     /// Its name.
     pub name: String,
     /// Named counters.
-    pub counters: BTreeSet<String>,
+    pub counters: SortedSet<String>,
     /// Sets by name.
-    pub sets: BTreeMap<String, Set>,
+    pub sets: SortedMap<String, Set>,
     /// Flowtables by name.
-    pub flowtables: BTreeMap<String, Flowtable>,
+    pub flowtables: SortedMap<String, Flowtable>,
     /// Chains by name.
-    pub chains: BTreeMap<String, Chain>,
+    pub chains: SortedMap<String, Chain>,
 }
 
 /// A flowtable: connections in it pass from one device of its to another by a shorter way. It counts their packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flowtable {
     /// The devices at which it takes packets in.
-    pub devices: BTreeSet<String>,
+    pub devices: SortedSet<String>,
 }
 
 /// A set or a map.
@@ -44,7 +44,7 @@ pub struct Set {
     pub key: Key,
     /// Keys, each with whether it is the first beyond a range (interval sets alone). Of a key that is a lease's none: those come
     /// and go.
-    pub elements: BTreeSet<(Vec<u8>, bool)>,
+    pub elements: SortedSet<(Vec<u8>, bool)>,
 }
 
 /// Types of keys.

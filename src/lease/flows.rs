@@ -3,15 +3,15 @@
 use super::connection::{Connection, Plan};
 use super::event::{Action, Note, Packet};
 use super::gate::{Gate, MAX_FLOWS, Owner};
-use super::service::{ANSWER_MS, Held, Leases};
+use super::service::{Held, Leases};
 use super::table::State;
 use super::tally::Tally;
 use crate::guard::lease_wire::{Checked, Counted, CtId, LeaseNo, LeaseReport, LeaseRequest, PASSED};
 use crate::policy::refusal::Refusal;
 use crate::session::{Ending, HelloRules, Outcome};
+use crate::sorted::SortedMap;
 use crate::time::Now;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -29,7 +29,7 @@ const NEXT_GUARD_MS: u64 = 20_000;
 /// All of them.
 pub(super) struct Flows {
     gate: RefCell<Gate>,
-    all: RefCell<BTreeMap<CtId, Connection>>,
+    all: RefCell<SortedMap<CtId, Box<Connection>>>,
     counted_ms: Cell<u64>,
     /// How often, milliseconds.
     every_ms: Cell<u64>,
@@ -132,6 +132,23 @@ impl Flows {
         [gate, plan, count].into_iter().flatten().min()
     }
 
+    /// By when the guard has to say of a connection that it is gone.
+    pub fn awaited(&self) -> Option<u64> {
+        let all = self.all.borrow();
+        let dues =
+            all.values().filter_map(|c| if let Plan::Forgotten(at) = c.plan { Some(at) } else { None });
+        dues.min()
+    }
+
+    /// It has so much longer for that.
+    pub fn make_up(&self, lost_ms: u64) {
+        for connection in self.all.borrow_mut().values_mut() {
+            if let Plan::Forgotten(at) = &mut connection.plan {
+                *at += lost_ms;
+            }
+        }
+    }
+
     /// The kernel has forgotten these; last counters may be on their way.
     pub fn forgotten(&self, which: impl Fn(LeaseNo) -> bool, now_ms: u64) {
         let mut all = self.all.borrow_mut();
@@ -151,9 +168,9 @@ impl Flows {
         *self.checked.borrow_mut() = None;
         self.gate.borrow_mut().gone();
         let all = std::mem::take(&mut *self.all.borrow_mut()).into_iter();
-        let (mut accepted, undecided): (BTreeMap<_, _>, BTreeMap<_, _>) = all.partition(|(_, c)| c.accepted);
-        accepted.values_mut().for_each(|c| c.plan = Plan::LastCount(now_ms + NEXT_GUARD_MS));
-        *self.all.borrow_mut() = accepted;
+        let (mut accepted, undecided): (Vec<_>, Vec<_>) = all.partition(|(_, c)| c.accepted);
+        accepted.iter_mut().for_each(|(_, c)| c.plan = Plan::LastCount(now_ms + NEXT_GUARD_MS));
+        *self.all.borrow_mut() = accepted.into_iter().collect();
         for (_, connection) in undecided {
             connection.finish(Outcome::Killed);
         }
@@ -161,13 +178,13 @@ impl Flows {
     }
 
     /// Lets a connection go, for its last word.
-    fn take(&self, ct: CtId) -> Option<Connection> {
+    fn take(&self, ct: CtId) -> Option<Box<Connection>> {
         self.all.borrow_mut().remove(&ct)
     }
 
     /// Does something to a connection, if there is one of that number.
     fn with<T>(&self, ct: CtId, change: impl FnOnce(&mut Connection) -> T) -> Option<T> {
-        self.all.borrow_mut().get_mut(&ct).map(change)
+        self.all.borrow_mut().get_mut(&ct).map(|c| change(c))
     }
 
     fn count(&self, counted: &Counted, now_ms: u64) {
@@ -224,14 +241,13 @@ impl Leases {
         };
         for (ct, plan) in due {
             match plan {
-                Plan::Live => {}
+                Plan::Live | Plan::Forgotten(_) => {}
                 Plan::Linger(_) => self.kill(ct, now_ms),
                 Plan::LastCount(_) => {
                     if let Some(connection) = self.flows.take(ct) {
                         connection.finish(Outcome::Killed);
                     }
                 }
-                Plan::Forgotten(_) => return self.distrust("it did not end a connection in time"),
             }
         }
         if self.flows.counting.get() && now_ms >= self.flows.counted_ms.get() + self.flows.every_ms.get() {
@@ -276,8 +292,9 @@ impl Leases {
     /// Has the kernel forget a connection; its last counters end the flow.
     fn kill(&self, ct: CtId, now_ms: u64) {
         let actions = self.flows.gate.borrow_mut().end(ct);
+        let due = self.answer_due(now_ms);
         let lease = self.flows.with(ct, |c| {
-            c.plan = Plan::Forgotten(now_ms + ANSWER_MS);
+            c.plan = Plan::Forgotten(due);
             c.lease
         });
         // A lease that is being ended takes its connections with it.
@@ -309,7 +326,8 @@ impl Leases {
                 Action::Verdict { packet, what } => self.send(LeaseRequest::Verdict { packet, what }),
                 Action::Kill(ct) => {
                     self.send(LeaseRequest::Kill { ct });
-                    self.flows.with(ct, |c| c.plan = Plan::Forgotten(now_ms + ANSWER_MS));
+                    let due = self.answer_due(now_ms);
+                    self.flows.with(ct, |c| c.plan = Plan::Forgotten(due));
                 }
                 Action::Seen { direction, length, payload } => {
                     self.tally(ct, |t| t.seen(direction, length, payload));
@@ -367,7 +385,7 @@ impl Owner for Sessions<'_> {
         let tally = Tally::default();
         let charged = leases.flows.charged.clone();
         let connection = Connection::new(no, flow, charged, tally);
-        leases.flows.all.borrow_mut().insert(ct, connection);
+        leases.flows.all.borrow_mut().insert(ct, Box::new(connection));
         Ok(())
     }
 

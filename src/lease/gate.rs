@@ -10,8 +10,8 @@ use crate::mutant::out;
 use crate::policy::refusal::Refusal;
 use crate::relay::admission::Source;
 use crate::session::HelloRules;
+use crate::sorted::SortedMap;
 use crate::tls::client_hello;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Flows that are not decided yet.
@@ -41,14 +41,14 @@ type Identity = (u16, (IpAddr, u16));
 #[derive(Debug)]
 pub struct Gate {
     most: usize,
-    undecided: BTreeMap<CtId, (Identity, Flow)>,
-    open: BTreeMap<CtId, Identity>,
+    undecided: SortedMap<CtId, (Identity, Flow)>,
+    open: SortedMap<CtId, Identity>,
 }
 
 impl Gate {
     /// No flows, and never more than `most`.
     pub fn new(most: usize) -> Gate {
-        Gate { most: most.min(MAX_FLOWS), undecided: BTreeMap::new(), open: BTreeMap::new() }
+        Gate { most: most.min(MAX_FLOWS), undecided: SortedMap::new(), open: SortedMap::new() }
     }
 
     /// Flows that are not decided, and those that are accepted.
@@ -230,9 +230,9 @@ impl Gate {
     }
 
     fn relieve(&mut self, weight: impl Fn(&Flow) -> usize, actions: &mut Vec<Action>) -> bool {
-        let mut buyers: BTreeMap<Source, usize> = BTreeMap::new();
+        let mut buyers: SortedMap<Source, usize> = SortedMap::new();
         for ((_, buyer), flow) in self.undecided.values() {
-            *buyers.entry(Source::of(buyer.0)).or_default() += weight(flow);
+            buyers.edit(Source::of(buyer.0), || 0, |sum| *sum += weight(flow));
         }
         let heaviest = buyers.into_iter().max_by_key(|(_, sum)| *sum).map(|(source, _)| source);
         let hers = self.undecided.iter().filter(|(_, (identity, flow))| {

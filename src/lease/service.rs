@@ -11,11 +11,11 @@ use crate::guard::client::Link;
 use crate::guard::lease_wire::{Ability, Checked, LeaseNo, LeaseReport, LeaseRequest};
 use crate::guard::protocol::Request;
 use crate::session::{LeaseTerms, Target, Tenant};
+use crate::sorted::SortedMap;
 use crate::time::{Now, Unix};
 use async_io::Timer;
 use futures_lite::future;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,13 +26,15 @@ pub const MAX_CONNECTIONS: usize = 256;
 pub const MAX_PER_SESSION: usize = 32;
 /// How long the guard may take to answer, milliseconds. Who does not is not believed any more.
 pub const ANSWER_MS: u64 = 2_000;
+/// How often it is looked whether an answer is late, milliseconds. What is longer than two of these was not the guard's time alone.
+pub const LOOK_MS: u64 = 250;
 
 /// Who has the leases in the kernel.
 pub trait Guard {
     /// Sends a message now or not at all; false if it could not be sent.
     fn send(&self, request: LeaseRequest) -> bool;
-    /// Gives the connection up: the guard then ends all leases.
-    fn give_up(&self);
+    /// Gives the connection up, if there is one: the guard then ends all leases.
+    fn give_up(&self) -> bool;
 }
 
 impl Guard for Link {
@@ -40,8 +42,8 @@ impl Guard for Link {
         Link::send(self, &Request::Lease(request))
     }
 
-    fn give_up(&self) {
-        Link::give_up(self);
+    fn give_up(&self) -> bool {
+        Link::give_up(self)
     }
 }
 
@@ -88,12 +90,14 @@ pub struct Leases {
     guard: RefCell<Option<Rc<dyn Guard>>>,
     ability: RefCell<Option<Ability>>,
     pub(super) table: RefCell<Table>,
-    pub(super) held: RefCell<BTreeMap<LeaseNo, Held>>,
+    pub(super) held: RefCell<SortedMap<LeaseNo, Held>>,
     pub(super) flows: Flows,
-    connections: RefCell<BTreeMap<u64, Option<Rc<str>>>>,
+    connections: RefCell<SortedMap<u64, Option<Rc<str>>>>,
     next_connection: Cell<u64>,
     /// Everything is being ended: by when the guard has to say that it is.
     clearing: Cell<Option<u64>>,
+    /// When it was last looked whether an answer is late.
+    looked_ms: Cell<u64>,
     changed: Bell,
 }
 
@@ -110,6 +114,7 @@ impl Leases {
             connections: RefCell::default(),
             next_connection: Cell::new(0),
             clearing: Cell::new(None),
+            looked_ms: Cell::new(0),
             changed: Bell::default(),
         })
     }
@@ -181,14 +186,46 @@ impl Leases {
         let now_ms = now.mono_ms();
         let over = self.table.borrow_mut().expire(now_ms);
         self.tell_ended(&over);
-        let due = self.held.borrow().values().filter_map(|h| h.due_ms).chain(self.clearing.get()).min();
-        if due.is_some_and(|at| now_ms >= at) {
-            self.distrust("it did not answer in time");
-        }
+        self.look(now_ms);
         self.tick_flows(now);
-        let next = [due, self.table.borrow().next_expiry_ms(), self.flows.next_ms()];
+        let look = self.awaited().map(|due| due.min(now_ms + LOOK_MS));
+        let next = [look, self.table.borrow().next_expiry_ms(), self.flows.next_ms()];
         let next = next.into_iter().flatten().min();
         next.map(|at| at.saturating_sub(now_ms).max(1))
+    }
+
+    /// By when the guard has to answer what it is asked now.
+    pub(super) fn answer_due(&self, now_ms: u64) -> u64 {
+        self.make_up(now_ms);
+        now_ms + ANSWER_MS
+    }
+
+    /// By when it has to answer what it was asked first.
+    fn awaited(&self) -> Option<u64> {
+        let held = self.held.borrow();
+        let dues = held.values().filter_map(|h| h.due_ms).chain(self.clearing.get());
+        dues.chain(self.flows.awaited()).min()
+    }
+
+    /// Who could not look for a while cannot say that the guard was late: it shares the processor that was not there, and what it
+    /// has said may not have been heard. So much longer it has, for each answer; after so many looks it is late all the same.
+    fn make_up(&self, now_ms: u64) {
+        let since_ms = now_ms.saturating_sub(self.looked_ms.replace(now_ms));
+        let lost_ms = since_ms.saturating_sub(2 * LOOK_MS);
+        if lost_ms > 0 {
+            let mut held = self.held.borrow_mut();
+            held.values_mut().filter_map(|h| h.due_ms.as_mut()).for_each(|due| *due += lost_ms);
+            self.clearing.set(self.clearing.get().map(|due| due + lost_ms));
+            self.flows.make_up(lost_ms);
+        }
+    }
+
+    /// Looks whether an answer is late.
+    fn look(&self, now_ms: u64) {
+        self.make_up(now_ms);
+        if self.awaited().is_some_and(|due| now_ms >= due) {
+            self.distrust("it did not answer in time");
+        }
     }
 
     /// A report of the guard's; true if what can be offered has changed.
@@ -260,7 +297,7 @@ impl Leases {
         if over.is_empty() {
             return;
         }
-        let due = self.clock.now().mono_ms() + ANSWER_MS;
+        let due = self.answer_due(self.clock.now().mono_ms());
         let mut held = self.held.borrow_mut();
         for no in over {
             if let Some(held) = held.get_mut(no) {
@@ -287,12 +324,12 @@ impl Leases {
 
     /// What the guard does is not known: it is left alone, and then ends every lease.
     pub(super) fn distrust(&self, why: &str) {
-        crate::warn!("the guard is given up over leases: {why}");
         self.clearing.set(None);
         self.held.borrow_mut().values_mut().for_each(|h| h.due_ms = None);
+        self.flows.make_up(ANSWER_MS);
         let guard = self.guard.borrow().clone();
-        if let Some(guard) = guard {
-            guard.give_up();
+        if guard.is_some_and(|g| g.give_up()) {
+            crate::warn!("the guard is given up over leases: {why}");
         }
     }
 
@@ -331,8 +368,10 @@ impl Leases {
             }
         };
         let late = async {
-            Timer::after(Duration::from_millis(ANSWER_MS)).await;
-            self.distrust("it did not answer in time");
+            loop {
+                Timer::after(Duration::from_millis(LOOK_MS)).await;
+                self.look(self.clock.now().mono_ms());
+            }
         };
         future::or(answered, late).await;
     }

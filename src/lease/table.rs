@@ -5,7 +5,7 @@
 //! from one end to the other.
 pub use crate::guard::lease_wire::LeaseNo;
 use crate::mutant::out;
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -98,15 +98,15 @@ pub struct Random {
 pub struct Table {
     ports: (u16, u16),
     last: LeaseNo,
-    leases: BTreeMap<LeaseNo, Lease>,
+    leases: SortedMap<LeaseNo, Lease>,
     /// Ports that were in use, and when each was given back.
-    resting: BTreeMap<u16, u64>,
+    resting: SortedMap<u16, u64>,
 }
 
 impl Table {
     /// An empty table that takes ports from `ports`, both ends included.
     pub fn new(ports: (u16, u16)) -> Table {
-        Table { ports, last: 0, leases: BTreeMap::new(), resting: BTreeMap::new() }
+        Table { ports, last: 0, leases: SortedMap::new(), resting: SortedMap::new() }
     }
 
     /// Enters a lease, which the guard is then to be asked for.
@@ -127,15 +127,8 @@ impl Table {
         let id = random.id.iter().map(|b| format!("{b:02x}")).collect();
         let expires_ms = now_ms + TTL_MS;
         self.resting.remove(&port);
-        Ok(self.leases.entry(no).or_insert(Lease {
-            no,
-            id,
-            ask,
-            port,
-            class,
-            expires_ms,
-            state: State::Asked,
-        }))
+        self.leases.insert(no, Lease { no, id, ask, port, class, expires_ms, state: State::Asked });
+        self.leases.get(&no).ok_or(Full::Node)
     }
 
     /// The guard has put it into the kernel. False if it is being ended already, or unknown.

@@ -9,9 +9,10 @@ mod source;
 
 use crate::mutant;
 use crate::session::limits::Bucket;
+use crate::sorted::SortedMap;
 use recent::Recent;
 pub use source::Source;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Buyers' sources that are remembered.
 pub const MAX_KNOWN: usize = 512;
@@ -64,11 +65,11 @@ pub enum Arrival<T> {
 pub struct Admission<T> {
     limits: Limits,
     next: u64,
-    seats: BTreeMap<u64, Seat<T>>,
-    sources: BTreeMap<Source, Held>,
+    seats: SortedMap<u64, Seat<T>>,
+    sources: SortedMap<Source, Held>,
     /// Seats of each group.
-    groups: BTreeMap<Source, u64>,
-    known: BTreeMap<Source, u64>,
+    groups: SortedMap<Source, u64>,
+    known: SortedMap<Source, u64>,
     waiting: usize,
     unknown_budget: Bucket,
     known_budget: Bucket,
@@ -122,10 +123,10 @@ impl<T: Clone> Admission<T> {
         Admission {
             limits,
             next: 0,
-            seats: BTreeMap::new(),
-            sources: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            known: BTreeMap::new(),
+            seats: SortedMap::new(),
+            sources: SortedMap::new(),
+            groups: SortedMap::new(),
+            known: SortedMap::new(),
             waiting: 0,
             unknown_budget: budget(limits.handshakes),
             known_budget: budget(limits.handshakes.saturating_mul(KNOWN_SHARE)),
@@ -314,9 +315,10 @@ impl<T: Clone> Admission<T> {
         self.next += 1;
         self.seats.insert(id, Seat { source, since_ms, waits: false, tag });
         self.groups.insert(source.group(), self.seats_of(source.group()) + 1);
-        let held = self.sources.entry(source).or_default();
-        held.seats.push_back(id);
-        held.known = known;
+        self.sources.edit(source, Held::default, |held| {
+            held.seats.push_back(id);
+            held.known = known;
+        });
         id
     }
 

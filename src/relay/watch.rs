@@ -1,9 +1,9 @@
 //! Deadlines of connections that are being set up.
 use crate::session::Gate;
+use crate::sorted::SortedMap;
 use async_executor::LocalExecutor;
 use async_io::Timer;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -62,7 +62,7 @@ impl Mark {
 /// last, and one timer serves them all.
 #[derive(Debug, Default)]
 pub struct Watch {
-    marks: RefCell<BTreeMap<(u64, u64), Rc<Mark>>>,
+    marks: RefCell<SortedMap<(u64, u64), Rc<Mark>>>,
     next: Cell<u64>,
     sweeping: Cell<bool>,
 }
@@ -91,13 +91,14 @@ impl Watch {
     /// Ends what is over; milliseconds until the next is, `None` if there is none.
     pub fn sweep(&self, mono_ms: u64) -> Option<u64> {
         let mut marks = self.marks.borrow_mut();
-        while let Some(first) = marks.first_entry() {
-            if first.key().0 > mono_ms {
-                return Some(first.key().0 - mono_ms);
+        marks.retain(|(ends_ms, _), mark| {
+            let is_over = *ends_ms <= mono_ms;
+            if is_over {
+                mark.end();
             }
-            first.remove().end();
-        }
-        None
+            !is_over
+        });
+        marks.keys().next().map(|(ends_ms, _)| ends_ms - mono_ms)
     }
 
     /// Whether somebody has to run [`Watch::run`] now.

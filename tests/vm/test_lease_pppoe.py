@@ -27,8 +27,10 @@ MODEM, BESIDE = "192.168.100.1", "192.168.100.2"
 # A modem with an address that nobody would take for one of the inside.
 PUBLIC_MODEM, PUBLIC_BESIDE = "44.7.7.1", "44.7.7.2"
 ANOTHER = "44.2.2.9"
+VLAN = 35
+# With the Ethernet device in the place of NIC.
 DIAL = f"""
-pppd plugin /usr/lib/pppoe.so nic-eth0 ifname {DEVICE} noauth noipdefault nodefaultroute novj noccp mtu {MTU} mru {MTU} +ipv6 \\
+pppd plugin /usr/lib/pppoe.so nic-NIC ifname {DEVICE} noauth noipdefault nodefaultroute novj noccp mtu {MTU} mru {MTU} +ipv6 \\
   nodetach logfile /tmp/pppd.log >/tmp/pppd.out 2>&1 & echo $! >/tmp/pppd.pid
 for try in $(seq 100); do ip -4 addr show dev {DEVICE} 2>/dev/null | grep -q inet && break; sleep 0.1; done
 ip -6 addr add {NODE_WAN6}/128 dev {DEVICE} nodad && ip route replace default dev {DEVICE} && ip -6 route replace default dev {DEVICE}
@@ -54,7 +56,7 @@ class Dialled(LineWorld):
         cls.gives(NODE_WAN)
         inet.ip("-6", "route", "add", f"{NODE_WAN6}/128", "dev", "isp0")
         machine.ok(f"ip addr flush dev eth0; ip -6 route flush default; ip addr add {BESIDE}/24 dev eth0; ip addr add {PUBLIC_BESIDE}/24 dev eth0")
-        machine.ok(DIAL)
+        machine.ok(DIAL.replace("NIC", "eth0"))
 
     @classmethod
     def setUpClass(cls):
@@ -73,6 +75,14 @@ class Dialled(LineWorld):
             inet.ip("route", "del", cls.isp.address, "dev", "isp0")
         inet.ip("route", "replace", address, "dev", "isp0")
         cls.isp.address = address
+
+    def dial_again(self, nic, tag=0):
+        """Hangs up, and dials by this device, to a provider whose frames have this tag, and who gives another address."""
+        self.machine.ok(f"kill $(cat /tmp/pppd.pid); while [ -e /sys/class/net/{DEVICE} ]; do sleep 0.1; done")
+        self.isp.tag = tag
+        self.gives(ANOTHER if self.here() == NODE_WAN else NODE_WAN)
+        self.machine.ok(DIAL.replace("NIC", nic))
+        self.until("the line", lambda: (self.node.get("/diagnostics")["wan"]["ipv4"] or {}).get("addresses") == [self.isp.address])
 
     def here(self):
         return self.isp.address
@@ -100,6 +110,17 @@ class Dialled(LineWorld):
         return leases["check"] if leases["accepted"] + leases["ending"] == 0 else None
 
     def test_leases_take_the_fast_path_in_segments_that_fit(self):
+        self.assert_fast("eth0")
+
+    def test_leases_take_the_fast_path_over_a_vlan(self):
+        """The session's frames have a tag at the Ethernet device, where the flowtable takes them in; all as without."""
+        self.machine.ok(f"ip link add link eth0 name eth0.{VLAN} type vlan id {VLAN}; ip link set eth0.{VLAN} up")
+        self.addCleanup(self.machine.ok, f"ip link del eth0.{VLAN}")
+        self.addCleanup(self.dial_again, "eth0")
+        self.dial_again(f"eth0.{VLAN}", VLAN)
+        self.assert_fast("eth0", f"eth0.{VLAN}")
+
+    def assert_fast(self, *below):
         for v6 in (False, True):
             holder = self.holder(v6)
             lease, stream, target = self.flow(holder)
@@ -122,7 +143,7 @@ class Dialled(LineWorld):
         for words in ("", "-j"):
             self.assertIn("echomesh_count", self.machine.ok(f"nft {words} list ruleset"))
         listed = self.machine.ok("nft list flowtable inet echomesh_lease ft")
-        self.assertRegex(listed, rf"devices = \{{ eth0, {DEVICE} \}}")
+        self.assertRegex(listed, rf"devices = \{{ {', '.join([*below, DEVICE])} \}}")
 
     def test_another_name_never_reaches_the_target(self):
         holder, mark = self.holder(), self.wire.mark()
@@ -179,18 +200,15 @@ class Dialled(LineWorld):
         lease, stream, target = self.flow(self.holder(maxMbps=CAP_MBPS))
         old = self.index()
         got = len(target.got)
-        self.gives(ANOTHER)
-        self.machine.ok(f"kill $(cat /tmp/pppd.pid); while [ -e /sys/class/net/{DEVICE} ]; do sleep 0.1; done")
-        self.machine.ok(DIAL)
+        self.dial_again("eth0")
         self.assertNotEqual(self.index(), old)
-        self.until("the line", lambda: (self.node.get("/diagnostics")["wan"]["ipv4"] or {}).get("addresses") == [ANOTHER])
         self.until("the flows' end", lambda: not self.flows(lease))
         with contextlib.suppress(OSError):
             stream.write(b"too late")
         time.sleep(0.2)
         self.assertEqual(len(target.got), got)
         lease, stream, target = self.flow(self.holder(maxMbps=CAP_MBPS))
-        self.assertEqual(lease["address"][0], ANOTHER)
+        self.assertEqual(lease["address"][0], self.here())
         self.download(stream, SIZE)
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
         self.assertIn("htb ec40:", self.machine.ok(f"tc qdisc show dev {DEVICE} root"))

@@ -226,6 +226,7 @@ impl Page {
         self.row("Coordinator", &coordinator);
         self.standing(status);
         self.row("Path", &[word(status, "offload/active"), format!("guard {}", word(status, "guard"))]);
+        self.paragraph(&word(status, "offload/reason"));
         let list = |name: &str| at(status, name).and_then(Value::as_array).unwrap_or_default();
         let mut sandbox = vec![word(status, "sandbox/mode")];
         sandbox.extend(list("sandbox/layers").iter().filter_map(Value::as_str).map(clean));

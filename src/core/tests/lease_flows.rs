@@ -1,6 +1,6 @@
 //! Connections through leases: what the guard passes on, what it is told, and what sessions are billed.
 use super::bench::{int, text};
-use super::leases::{FakeGuard, able, lease, leasing, says};
+use super::leases::{FakeGuard, able, lease, leasing, says, wait_and_look};
 use super::*;
 use crate::core::lifecycle::NodeEvent;
 use crate::guard::client::Listener as _;
@@ -266,8 +266,9 @@ fn one_flow_of_a_lease_can_be_ended_alone_and_is_followed_up() {
     );
     assert_eq!(w.ends(), [LeaseRequest::Kill { ct: 3 }], "the newest, within the turn");
     assert_eq!(w.ends(), [], "once");
-    w.bench.pass_ms(ANSWER_MS);
-    w.bench.tick();
+    wait_and_look(&mut w.bench, ANSWER_MS - 1);
+    assert!(!w.guard.given_up.get());
+    wait_and_look(&mut w.bench, 1);
     assert!(w.guard.given_up.get(), "whether it has ended is not known");
     w.bench.node.lose(None);
     assert_eq!(w.live(), 3);

@@ -5,7 +5,9 @@ use crate::core::lifecycle::NodeEvent;
 use crate::guard::client::Listener as _;
 use crate::guard::lease_wire::{Ability, Denial, Grant, LeaseReport, LeaseRequest, Offload};
 use crate::guard::protocol::Report;
-use crate::lease::service::{ANSWER_MS, Connection, Given, Guard, MAX_CONNECTIONS, MAX_PER_SESSION, Wanted};
+use crate::lease::service::{
+    ANSWER_MS, Connection, Given, Guard, LOOK_MS, MAX_CONNECTIONS, MAX_PER_SESSION, Wanted,
+};
 use crate::policy::refusal::Refusal;
 use crate::session::{Credentials, Gate as _, Target, Tenant};
 use crate::time::Unix;
@@ -37,8 +39,8 @@ impl Guard for FakeGuard {
         }
         !self.deaf.get()
     }
-    fn give_up(&self) {
-        self.given_up.set(true);
+    fn give_up(&self) -> bool {
+        !self.given_up.replace(true)
     }
 }
 
@@ -188,11 +190,9 @@ fn a_guard_that_does_not_answer_or_listen_is_given_up() {
     let (_, grant) = lease(&bench, &guard, &connection, "a.test");
     drop(connection);
     assert_eq!(guard.take(), [LeaseRequest::End { no: grant.no }]);
-    bench.pass_ms(ANSWER_MS - 1);
-    bench.tick();
+    wait_and_look(&mut bench, ANSWER_MS - 1);
     assert!(!guard.given_up.get());
-    bench.pass_ms(1);
-    bench.tick();
+    wait_and_look(&mut bench, 1);
     assert!(guard.given_up.replace(false), "nobody knows whether it has ended");
 
     bench.node.lose(None);
@@ -202,6 +202,53 @@ fn a_guard_that_does_not_answer_or_listen_is_given_up() {
     let connection = bench.node.leases.connect().unwrap();
     assert!(block_on(poll_once(connection.open(wanted(&bench, "a.test")))).is_none());
     assert!(guard.given_up.get());
+}
+
+/// Time passes, and the node looks as often as it says that it will.
+pub fn wait_and_look(bench: &mut Bench, ms: u64) {
+    for _ in 0..ms / LOOK_MS {
+        bench.pass_ms(LOOK_MS);
+        bench.tick();
+    }
+    bench.pass_ms(ms % LOOK_MS);
+    bench.tick();
+}
+
+#[test]
+fn a_guard_is_not_late_while_nobody_looked() {
+    let (mut bench, guard) = leasing("", BOTH);
+    let (one, two) = (bench.node.leases.connect().unwrap(), bench.node.leases.connect().unwrap());
+    lease(&bench, &guard, &one, "a.test");
+    lease(&bench, &guard, &two, "b.test");
+    drop(one);
+    wait_and_look(&mut bench, ANSWER_MS / 2);
+    // The processor is somewhere else: what the guard has said meanwhile was not heard, and it may not have been asked yet.
+    bench.pass_ms(60_000);
+    bench.tick();
+    wait_and_look(&mut bench, ANSWER_MS / 2 - 2 * LOOK_MS - 1);
+    assert!(!guard.given_up.get(), "what nobody looked is not the guard's");
+    wait_and_look(&mut bench, 1);
+    assert!(guard.given_up.replace(false), "the rest of it is");
+
+    // Something new that is asked before anybody looks takes nothing of it away.
+    bench.node.lose(None);
+    says(&bench, LeaseReport::Able(able()));
+    lease(&bench, &guard, &two, "a.test");
+    let three = bench.node.leases.connect().unwrap();
+    lease(&bench, &guard, &three, "b.test");
+    drop(two);
+    bench.pass_ms(60_000);
+    drop(three);
+    bench.tick();
+    assert!(!guard.given_up.get());
+    // Whoever never gets more than a moment in a while gives up all the same.
+    let mut looks = 0;
+    while !guard.given_up.get() {
+        bench.pass_ms(60_000);
+        bench.tick();
+        looks += 1;
+    }
+    assert_eq!(looks, ANSWER_MS / (2 * LOOK_MS) - 1);
 }
 
 #[test]

@@ -201,7 +201,7 @@ fn listeners_are_read_and_those_of_loopback_alone_pass() {
 
 #[test]
 fn own_tables_are_no_claim_and_claims_are_bounded() {
-    let mut survey = Survey::new((40_000, 40_999), &BTreeSet::new());
+    let mut survey = Survey::new((40_000, 40_999), &SortedSet::new());
     for table in [LEASES, NAME] {
         let bytes = message(NEW_RULE, 1, |w| {
             w.put_text(1, table);

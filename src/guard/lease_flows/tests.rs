@@ -170,12 +170,16 @@ fn only_what_the_kernel_itself_lets_pass_goes_on_without_a_verdict() {
     for mark in [0, refused, accepted | refused] {
         assert_eq!(pass(&flows, mark), None, "{mark:x}");
     }
-    let Some(LeaseReport::Packet { packet: PASSED, ct: 1, port: 20_000, bytes, .. }) =
-        pass(&flows, accepted | 0x0400_0000)
+    assert_eq!(pass(&flows, accepted | 0x0400_0000), Some(None), "it ends nothing");
+    let fin = [&HELLO[..33], &[0x11], &HELLO[34..]].concat();
+    let connection = queued(2, 1).connection.map(|c| Connection { mark: accepted, ..c });
+    let last = Queued { connection, bytes: &fin, ..queued(2, 1) };
+    let Some(Some(LeaseReport::Packet { packet: PASSED, ct: 1, port: 20_000, bytes, .. })) =
+        flows.pass(&last, accepted, refused)
     else {
         panic!("it waits")
     };
-    assert_eq!(bytes, HELLO);
+    assert_eq!(bytes, fin);
     assert!(flows.drop_late(u64::MAX).is_empty(), "it does not wait");
     assert!(arrive(&mut flows, 3, 1));
     flows.judge(3, Verdict::Refuse, MARKS).unwrap();

@@ -17,7 +17,7 @@ pub fn example() -> Rendered {
         ..Network::default()
     };
     let flowtable = Flowtable { devices: ["wan0".to_owned()].into() };
-    render(&SCOPE, &network, Some(&flowtable))
+    render(&SCOPE, &network, Some(&flowtable), true)
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn every_name_in_a_rule_is_there() {
 #[test]
 fn without_a_flowtable_nothing_speaks_of_one() {
     for none in [None, Some(&Flowtable::default())] {
-        let rendered = render(&SCOPE, &Network::default(), none);
+        let rendered = render(&SCOPE, &Network::default(), none, false);
         assert!(rendered.table.flowtables.is_empty() && !rendered.text.contains("flow add"));
     }
 }

@@ -91,7 +91,7 @@ impl Desk {
     /// The table as it would be put in force now; none where there can be no leases.
     pub(super) fn wanted(&self, around: &Around<'_>) -> Option<Rendered> {
         let (way, leases) = self.way.as_ref().ok().zip(around.scope.leases.as_ref())?;
-        Some(render(leases, around.network, way.flowtable.as_ref()))
+        Some(render(leases, around.network, way.flowtable.as_ref(), way.others))
     }
 }
 

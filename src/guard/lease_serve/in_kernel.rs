@@ -131,7 +131,7 @@ impl Desk {
             (found.table().is_some() || !found.sets().is_empty(), &around.scope.leases)
         {
             // Whatever comes while connections are ended finds no lease, and what is undecided a queue.
-            if let Err(e) = around.tables.replace(&render(leases, around.network, None).table) {
+            if let Err(e) = around.tables.replace(&render(leases, around.network, None, false).table) {
                 crate::error!("the table of leases cannot be emptied first: {e}");
             }
         }

@@ -4,7 +4,7 @@ use super::{
     DELETE_FILTER, HANDLE, HTB_INIT, KIND, NEW_CLASS, NEW_FILTER, NEW_QDISC, OPTIONS, OTHERS, ROOT,
     U32_CLASS, U32_LINK, head,
 };
-use std::collections::BTreeSet;
+use crate::sorted::SortedSet;
 
 /// Objects of a kind that are read at most; more are not ours.
 const MAX_READ: usize = 20_000;
@@ -56,13 +56,13 @@ pub struct Found {
     /// The root.
     pub root: Root,
     /// Our classes.
-    pub classes: BTreeSet<u16>,
+    pub classes: SortedSet<u16>,
     /// Handles of flows' filters, which lead to a class.
-    pub filters: BTreeSet<u32>,
+    pub filters: SortedSet<u32>,
     /// Handles of fragments' filters, which are in no table of ours.
-    pub fragments: BTreeSet<u32>,
+    pub fragments: SortedSet<u32>,
     /// Handles of those that lead to a table.
-    pub links: BTreeSet<u32>,
+    pub links: SortedSet<u32>,
 }
 
 impl Found {

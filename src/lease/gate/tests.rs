@@ -5,6 +5,7 @@ use crate::lease::{flow, inspect};
 use crate::session::Direction;
 use crate::tls::client_hello::{HelloScan, MAX_HELLO, Progress};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 mod attacks;
 mod bounds;

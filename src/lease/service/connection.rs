@@ -1,6 +1,6 @@
 //! A buyer's connection, on which leases are asked for and live.
 use super::super::table::{Ask, Full, Lease, Random, State};
-use super::{ANSWER_MS, Given, Held, Leases, MAX_PER_SESSION, Wanted};
+use super::{Given, Held, Leases, MAX_PER_SESSION, Wanted};
 use crate::guard::lease_wire::{Grant, LeaseNo, LeaseRequest};
 use crate::mutant;
 use crate::policy::refusal::Refusal;
@@ -74,7 +74,7 @@ impl Connection {
             };
             grant_of(lease, &terms, now_ms)
         };
-        let due_ms = Some(now_ms + ANSWER_MS);
+        let due_ms = Some(leases.answer_due(now_ms));
         leases.held.borrow_mut().insert(grant.no, Held { tenant, target, aliases, terms, due_ms });
         leases.send(LeaseRequest::Grant(grant));
         Some(grant.no)

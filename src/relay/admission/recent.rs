@@ -1,13 +1,13 @@
 //! Who has shaken hands lately, in bounded memory.
 use super::Source;
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 
 /// Sources, or groups of sources, that are remembered. More are granted a handshake in no second that counts.
 const MAX_RECENT: usize = 1024;
 
 /// Handshakes by source, in thousandths, leaking away at so many thousandths per second.
 #[derive(Debug, Default)]
-pub(super) struct Recent(BTreeMap<Source, (u32, u64)>);
+pub(super) struct Recent(SortedMap<Source, (u32, u64)>);
 
 impl Recent {
     /// What is left of a source's handshakes now.

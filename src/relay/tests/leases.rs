@@ -31,7 +31,9 @@ impl Guard for Granting {
         }
         true
     }
-    fn give_up(&self) {}
+    fn give_up(&self) -> bool {
+        true
+    }
 }
 
 /// Leases that are granted at once.

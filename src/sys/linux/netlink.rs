@@ -4,6 +4,7 @@ use crate::guard::found::{Found, flowtable_of};
 use crate::guard::messages::{Ask, acknowledgements, ask, ask_of, attempt, remove, replace};
 use crate::guard::netlink::{self as nl, DONE, DUMP, ERROR, INTERRUPTED, REQUEST, Writer};
 use crate::guard::network::{Answers, Network, Wanted};
+use crate::guard::offload::Others;
 use crate::guard::table::{LEASES, Table};
 use crate::policy::addresses::Prefix;
 use crate::policy::routes::name_servers;
@@ -280,21 +281,22 @@ impl Tables {
         Ok(found)
     }
 
-    /// A table that is not of leases and has a flowtable for the network hardware; and one whose flowtable does not count.
+    /// Flowtables of tables that are not of leases.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn others_flowtables(&mut self) -> io::Result<(Option<String>, Option<String>)> {
-        let (mut hardware, mut uncounted) = (None, None);
+    pub fn others_flowtables(&mut self) -> io::Result<Others> {
+        let mut others = Others::default();
         self.all(Ask::Flowtables, |m| {
             let Some(other) = flowtable_of(m).filter(|f| f.table != LEASES) else { return };
+            others.any = true;
             if other.hardware {
-                hardware.get_or_insert_with(|| other.table.to_owned());
+                others.hardware.get_or_insert_with(|| other.table.to_owned());
             } else if !other.counts {
-                uncounted.get_or_insert_with(|| other.table.to_owned());
+                others.uncounted.get_or_insert_with(|| other.table.to_owned());
             }
         })?;
-        Ok((hardware, uncounted))
+        Ok(others)
     }
 
     /// Looks through the chains and rules of all tables, and the sets that they name.

@@ -22,8 +22,8 @@ pub fn facts(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::
     let flowtable = Flowtable { devices: devices(&network.wan, &pppoe, false, link) };
     let software = attempt(tables, scope, network, Some(&flowtable)).map(|()| flowtable);
     let table = attempt(tables, scope, network, None).map_err(|e| missing(tables, &e));
-    let (others_hardware, others_uncounted) = tables.others_flowtables()?;
-    Ok(Facts { table, software: software.map_err(|e| no_flowtable(&e)), others_hardware, others_uncounted })
+    let software = software.map_err(|e| no_flowtable(&e));
+    Ok(Facts { table, software, others: tables.others_flowtables()? })
 }
 
 fn attempt(
@@ -35,7 +35,7 @@ fn attempt(
     if flowtable.is_some_and(|f| f.devices.is_empty()) {
         return Err(ErrorKind::NotConnected.into());
     }
-    let mut table = render(scope, network, flowtable).table;
+    let mut table = render(scope, network, flowtable, true).table;
     table.name = TRIAL.to_owned();
     tables.attempt(&table)
 }

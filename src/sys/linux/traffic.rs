@@ -3,7 +3,7 @@ use super::netlink::{DUMPS, Netlink, PIECE, ROUTE};
 use crate::guard::netlink::Writer;
 use crate::guard::shaping::plain;
 use crate::guard::tc::{Ask, Found, Root, Step, ask, is_foreign, ours, write, write_trial};
-use std::collections::BTreeSet;
+use crate::sorted::SortedSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -115,9 +115,9 @@ impl Traffic {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn with_ours(&mut self) -> io::Result<BTreeSet<u32>> {
+    pub fn with_ours(&mut self) -> io::Result<SortedSet<u32>> {
         let question = ask(Ask::Qdiscs, self.socket.next(), 0);
-        let mut devices = BTreeSet::new();
+        let mut devices = SortedSet::new();
         self.socket.dump(&question, |m| devices.extend(ours(m)))?;
         Ok(devices)
     }

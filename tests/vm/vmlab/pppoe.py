@@ -9,6 +9,7 @@ import threading
 
 MTU = 1492
 _DISCOVERY, SESSION = 0x8863, 0x8864
+_VLAN, _SOL_PACKET, _AUXDATA, _VLAN_VALID = 0x8100, 263, 8, 0x10
 _PADI, _PADO, _PADR, _PADS, _PADT = 0x09, 0x07, 0x19, 0x65, 0xA7
 _SERVICE, _NAME, _HOST, _COOKIE, _RELAY = 0x0101, 0x0102, 0x0103, 0x0104, 0x0110
 _IPV4, _IPV6, _LCP, _IPCP, _IPV6CP = 0x0021, 0x0057, 0xC021, 0x8021, 0x8057
@@ -40,15 +41,27 @@ def _tag(kind, value):
     return struct.pack("!HH", kind, len(value)) + value
 
 
+def _vlan(beside):
+    """The VLAN of a frame, 0 for none: from what the kernel says beside it (`struct tpacket_auxdata`)."""
+    for _, kind, data in beside:
+        if kind == _AUXDATA:
+            status, _, _, _, _, tag, _ = struct.unpack("IIIHHHH", data)
+            return tag & 0xFFF if status & _VLAN_VALID else 0
+    return 0
+
+
 class Isp:
-    """Serves one subscriber at a time: whoever dials in gets `address`, and the old session is no more."""
+    """Serves one subscriber at a time: whoever dials in gets `address`, and the old session is no more. With a `tag`, all frames are
+    those of that VLAN (IEEE 802.1Q)."""
 
     def __init__(self, namespace, device, own, address, tun="isp0"):
-        self.own, self.address, self.session, self._asked, self._stop = own, address, 0, set(), False
+        self.own, self.address, self.tag, self.session, self._asked, self._stop = own, address, 0, 0, set(), False
         self._peer = b""
         with namespace.inside():
             self._ether = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
             self._ether.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 20)
+            # The kernel takes the tag out of the frame, and hands it over beside it.
+            self._ether.setsockopt(_SOL_PACKET, _AUXDATA, 1)
             self._ether.bind((device, 0))
             self._tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
             fcntl.ioctl(self._tun, _TUNSETIFF, struct.pack("16sH14x", tun.encode(), _IFF_TUN | _IFF_NO_PI))
@@ -89,8 +102,8 @@ class Isp:
             self._session(_IPV4 if packet[0] >> 4 == 4 else _IPV6, packet)
 
     def _from_ether(self):
-        frame, where = self._ether.recvfrom(65536)
-        if where[2] == socket.PACKET_OUTGOING or len(frame) < 20:
+        frame, beside, _, where = self._ether.recvmsg(65536, 64)
+        if where[2] == socket.PACKET_OUTGOING or len(frame) < 20 or _vlan(beside) != self.tag:
             return
         kind, _, code, session, length = struct.unpack_from("!HBBHH", frame, 12)
         source, body = frame[6:12], frame[20 : 20 + length]
@@ -108,7 +121,8 @@ class Isp:
 
     def _send(self, kind, data):
         if self._peer:
-            self._ether.send(self._peer + self._mac + struct.pack("!H", kind) + data)
+            tag = struct.pack("!HH", _VLAN, self.tag) if self.tag else b""
+            self._ether.send(self._peer + self._mac + tag + struct.pack("!H", kind) + data)
 
     def _session(self, protocol, data):
         self._send(SESSION, self._head(0, struct.pack("!H", protocol) + data))
