@@ -7,7 +7,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::encoding::base64;
 use crate::http::client::{Client as Http, Error, Request, Response};
-use crate::http::head::{Malformed, retry_after_s};
+use crate::http::head::retry_after_s;
 use crate::http::url::{Url, percent_encode};
 use crate::json::Value;
 use crate::mutant;
@@ -20,6 +20,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
+
+mod complaint;
+
+use self::complaint::{Complaint, sentence, slug_of};
 
 /// How long a poll asks the coordinator to wait, in milliseconds.
 pub const WAIT_MS: u64 = 30_000;
@@ -55,26 +59,6 @@ pub struct Client {
     line: Cell<u32>,
     malformed: Complaint,
     refused: Complaint,
-}
-
-/// An alert that stands as long as one of the lanes has reason for it.
-#[derive(Default)]
-struct Complaint(Cell<u8>);
-
-impl Complaint {
-    /// Notes how it is with a lane; true if no lane has reason any more.
-    fn note(&self, lane: Lane, reason: bool) -> bool {
-        let bit = 1 << lane as u8;
-        self.0.set(if reason { self.0.get() | bit } else { self.0.get() & !bit });
-        self.0.get() == 0
-    }
-
-    /// Raises or takes back the alert.
-    fn tell(&self, node: &dyn Node, code: &'static str, lane: Lane, reason: Option<String>) {
-        if self.note(lane, reason.is_some()) || reason.is_some() {
-            node.alert(code, reason.map(|why| format!("{}: {why}", lane_name(lane))));
-        }
-    }
 }
 
 /// What a request came to, for its lane.
@@ -373,23 +357,6 @@ impl Client {
         self.http.send(&request).await
     }
 
-    fn trouble(&self, node: &dyn Node, lane: Lane, error: &Error, had_contact: bool) {
-        match error {
-            Error::CertificateTime(_) if !had_contact => {
-                node.alert(node::CLOCK_UNSET, Some(error.to_string()))
-            }
-            Error::CertificateTime(_) | Error::Tls(_) | Error::Trust(_) => {
-                node.alert(node::COORDINATOR_UNTRUSTED, Some(error.to_string()));
-            }
-            // A torn connection is nobody's fault.
-            Error::Malformed(Malformed::Truncated) => {}
-            Error::Malformed(_) | Error::TooLarge(_) | Error::ContentCoding => {
-                self.malformed.tell(node, node::COORDINATOR_MALFORMED, lane, Some(error.to_string()));
-            }
-            _ => {}
-        }
-    }
-
     /// Takes the time from an answer to a request that was begun at `asked_us`.
     fn take_time(&self, node: &dyn Node, server: Unix, asked_us: u64) {
         let now = self.clock.now();
@@ -418,28 +385,6 @@ impl<'a> Ask<'a> {
     /// A long poll.
     pub(super) fn poll(path: &'static str, query: String, wait_ms: u64) -> Ask<'a> {
         Ask { method: "GET", path, query: Some(query), body: None, patience_ms: wait_ms }
-    }
-}
-
-fn lane_name(lane: Lane) -> &'static str {
-    match lane {
-        Lane::Register => "registration",
-        Lane::Heartbeat => "heartbeat",
-        Lane::Control => "control poll",
-        Lane::Probe => "probe",
-        Lane::Outbox => "outbox",
-    }
-}
-
-fn slug_of(problem: &Problem, status: u16) -> String {
-    if problem.slug.is_empty() { format!("status-{status}") } else { problem.slug.clone() }
-}
-
-fn sentence(problem: &Problem) -> String {
-    if problem.detail.is_empty() {
-        problem.slug.clone()
-    } else {
-        format!("{}: {}", problem.slug, problem.detail)
     }
 }
 

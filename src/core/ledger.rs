@@ -2,21 +2,22 @@
 use crate::clock::Clock;
 use crate::config::{Config, Schedule};
 use crate::json::{Value, object};
-use crate::meter::{HostHasher, LogStore, Qos, expire};
-use crate::mutant;
+use crate::meter::{HostHasher, LogStore, Qos};
 use crate::policy::refusal::Refusal;
 use crate::policy::schedule::{Hours, LocalTime, day_start, hours, local_day, next_midnight};
+use crate::session::FlowState;
 use crate::session::allowance::{NodeAllowance, NodeCaps, Periods, month_end, month_number};
 use crate::session::breakers::Burst;
 use crate::session::pacer::Pacer;
 use crate::session::targets::Targets;
-use crate::session::{Ending, FlowState, Phase, Target, Way};
 use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+
+mod flows;
+mod logs;
 
 /// Time for a complete ClientHello after the 200.
 pub const HELLO_US: u64 = 10_000_000;
@@ -171,14 +172,6 @@ impl Ledger {
         self.reset_excess();
     }
 
-    /// Resets the newest flows to targets that have more than they may.
-    fn reset_excess(&self) {
-        let mut flows = self.copy_flows();
-        flows.sort_unstable_by_key(|(flow, _)| flow.id);
-        let excess = self.targets.borrow().excess(flows.iter().map(|(flow, _)| flow.host.as_str()));
-        excess.into_iter().filter_map(|at| flows.get(at)).for_each(|(flow, _)| flow.end(Ending::Reset));
-    }
-
     /// The clocks.
     pub fn now(&self) -> Now {
         self.clock.now()
@@ -272,146 +265,6 @@ impl Ledger {
         (today.ingress, today.egress)
     }
 
-    /// The keyed hash of a host's name, with the key of the day (UTC).
-    pub fn host_hash(&self, host: &str) -> String {
-        let day = self.now().unix().0.div_euclid(DAY);
-        let mut hasher = self.hasher.borrow_mut();
-        if hasher.is_stale(day)
-            && let Some(key) = random_key()
-        {
-            *hasher = HostHasher::new(day, key);
-        }
-        hasher.hash(host)
-    }
-
-    /// Appends a line to the access log.
-    pub fn log_line(&self, line: &str) {
-        if let Err(e) = self.log.borrow_mut().append(line.as_bytes()) {
-            crate::warn!("the access log cannot be written: {e}");
-        }
-    }
-
-    /// Archives the bundles and the `settled` bodies among records of the journal.
-    pub fn archive(&self, records: &[Value]) {
-        let billed = records.iter().filter_map(|r| {
-            let settled = |b: &&Value| b.member("transition").and_then(Value::as_str) == Some("settled");
-            r.member("bundle")
-                .filter(|b| b.member("windowStart").is_some())
-                .or(r.member("body").filter(settled))
-        });
-        let mut archive = self.bundles.borrow_mut();
-        let mut kept = Ok(());
-        for line in billed.map(|b| b.canonical() + "\n") {
-            kept = kept.and(archive.append(line.as_bytes())).and_then(|()| archive.flush());
-        }
-        if let Err(e) = kept {
-            crate::warn!("{e}");
-        }
-    }
-
-    /// Takes the lines that the owner no longer wants kept out of both logs: once a day (UTC), and when the owner has
-    /// changed how long that is.
-    pub fn expire_logs(&self, now: Now) {
-        let day = now.unix().0.div_euclid(DAY);
-        if self.expired_day.replace(Some(day)) == Some(day) {
-            return;
-        }
-        let (mut access, mut billed) = (self.log.borrow_mut(), self.bundles.borrow_mut());
-        if let Err(e) = expire(&mut access, &mut billed, self.retention_days.get(), now.unix()) {
-            crate::warn!("{e}");
-        }
-    }
-
-    /// Whether there are lines that will be too old one day.
-    pub fn keeps_lines(&self) -> bool {
-        !self.log.borrow().is_empty() || !self.bundles.borrow().is_empty()
-    }
-
-    /// Writes out the lines that are still in memory.
-    pub fn flush_log(&self) {
-        if let Err(e) = self.log.borrow_mut().flush() {
-            crate::warn!("{e}");
-        }
-    }
-
-    /// Enters a new flow; `None` when the table is full.
-    pub fn open_flow(
-        &self,
-        session: &Rc<str>,
-        to: &Target,
-        (from, way): (Option<IpAddr>, Way),
-        now: Now,
-    ) -> Option<Rc<FlowState>> {
-        let mut flows = self.flows.borrow_mut();
-        if flows.len() >= self.most_flows.get() {
-            return None;
-        }
-        let id = self.next_flow.get();
-        self.next_flow.set(id + 1);
-        let flow = FlowState::new(id, &to.host, to.port, now.mono_us).coming_from(from, way);
-        let flow = Rc::new(flow);
-        if flows.is_empty() {
-            self.ring();
-        }
-        flows.insert(id, (flow.clone(), session.clone()));
-        self.targets.borrow_mut().opened(&to.host);
-        Some(flow)
-    }
-
-    /// Live flows that there may be: [`MAX_FLOWS`], or what the descriptors allow.
-    pub fn most_flows(&self) -> usize {
-        self.most_flows.get()
-    }
-
-    /// Bounds live flows to what the descriptors allow. Those that there are go on.
-    pub fn set_most_flows(&self, most: usize) {
-        self.most_flows.set(most.min(MAX_FLOWS));
-    }
-
-    /// Takes an ended flow out.
-    pub fn close_flow(&self, id: u64) {
-        let ended = self.flows.borrow_mut().remove(&id);
-        if let Some((flow, _)) = ended {
-            self.targets.borrow_mut().closed(&flow.host, self.now().mono_us);
-        }
-    }
-
-    /// Live flows of the node.
-    pub fn live_flows(&self) -> usize {
-        self.flows.borrow().len()
-    }
-
-    /// Resets all flows for which `which` holds, given the session's id. They are told at once; their tasks do it in
-    /// this turn of the loop.
-    pub fn reset_flows(&self, which: impl Fn(&FlowState, &str) -> bool) {
-        // A copy: ending a flow may drop it, which takes it out of the table.
-        let all = self.copy_flows();
-        all.iter()
-            .filter(|(flow, session)| which(flow, session))
-            .for_each(|(flow, _)| flow.end(Ending::Reset));
-    }
-
-    /// Resets the newest flows of a session, but for the first `keep`.
-    pub fn reset_newest(&self, session: &str, keep: usize) {
-        let mut flows = self.copy_flows();
-        flows.retain(|(_, of)| **of == *session);
-        flows.sort_unstable_by_key(|(flow, _)| flow.id);
-        flows.iter().skip(keep).for_each(|(flow, _)| flow.end(Ending::Reset));
-    }
-
-    /// Ends flows whose time is over. To be called once a second while there are flows.
-    pub fn sweep(&self, now: Now) {
-        for (flow, _) in self.copy_flows() {
-            if let Some(ending) = overdue(&flow, now.mono_us) {
-                flow.end(ending);
-            }
-        }
-    }
-
-    fn copy_flows(&self) -> Vec<Live> {
-        self.flows.borrow().values().cloned().collect()
-    }
-
     /// Wakes the core's ticker: something changed that may need it earlier.
     pub fn ring(&self) {
         self.rung.set(true);
@@ -427,23 +280,6 @@ impl Ledger {
         }
         *self.bell.borrow_mut() = Some(cx.waker().clone());
         Poll::Pending
-    }
-}
-
-/// How a flow whose time is over ends.
-fn overdue(flow: &FlowState, now_us: u64) -> Option<Ending> {
-    flow.take_active(now_us);
-    let since = now_us.saturating_sub(flow.phase_since_us());
-    if now_us.saturating_sub(flow.started_us) >= LIFETIME_US {
-        return Some(Ending::Reset);
-    }
-    match flow.phase() {
-        Phase::Hello if since >= HELLO_US && !mutant::out("hello-deadline") => Some(Ending::HelloTimeout),
-        Phase::Open if since >= IDLE_US => Some(Ending::Close),
-        Phase::HalfClosed if since >= HALF_CLOSED_US && !mutant::out("half-closed-deadline") => {
-            Some(Ending::Close)
-        }
-        _ => None,
     }
 }
 
@@ -472,16 +308,4 @@ pub fn random_key() -> Option<[u8; 32]> {
     let mut key = [0; 32];
     let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut key);
     filled.is_ok().then_some(key)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_phase_has_its_own_time() {
-        let flow = FlowState::new(0, "a.test", 443, 0);
-        assert_eq!(overdue(&flow, IDLE_US * 2), None, "dialling is bounded by the relay");
-        assert_eq!(overdue(&flow, LIFETIME_US), Some(Ending::Reset));
-    }
 }

@@ -1,22 +1,24 @@
 //! One session: the coordinator's order, what it may still carry, and what it has carried.
 use super::ledger::Ledger;
-use super::lifecycle::{SessionMachine, State};
+use super::lifecycle::SessionMachine;
 use super::rules::Rules;
 use crate::config::{Breakers, SessionLimits};
 use crate::coordinator::orders::{Open, PolicyProfile};
 use crate::meter::{AccessLine, Path, SessionMeter};
-use crate::mutant;
-use crate::policy::decision::{Standing, judge_host};
 use crate::policy::refusal::Refusal;
-use crate::session::allowance::{Allowance, NodeSpent, Spent};
+use crate::session::allowance::Allowance;
 use crate::session::breakers::{Burst, Failures};
 use crate::session::credit::Credit;
-use crate::session::{Account, Direction, Flow, FlowState, HelloRules, Outcome, SHORT_S, Target, Way};
+use crate::session::{Flow, Outcome, Target, Way};
 use crate::time::{DAY, Now, Unix};
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::task::Waker;
+
+mod account;
+mod standing;
+
+pub use self::standing::At;
 
 /// Seconds that a `429` names when a target has as many connections as it may.
 const TARGET_WAIT_S: u32 = 1;
@@ -234,221 +236,4 @@ fn path(way: Way) -> Path {
 /// The number of the UTC day.
 fn utc_day(now: Now) -> i64 {
     now.unix().0.div_euclid(DAY)
-}
-
-impl Account for Session {
-    fn now_us(&self) -> u64 {
-        self.shared.ledger.now().mono_us
-    }
-
-    fn available(&self) -> usize {
-        let ledger = &self.shared.ledger;
-        let now = ledger.now();
-        // Flows that are being reset in this turn get nothing more, nor those that will be when the core has seen what
-        // time it is.
-        let late = !ledger.hours(now).open || !self.carries(now);
-        if late || self.shared.refusal.get().is_some() || !self.rules.borrow().by_relay() {
-            ledger.ring();
-            return 0;
-        }
-        let node = ledger.allowance.borrow_mut().available(ledger.periods(now), ledger.held().get());
-        let own = self.allowance.borrow_mut().available(now.mono_us, utc_day(now), self.held.get());
-        let free = node.min(own);
-        if free == 0 && ledger.allowance.borrow().runs_short() {
-            ledger.ring();
-        }
-        usize::try_from(free).unwrap_or(usize::MAX)
-    }
-
-    fn hold(&self, bytes: u64) {
-        for held in [self.shared.ledger.held(), &self.held] {
-            held.set(held.get().saturating_add(bytes));
-        }
-    }
-
-    fn release(&self, bytes: u64) {
-        for held in [self.shared.ledger.held(), &self.held] {
-            held.set(held.get().saturating_sub(bytes));
-        }
-    }
-
-    fn wait(&self, waker: &Waker) {
-        self.shared.ledger.pacer.wait(waker);
-    }
-
-    fn count(&self, flow: &FlowState, direction: Direction, bytes: u64) {
-        let now = self.shared.ledger.now();
-        if direction == Direction::Ingress && flow.bytes().0 == bytes {
-            self.breakers.borrow_mut().1.good(now.mono_us);
-        }
-        let (ingress, egress) = match direction {
-            Direction::Ingress => (bytes, 0),
-            Direction::Egress => (0, bytes),
-        };
-        let way = path(flow.way);
-        self.path.set(Some(self.path.get().map_or(way, |p| p.and(way))));
-        self.meter.borrow_mut().add_on(now, way, ingress, egress);
-        let node_spent = self.shared.ledger.count(now, ingress, egress);
-        let mut own = self.allowance.borrow_mut();
-        own.turn(now.mono_us, utc_day(now));
-        own.take(bytes);
-        if node_spent || own.spent(now.mono_us, utc_day(now)).is_some() {
-            self.shared.ledger.ring();
-        }
-    }
-
-    fn runs_short(&self) -> bool {
-        let node = self.shared.ledger.allowance.borrow();
-        node.runs_out_in(SHORT_S) || self.allowance.borrow().runs_out_in(SHORT_S, node.rate())
-    }
-
-    fn connected(&self, _: &FlowState, latency_us: u64) {
-        let now = self.shared.ledger.now();
-        self.meter.borrow_mut().connected(now, latency_us);
-        self.shared.ledger.qos.borrow_mut().connected(now, latency_us);
-    }
-
-    fn passed_hello(&self, _: &FlowState) {
-        let now = self.shared.ledger.now();
-        self.meter.borrow_mut().connection(now);
-        self.shared.ledger.qos.borrow_mut().connection(now);
-    }
-
-    fn uncount(&self, _: &FlowState, direction: Direction, bytes: u64) {
-        self.meter.borrow_mut().uncount(direction, bytes);
-    }
-
-    fn credit(&self) -> &Cell<Credit> {
-        &self.credit
-    }
-
-    fn hello_rules(&self, flow: &FlowState) -> HelloRules {
-        let rules = self.rules.borrow();
-        HelloRules { host: flow.host.clone(), alpn: rules.alpn(), ech_deny: rules.ech_deny() }
-    }
-
-    fn judge_alias(&self, name: &str) -> Result<(), Refusal> {
-        self.rules.borrow().judge_alias(name)
-    }
-
-    fn ended(&self, flow: &Rc<FlowState>) {
-        self.shared.ledger.close_flow(flow.id);
-        self.connections.set(self.connections.get().saturating_sub(1));
-        if self.connections.get() == 0 && self.machine.borrow().state() == State::Closing {
-            self.shared.ledger.ring();
-        }
-        let now = self.shared.ledger.now();
-        if is_failure(flow.outcome()) && self.breakers.borrow_mut().1.bad(now.mono_us) {
-            self.shared.ledger.ring();
-        }
-        let (status, slug) = self.settle(flow.outcome(), now);
-        let (ingress, egress) = flow.bytes();
-        let duration_ms = now.mono_us.saturating_sub(flow.started_us) / 1000;
-        let line = self.line((&flow.host, flow.port), flow.way, status, slug);
-        let buyer_address = flow.buyer_address;
-        self.log(now, AccessLine { ingress, egress, duration_ms, buyer_address, ..line });
-    }
-}
-
-/// A session at one instant, for the decision.
-#[derive(Clone, Copy)]
-pub struct At<'a> {
-    session: &'a Session,
-    now: Now,
-    way: Way,
-    /// Whether this way can serve the connection that the request came by.
-    reachable: bool,
-}
-
-impl<'a> At<'a> {
-    /// For a CONNECT.
-    pub fn relay(session: &'a Session, now: Now) -> At<'a> {
-        At { session, now, way: Way::Relay, reachable: true }
-    }
-
-    /// For a lease, or a connection through one.
-    pub fn kernel(session: &'a Session, now: Now, reachable: bool) -> At<'a> {
-        At { session, now, way: Way::Kernel, reachable }
-    }
-
-    /// Whether a live flow would still be admitted under the rules in force.
-    pub fn still_allowed(&self, flow: &FlowState) -> bool {
-        let at = At { way: flow.way, ..*self };
-        let rules = self.session.rules.borrow();
-        (rules.by_relay() || flow.way == Way::Kernel)
-            && at.way_open()
-            && at.host_allowed(&flow.host, flow.port)
-            && (!flow.has_alias(|name| rules.judge_alias(name).is_err()) || mutant::out("live-alias"))
-    }
-
-    /// Whether port, lists and categories let a host be reached.
-    pub fn host_allowed(&self, host: &str, port: u16) -> bool {
-        self.port_allowed(port) && judge_host(host, self).is_ok() && !self.category_denied(host)
-    }
-}
-
-impl Standing for At<'_> {
-    fn node(&self) -> Option<Refusal> {
-        let ledger = &self.session.shared.ledger;
-        let known = self.session.shared.refusal.get();
-        // The core looks when it wakes; the clock may have been set since.
-        let closed = known.is_none() && !ledger.hours(self.now).open && !mutant::out("schedule-at-admission");
-        if closed {
-            ledger.ring();
-        }
-        known.or(closed.then_some(Refusal::OutsideSchedule))
-    }
-    fn session_open(&self) -> bool {
-        let by_way = self.way == Way::Kernel || self.session.rules.borrow().by_relay();
-        self.session.carries(self.now) && by_way
-    }
-    fn way_open(&self) -> bool {
-        let kernel = || self.session.rules.borrow().by_lease() && self.session.shared.kernel.get();
-        self.reachable && (self.way == Way::Relay || kernel())
-    }
-    fn port_allowed(&self, port: u16) -> bool {
-        self.session.rules.borrow().port_allowed(port)
-    }
-    fn blocked(&self, host: &str) -> bool {
-        self.session.rules.borrow().blocked(host)
-    }
-    fn allowed(&self, host: &str) -> bool {
-        self.session.rules.borrow().allowed(host)
-    }
-    fn category_denied(&self, host: &str) -> bool {
-        let rules = self.session.rules.borrow();
-        rules.opted_out(&self.session.order.category) || rules.sensitive(host)
-    }
-    fn take_place(&self, host: &str) -> Result<(), u32> {
-        let (ledger, now_us) = (&self.session.shared.ledger, self.now.mono_us);
-        if let Some(wait) = self.session.rest_s(now_us) {
-            return Err(wait);
-        }
-        if !ledger.targets.borrow_mut().ready(host, now_us) {
-            return Err(TARGET_WAIT_S);
-        }
-        let connections = self.session.connections.get();
-        self.session.allowance.borrow_mut().take_place(host, connections, now_us)?;
-        ledger.targets.borrow_mut().admit(host, now_us);
-        let tripped = self.session.breakers.borrow_mut().0.opened(now_us);
-        if ledger.burst.borrow_mut().opened(now_us) || tripped {
-            ledger.ring();
-        }
-        Ok(())
-    }
-    fn quota_wait(&self) -> Option<u32> {
-        let ledger = &self.session.shared.ledger;
-        let seconds = |until: i64| u32::try_from(until - self.now.unix().0).unwrap_or(1).max(1);
-        let spent = ledger.allowance.borrow_mut().spent(ledger.periods(self.now));
-        match spent {
-            Some(NodeSpent::Month) => Some(seconds(ledger.next_month(self.now).0)),
-            Some(NodeSpent::Day) => Some(seconds(ledger.next_day(self.now).0)),
-            None => {
-                let day = utc_day(self.now);
-                let own =
-                    self.session.allowance.borrow_mut().spent(self.now.mono_us, day) == Some(Spent::Day);
-                own.then(|| seconds((day + 1) * DAY))
-            }
-        }
-    }
 }

@@ -3,37 +3,41 @@ use super::list_tasks::ListTasks;
 use super::node::Node;
 use super::services::{Machine, Services};
 use crate::clock::Clock;
-use crate::config::{Apply, Config, SandboxMode, diff, real_path};
+use crate::config::{Apply, Config, diff, real_path};
 use crate::coordinator::client::{Client, Settings, WAIT_MS};
 use crate::coordinator::list_fetch::ListFetcher;
 use crate::coordinator::node::Node as _;
-use crate::dns::{Lookup, Names, OwnNames, ResolveError, Resolver};
+use crate::dns::{OwnNames, Resolver};
 use crate::egress::Egress;
 use crate::guard::client::Link as GuardLink;
-use crate::http::client::{Client as Http, Fixed, Resolve};
+use crate::http::client::{Client as Http, Resolve};
 use crate::http::url::Url;
 use crate::policy::addresses::{AddressGuard, Prefix};
 use crate::policy::geo::prefixes::region_of;
 use crate::policy::wan::Wan;
 use crate::probe::fetch::Fetcher;
+use crate::relay::RelayShared;
 use crate::relay::admission::{Counts, Limits};
-use crate::relay::{RelayShared, serve_plain, serve_tls};
 use crate::session::descriptors::share;
 use crate::sys::System;
 use crate::sys::linux::{net, pages};
-use crate::time::Now;
 use crate::tls::client::{CertificateTime, ClientTls, Roots};
 use crate::tls::server::Acceptor;
 use crate::vault::Vault;
 use async_executor::{LocalExecutor, Task};
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+mod listeners;
+mod resolver;
+
+use self::listeners::Listeners;
+use self::resolver::resolver;
 
 /// How long after what seldom happens the pages that it needed of the program are given back.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -57,13 +61,6 @@ pub struct Supervisor {
     guard: Rc<GuardLink>,
     /// Waits until nothing has happened for a while.
     settling: RefCell<Option<Task<()>>>,
-}
-
-/// The tasks that accept buyers; dropping one closes its listener.
-#[derive(Default)]
-struct Listeners {
-    tls: Option<Task<()>>,
-    plain: Option<Task<()>>,
 }
 
 /// The client of the coordinator and its task.
@@ -104,52 +101,6 @@ impl Supervisor {
         });
         supervisor.share_descriptors();
         Ok(supervisor)
-    }
-
-    /// Binds all listeners of the configuration.
-    pub fn listen(&self) -> Result<(), String> {
-        self.listen_tls()?;
-        self.listen_plain()
-    }
-
-    /// Binds the TLS listener; the old one goes on if that fails.
-    fn listen_tls(&self) -> Result<(), String> {
-        let address = self.node.config().relay.listen;
-        let socket = TcpListener::bind(address).map_err(|e| format!("relay.listen {address}: {e}"))?;
-        let (acceptor, relay) = (self.acceptor.clone(), self.relay.clone());
-        let task = self.executor.spawn(async move { ended(serve_tls(socket, acceptor, relay).await) });
-        self.listeners.borrow_mut().tls = Some(task);
-        Ok(())
-    }
-
-    /// Binds the listener without TLS, if there is to be one; the old one goes on if that fails.
-    fn listen_plain(&self) -> Result<(), String> {
-        let config = self.node.config();
-        let socket = config.relay.listen_plain.as_deref().map(bind_plain).transpose()?;
-        let relay = self.relay.clone();
-        let serve = |s| self.executor.spawn(async move { ended(serve_plain(s, relay).await) });
-        self.listeners.borrow_mut().plain = socket.map(serve);
-        Ok(())
-    }
-
-    /// Closes the listeners. Live tunnels go on.
-    pub fn stop_listening(&self) {
-        *self.listeners.borrow_mut() = Listeners::default();
-    }
-
-    /// After a change of the configuration.
-    fn listen_again(&self, old: &Config, new: &Config) {
-        let mut done = Ok(());
-        if old.relay.listen != new.relay.listen {
-            done = self.listen_tls();
-        }
-        if old.relay.listen_plain != new.relay.listen_plain {
-            done = done.and(self.listen_plain());
-        }
-        match done {
-            Ok(()) => self.node.clear_alert("listen-failed"),
-            Err(e) => self.node.alert("listen-failed", &e),
-        }
     }
 
     /// A certificate for other names, and the request for the coordinator's.
@@ -388,69 +339,5 @@ fn limits(config: &Config, pending: usize) -> Limits {
         pending_per_source: relay.max_pending_per_source as usize,
         handshakes: relay.max_handshakes_per_second,
         handshakes_per_source: relay.max_handshakes_per_source_per_second,
-    }
-}
-
-/// DNS over HTTPS as configured; the system's resolver only where the owner has switched that off, and for the name of
-/// the DNS server itself if it has no bootstrap addresses and the sandbox is not strict.
-fn resolver(
-    config: &Config,
-    node: &Node,
-    time: &Arc<CertificateTime>,
-    egress: &Rc<Egress>,
-) -> Rc<dyn Resolver> {
-    let security = &config.security;
-    if !security.dns_over_https {
-        return Rc::new(Names::system());
-    }
-    let url = security.doh_url.as_deref().map(Url::parse);
-    let Some(Ok(url)) = url else {
-        node.alert(
-            "doh-unconfigured",
-            "No name is resolved: set security.dohUrl, or switch dnsOverHttps off.",
-        );
-        return Rc::new(Nothing);
-    };
-    let strict = security.sandbox_mode == SandboxMode::Strict;
-    if strict && security.doh_bootstrap.is_empty() && url.origin.literal().is_none() {
-        node.alert(
-            "doh-unconfigured",
-            "No name is resolved: in strict mode the system's resolver is not asked for the DNS server either; set \
-             security.dohBootstrap.",
-        );
-        return Rc::new(Nothing);
-    }
-    node.clear_alert("doh-unconfigured");
-    let clock = node.ledger.clock.clone();
-    let bootstrap: Rc<dyn Resolve> = if security.doh_bootstrap.is_empty() {
-        Rc::new(OwnNames { resolver: Rc::new(Names::system()), clock: clock.clone() })
-    } else {
-        Rc::new(Fixed(security.doh_bootstrap.clone()))
-    };
-    let roots = Roots::from(security.doh_ca_file.as_deref().and_then(real_path));
-    let tls = Rc::new(ClientTls::new(roots, time.clone()));
-    Rc::new(Names::doh(url, Http::new(egress.clone(), bootstrap, tls, clock)))
-}
-
-/// Resolves nothing: without a configured resolver no other one is asked.
-struct Nothing;
-
-impl Resolver for Nothing {
-    fn resolve<'a>(&'a self, _: &'a str, _: Now) -> Lookup<'a> {
-        Box::pin(async { Err(ResolveError::Failed) })
-    }
-}
-
-fn bind_plain(text: &str) -> Result<OwnedFd, String> {
-    let named = |e: io::Error| format!("relay.listenPlain {text}: {e}");
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return TcpListener::bind(address).map(OwnedFd::from).map_err(named);
-    }
-    net::listen_unix(text.as_ref()).map_err(named)
-}
-
-fn ended(result: io::Result<()>) {
-    if let Err(e) = result {
-        crate::error!("a listener has ended: {e}");
     }
 }

@@ -3,7 +3,7 @@
 //! If a step fails, or another program changes something of ours, all that is ours is taken away and the caller is told:
 //! sessions with a cap then have no leases.
 use super::network::Network;
-use super::shaping::{Cap, LINGER, Shaping};
+use super::shaping::{Cap, DRAIN_MS, LINGER, Shaping};
 use super::tc::{Ends, Root, Step};
 use crate::sys::linux::reactor::Io;
 use crate::sys::linux::traffic::{Traffic, TrafficReports};
@@ -21,6 +21,8 @@ pub struct Caps {
     shaping: Shaping,
     /// When our queueing discipline goes, because no session needs it.
     ends_ms: Option<u64>,
+    /// When classes go that no session has any more.
+    drained_ms: Option<u64>,
 }
 
 impl Caps {
@@ -37,7 +39,8 @@ impl Caps {
             crate::info!("the caps of an earlier guard were taken off device {device}");
         }
         let device = Err("no line is known yet".to_owned());
-        Ok(Caps { traffic, reports, wait, device, shaping: Shaping::default(), ends_ms: None })
+        let shaping = Shaping::default();
+        Ok(Caps { traffic, reports, wait, device, shaping, ends_ms: None, drained_ms: None })
     }
 
     /// The network is another one. Caps of a device that is no longer the line are gone then.
@@ -79,6 +82,8 @@ impl Caps {
             true => self.ends_ms.or(Some(now_ms.saturating_add(LINGER.as_millis() as u64))),
             false => None,
         };
+        let due = now_ms.saturating_add(DRAIN_MS);
+        self.drained_ms = self.shaping.is_draining().then(|| self.drained_ms.unwrap_or(due));
         self.take(&steps)
     }
 
@@ -112,12 +117,18 @@ impl Caps {
     }
 
     /// When [`Caps::tidy`] has something to do.
-    pub const fn due_ms(&self) -> Option<u64> {
-        self.ends_ms
+    pub fn due_ms(&self) -> Option<u64> {
+        self.ends_ms.into_iter().chain(self.drained_ms).min()
     }
 
-    /// Takes our queueing discipline away if no session has needed it for a while.
+    /// Takes the classes away that have had the time to drain, and our queueing discipline if no session has needed it for a while.
     pub fn tidy(&mut self, now_ms: u64) {
+        if self.drained_ms.take_if(|due| *due <= now_ms).is_some() {
+            let steps = self.shaping.drained();
+            if let Err(e) = self.take(&steps) {
+                crate::error!("{e}");
+            }
+        }
         if self.ends_ms.is_some_and(|end| end <= now_ms) {
             self.clear();
         }
@@ -142,7 +153,7 @@ impl Caps {
 
     /// Takes away all that is ours.
     pub fn clear(&mut self) {
-        self.ends_ms = None;
+        (self.ends_ms, self.drained_ms) = (None, None);
         if !self.shaping.stands() {
             return;
         }

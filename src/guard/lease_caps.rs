@@ -113,7 +113,7 @@ impl LeaseCaps {
         self.caps.as_ref().ok().and_then(Caps::due_ms)
     }
 
-    /// Gives the line back its own queueing discipline when no session has needed ours for a while.
+    /// Takes away what no session has needed for a while. Caps may not be in force any more then: see [`LeaseCaps::hold`].
     pub fn tidy(&mut self, now_ms: u64) {
         if let Ok(caps) = &mut self.caps {
             caps.tidy(now_ms);

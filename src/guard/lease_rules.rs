@@ -173,7 +173,14 @@ fn forward(marks: Marks, flowtable: bool, others: bool) -> Vec<NamedChain> {
         (
             "lease_forward",
             hook(false, Place::Forward, -100),
-            vec![vec![W::Marked(lease), W::Goto("lease_flow")]],
+            vec![
+                vec![W::Marked(lease), W::Goto("lease_flow")],
+                // One whose mark somebody has overwritten: nobody else leads what comes from the line back to it.
+                drop_and(
+                    "stray",
+                    vec![W::FromWan(true), W::ToWan, W::Led, W::Original, W::To(Proto::Tcp, HTTPS)],
+                ),
+            ],
         ),
         (
             "lease_flow",

@@ -338,7 +338,10 @@ impl Desk {
         if self.decide_ms <= around.now_ms {
             self.decide(around);
         }
-        self.caps.tidy(around.now_ms);
+        if self.caps.due_ms().is_some_and(|due| due <= around.now_ms) {
+            self.caps.tidy(around.now_ms);
+            self.mind_caps(around);
+        }
         if self.late_ms <= around.now_ms {
             self.late_ms = around.now_ms.saturating_add(LATE_MS);
             if let Ok(kernel) = &self.kernel {

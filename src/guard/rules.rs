@@ -73,6 +73,8 @@ pub enum Word {
     ToWan,
     /// Belongs to a connection that this side began.
     Original,
+    /// Belongs to a connection that was led elsewhere than it was meant for.
+    Led,
     /// Destination port of TCP is in this range.
     ToRange(u16, u16),
     /// Destination port of TCP is not this one.
@@ -129,10 +131,13 @@ const OUT_DEVICE: u32 = 7;
 const USER: u32 = 10;
 const FAMILY: u32 = 15;
 const PROTOCOL: u32 = 16;
-/// `NFT_CT_*`: STATE, DIRECTION, MARK.
+/// `NFT_CT_*`: STATE, DIRECTION, STATUS, MARK.
 const STATE: u32 = 0;
 const DIRECTION: u32 = 1;
+const STATUS: u32 = 2;
 const MARK: u32 = 3;
+/// `IPS_DST_NAT`.
+const DNAT: u32 = 32;
 /// Bases of payloads.
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
@@ -176,6 +181,7 @@ impl Word {
             Word::FromWan(false) => "iifname != @wan".to_owned(),
             Word::ToWan => "oifname @wan".to_owned(),
             Word::Original => "ct direction original".to_owned(),
+            Word::Led => "ct status dnat".to_owned(),
             Word::ToRange(first, last) if first == last => format!("tcp dport {first}"),
             Word::ToRange(first, last) => format!("tcp dport {first}-{last}"),
             Word::Elsewhere(packet) => packet.text(),
@@ -258,6 +264,7 @@ impl Word {
             Word::FromWan(equal) => vec![Expr::Meta { key: IN_DEVICE }, lookup("wan", !equal)],
             Word::ToWan => vec![Expr::Meta { key: OUT_DEVICE }, lookup("wan", false)],
             Word::Original => vec![Expr::Ct { key: DIRECTION }, is(vec![0])],
+            Word::Led => vec![Expr::Ct { key: STATUS }, mask(number(DNAT)), is_not(number(0))],
             Word::ToRange(first, last) => range(*first, *last),
             Word::Elsewhere(packet) => packet.expressions(),
             Word::OfLease(packet) => packet.expressions(),

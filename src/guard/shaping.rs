@@ -10,6 +10,7 @@
 //! cut their segments so; TCP does not otherwise. All fragments of TCP together have a small part of the smallest cap.
 use super::tc::{Ends, FRAGMENTS, Family, Found, OTHERS, PLACE_BITS, Place, Queue, Rate, Root, Side, Step};
 use crate::sorted::{SortedMap, SortedSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Sessions with a class at most, which are numbered from 1.
@@ -33,9 +34,19 @@ const WIRE: (u64, u64) = (1514, 1460);
 /// Bytes that may go at once: a hundredth of a second's, and not less than a few packets.
 const BURST_PART: u64 = 100;
 const MIN_BURST: u64 = 16 * 1024;
-/// Of a session's queue: packets, and flows that are told apart (a kernel with `fq_codel`).
+/// How long a class stays when its session has no lease any more, milliseconds: what waits in it was counted, so it is to leave, and
+/// what the buyer acknowledges of it is answered with a reset.
+pub const DRAIN_MS: u64 = 200;
+/// What of a session may wait, milliseconds. What is dropped here has been counted, and TCP makes a queue overflow the more seldom the
+/// longer it is: twice as long, a quarter of the losses.
+const QUEUE_MS: u64 = 400;
+/// The same in packets and, with a kernel's `fq_codel`, in memory; and flows that are told apart.
+const QUEUE: RangeInclusive<u32> = 64..=1000;
+const MEMORY: RangeInclusive<u32> = 65_536..=1_048_576;
 const QUEUE_FLOWS: u32 = 64;
-const QUEUE: std::ops::RangeInclusive<u32> = 64..=1000;
+/// What may wait for good, microseconds: all of that. With the kernel's 5 ms every third group of segments was dropped, which alone
+/// take longer.
+const TARGET_US: RangeInclusive<u32> = 5_000..=400_000;
 /// The part of the smallest cap that fragments have.
 const FRAGMENT_PART: u64 = 16;
 /// `pfifo`'s length for what is not ours, where the kernel has nothing better: that of an Ethernet device's own queue.
@@ -71,6 +82,8 @@ pub struct Shaping {
     /// The smallest cap; 0 while there is none.
     least_kbps: u32,
     classes: SortedMap<u16, u32>,
+    /// Sessions without a lease whose class is there still.
+    leaving: SortedSet<u16>,
     flows: SortedMap<u32, (u16, [Place; 2])>,
     chains: SortedMap<(Family, Side, u8), u64>,
 }
@@ -132,10 +145,13 @@ impl Shaping {
             let flows: Vec<u32> =
                 self.flows.iter().filter(|(_, f)| f.0 == class).map(|(ct, _)| *ct).collect();
             flows.into_iter().for_each(|ct| steps.extend(self.end(ct)));
-            steps.push(Step::RemoveClass(SESSIONS + class));
+            // Nothing holds back what is left.
+            steps.push(Step::Class(SESSIONS + class, ALL, rate(UNLIMITED, UNLIMITED)));
             self.classes.remove(&class);
+            self.leaving.insert(class);
         }
         for (class, kbps) in wanted {
+            self.leaving.remove(&class);
             let before = self.classes.insert(class, kbps);
             if before != Some(kbps) || of_all_changed {
                 steps.push(Step::Class(
@@ -149,6 +165,16 @@ impl Shaping {
             }
         }
         Ok(steps)
+    }
+
+    /// Whether a class is there that no session has.
+    pub fn is_draining(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// Steps that take such classes away, with what still waits there.
+    pub fn drained(&mut self) -> Vec<Step> {
+        std::mem::take(&mut self.leaving).into_iter().map(|c| Step::RemoveClass(SESSIONS + c)).collect()
     }
 
     /// Steps that put a flow's packets, which have these ends in either direction, into a session's class.
@@ -193,7 +219,7 @@ impl Shaping {
         if !self.standing {
             return found.root != Root::Ours;
         }
-        let sessions = self.classes.keys().map(|class| SESSIONS + class);
+        let sessions = self.classes.keys().chain(&self.leaving).map(|class| SESSIONS + class);
         let classes: SortedSet<u16> = sessions.chain([ALL, FRAGMENTS, OTHERS]).collect();
         let filters: SortedSet<u32> =
             self.flows.values().flat_map(|flow| flow.1).map(Place::handle).collect();
@@ -280,20 +306,26 @@ fn on_the_wire(kbps: u32) -> u64 {
     if kbps == 0 { UNLIMITED } else { u64::from(kbps) * 125 * WIRE.0 / WIRE.1 }
 }
 
-/// A tenth of a second's packets wait.
 fn queue(kbps: u32) -> Queue {
-    let packets = match kbps {
-        0 => *QUEUE.end(),
-        _ => (kbps / 121).clamp(*QUEUE.start(), *QUEUE.end()),
+    let within = |number: u64, range: RangeInclusive<u32>| {
+        u32::try_from(number).unwrap_or(u32::MAX).clamp(*range.start(), *range.end())
     };
-    Queue::SmallFair(packets, QUEUE_FLOWS)
+    let per_second = on_the_wire(kbps);
+    let bytes = per_second * QUEUE_MS / 1000;
+    let memory = within(bytes, MEMORY);
+    Queue::SmallFair {
+        packets: within(bytes / WIRE.0, QUEUE),
+        flows: QUEUE_FLOWS,
+        memory,
+        target_us: within(u64::from(memory) * 1_000_000 / per_second.max(1), TARGET_US),
+    }
 }
 
 /// What serves instead where the kernel has no `fq_codel`.
 pub fn plain(queue: Queue) -> Queue {
     match queue {
         Queue::Fair => Queue::Plain(OTHERS_QUEUE),
-        Queue::SmallFair(packets, _) => Queue::Plain(packets),
+        Queue::SmallFair { packets, .. } => Queue::Plain(packets),
         Queue::Plain(_) => queue,
     }
 }

@@ -42,9 +42,12 @@ const HTB_CEIL: u16 = 7;
 const ETHERNET: u8 = 1;
 /// Nanoseconds of a tick, in which HTB has its bursts (`PSCHED_SHIFT`).
 const TICK_NS: u64 = 64;
-/// `TCA_FQ_CODEL_LIMIT`, `TCA_FQ_CODEL_FLOWS`.
+/// `TCA_FQ_CODEL_TARGET`, `TCA_FQ_CODEL_LIMIT`, `TCA_FQ_CODEL_FLOWS`, `TCA_FQ_CODEL_DROP_BATCH_SIZE`, `TCA_FQ_CODEL_MEMORY_LIMIT`.
+const FQ_TARGET: u16 = 1;
 const FQ_LIMIT: u16 = 2;
 const FQ_FLOWS: u16 = 5;
+const FQ_BATCH: u16 = 8;
+const FQ_MEMORY: u16 = 9;
 /// `TCA_U32_CLASSID`, `TCA_U32_HASH`, `TCA_U32_LINK`, `TCA_U32_DIVISOR`, `TCA_U32_SEL`.
 const U32_CLASS: u16 = 1;
 const U32_HASH: u16 = 2;
@@ -72,8 +75,17 @@ pub struct Rate {
 pub enum Queue {
     /// `fq_codel` as the kernel makes it.
     Fair,
-    /// `fq_codel` of so many packets and flows.
-    SmallFair(u32, u32),
+    /// `fq_codel` with bounds.
+    SmallFair {
+        /// Packets at most.
+        packets: u32,
+        /// Flows that are told apart.
+        flows: u32,
+        /// Bytes of memory that packets may take. What is beyond is dropped one by one.
+        memory: u32,
+        /// Microseconds that packets may wait for good.
+        target_us: u32,
+    },
     /// `pfifo` of so many packets.
     Plain(u32),
 }
@@ -292,11 +304,14 @@ fn put_queue(w: &mut Writer, queue: Queue) {
     let option = |w: &mut Writer, kind, number: u32| w.put(kind, &number.to_ne_bytes());
     match queue {
         Queue::Fair => w.put_text(KIND, "fq_codel"),
-        Queue::SmallFair(packets, flows) => {
+        Queue::SmallFair { packets, flows, memory, target_us } => {
             w.put_text(KIND, "fq_codel");
             w.nest(OPTIONS, |w| {
                 option(w, FQ_LIMIT, packets);
                 option(w, FQ_FLOWS, flows);
+                option(w, FQ_MEMORY, memory);
+                option(w, FQ_TARGET, target_us);
+                option(w, FQ_BATCH, 1);
             });
         }
         Queue::Plain(packets) => {

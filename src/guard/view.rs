@@ -11,6 +11,11 @@ pub const SILENCE_MS: u64 = 5_000;
 /// How long after a change of the network refused packets may be late ones of what was allowed before, milliseconds: TCP sends a
 /// SYN again after 1, 3, 7 and 15 s.
 pub const SETTLING_MS: u64 = 30_000;
+/// How long the end of what was allowed before is no news: a socket that was closed with data left sends it again for a hundred
+/// seconds and more (Linux: `tcp_orphan_retries` is 8).
+pub const LATE_MS: u64 = 180_000;
+/// The counter of that, the last one.
+const LATE: usize = COUNTERS.len() - 1;
 
 /// How the guard is, for the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,16 +149,16 @@ impl View {
     }
 
     fn judge(&self, before: &[u64], state: &State, now_ms: u64) -> Option<Finding> {
+        let changed_within = |ms| self.changed_ms.is_some_and(|at| now_ms.saturating_sub(at) < ms);
         let grown: Vec<(usize, String)> = COUNTERS
             .iter()
             .enumerate()
             .zip(state.refused.iter().zip(before))
-            .filter(|(_, (now, before))| now > before)
+            .filter(|((at, _), (now, before))| now > before && (*at != LATE || !changed_within(LATE_MS)))
             .map(|((at, name), (now, before))| (at, format!("{} ({})", now - before, reason(name))))
             .collect();
         let outside = grown.iter().any(|(at, _)| *at < OUTSIDE);
-        let settling = self.changed_ms.is_some_and(|at| now_ms.saturating_sub(at) < SETTLING_MS)
-            || state.literals_differ;
+        let settling = changed_within(SETTLING_MS) || state.literals_differ;
         let counts: Vec<String> =
             grown.into_iter().filter(|(at, _)| *at < OUTSIDE || !outside).map(|g| g.1).collect();
         let text =
@@ -225,6 +230,21 @@ mod tests {
         view.hear(Report::Wan(Wan::default()), 100_000);
         let finding = view.hear(state([5, 5, 5, 6, 5, 5]), 100_001);
         assert!(matches!(finding, Some(Finding::Refused(_))), "{finding:?}");
+    }
+
+    #[test]
+    fn the_end_of_what_was_allowed_is_news_only_if_nothing_has_changed() {
+        let mut view = standing();
+        let late = |n| state([5, 5, 5, 5, 5, n]);
+        assert!(matches!(view.hear(late(6), 1), Some(Finding::Refused(_))), "the line is the same");
+        view.hear(Report::Wan(Wan::default()), 100_000);
+        assert_eq!(view.hear(late(9), 100_000 + LATE_MS - 1), None);
+        assert!(matches!(view.hear(late(10), 100_000 + LATE_MS), Some(Finding::Refused(_))));
+        view.hear(Report::Wan(Wan::default()), 400_000);
+        let Some(Finding::Refused(text)) = view.hear(state([5, 5, 5, 5, 6, 11]), 400_001) else {
+            panic!("a refusal of another kind is told")
+        };
+        assert!(text.contains("1 (dns)") && !text.contains("late"), "{text}");
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub struct Leases {
     /// One request at a time is under way.
     busy: Cell<bool>,
     free: Bell,
+    /// Connections for requests so far, the last of them that has ended, and rings when one does: what was made by its leases is over.
+    made: Cell<u64>,
+    ended: Cell<u64>,
+    end: Bell,
     held: RefCell<HashMap<String, Lease>>,
 }
 
@@ -61,6 +65,9 @@ impl Leases {
             control: RefCell::default(),
             busy: Cell::new(false),
             free: Bell::default(),
+            made: Cell::new(0),
+            ended: Cell::new(0),
+            end: Bell::default(),
             held: RefCell::default(),
         })
     }
@@ -113,14 +120,14 @@ impl Leases {
     }
 
     /// Ends a lease; the node's status.
-    pub async fn end(&self, authority: &str) -> io::Result<u16> {
+    pub async fn end(self: &Rc<Leases>, authority: &str) -> io::Result<u16> {
         let lease = self.held.borrow_mut().remove(authority);
         let Some(lease) = lease else { return Ok(404) };
         Ok(self.ask("DELETE", &format!("/leases/{}", lease.id), String::new()).await?.status)
     }
 
     /// Renews a lease for as long as the node does.
-    async fn keep(&self, authority: &str, mut lease: Lease) {
+    async fn keep(self: &Rc<Leases>, authority: &str, mut lease: Lease) {
         loop {
             let left = (lease.expires_ms - unix_ms()).max(0);
             Timer::after(Duration::from_millis((left / 2).max(MIN_RENEWAL).unsigned_abs())).await;
@@ -139,7 +146,7 @@ impl Leases {
     }
 
     /// One request on the control connection, which is made anew if it has ended.
-    async fn ask(&self, method: &str, path: &str, content: String) -> io::Result<Answer> {
+    async fn ask(self: &Rc<Leases>, method: &str, path: &str, content: String) -> io::Result<Answer> {
         while self.busy.replace(true) {
             self.free.wait(Duration::from_millis(100)).await;
         }
@@ -160,7 +167,7 @@ impl Leases {
         answer
     }
 
-    async fn exchange(&self, method: &str, path: &str, content: String) -> io::Result<Answer> {
+    async fn exchange(self: &Rc<Leases>, method: &str, path: &str, content: String) -> io::Result<Answer> {
         let kept = self.control.borrow_mut().take().filter(|c| !c.is_closed());
         let mut sender = match kept {
             Some(sender) => sender,
@@ -186,12 +193,24 @@ impl Leases {
         Ok(Answer { status, body: parse(&body).unwrap_or(Json::Null) })
     }
 
-    async fn connect(&self) -> io::Result<SendRequest<Payload>> {
+    /// Waits until this connection for requests has ended.
+    async fn over(&self, number: u64) {
+        while self.ended.get() < number {
+            self.end.wait(PATIENCE).await;
+        }
+    }
+
+    async fn connect(self: &Rc<Leases>) -> io::Result<SendRequest<Payload>> {
         let stream = self.plan.dial().await?;
         let made = hyper::client::conn::http1::handshake(FuturesIo::new(stream)).await;
         let (sender, connection) = made.map_err(io::Error::other)?;
+        let number = self.made.get() + 1;
+        self.made.set(number);
+        let leases = Rc::clone(self);
         let running = async move {
             let _ = connection.await;
+            leases.ended.set(leases.ended.get().max(number));
+            leases.end.ring();
         };
         self.executor.spawn(running).detach();
         Ok(sender)
@@ -248,8 +267,20 @@ async fn carry(mut client: Async<TcpStream>, leases: &Rc<Leases>) -> io::Result<
     target.get_ref().set_nodelay(true)?;
     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
     target.write_all(&early).await?;
-    let (up, down) = future::zip(pass(&client, &target), pass(&target, &client)).await;
-    up.and(down)
+    let number = leases.made.get();
+    let passed = async {
+        let (up, down) = future::zip(pass(&client, &target), pass(&target, &client)).await;
+        up.and(down)
+    };
+    let cut = async {
+        leases.over(number).await;
+        // Nobody else tells a side that only waits.
+        for stream in [&client, &target] {
+            rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?;
+        }
+        Err(io::Error::new(io::ErrorKind::ConnectionReset, "its lease has ended"))
+    };
+    future::or(passed, cut).await
 }
 
 /// One direction, its end included. After an error both are cut.
@@ -299,7 +330,8 @@ mod tests {
     use crate::lab::http;
     use std::io::{Read, Write};
 
-    /// A node that gives leases of an echo for two seconds, for `good.test` alone; what it was asked.
+    /// A node that gives leases of an echo for two seconds, for `good.test`, and for `brief.test`, for which it closes the connection
+    /// at once; what it was asked.
     fn node(executor: &Executor, echo: SocketAddr, asked: &Rc<RefCell<Vec<String>>>) -> SocketAddr {
         let (listener, address) = http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let asked = Rc::clone(asked);
@@ -311,7 +343,8 @@ mod tests {
                 assert!(credentials, "{line}");
                 let body = http::read_body(request.into_body(), 4096).await.unwrap();
                 asked.borrow_mut().push(line.clone());
-                if line == "POST /leases" && !body.ends_with(b"\"good.test\",\"port\":443}") {
+                let is_for = |host: &str| body.ends_with(format!("\"{host}\",\"port\":443}}").as_bytes());
+                if line == "POST /leases" && !is_for("good.test") && !is_for("brief.test") {
                     return Ok(http::problem(403, "domain-blocked", "no"));
                 }
                 let lease = object([
@@ -320,7 +353,11 @@ mod tests {
                     ("host", text("good.test")),
                     ("expiresAt", text(instant(unix_ms() + 2000))),
                 ]);
-                Ok(http::answer(if line.ends_with("renew") { 200 } else { 201 }, &lease))
+                let mut answer = http::answer(if line.ends_with("renew") { 200 } else { 201 }, &lease);
+                if is_for("brief.test") {
+                    answer.headers_mut().insert("connection", "close".parse().unwrap());
+                }
+                Ok(answer)
             }
         });
         address
@@ -379,6 +416,11 @@ mod tests {
             assert!(matches!(leases.end("good.test:443").await, Ok(201)), "as this node answers");
             assert!(matches!(leases.end("good.test:443").await, Ok(404)));
             assert_eq!(asked.borrow().last().unwrap(), "DELETE /leases/ab");
+            // What only waits is reset when the connection has ended on which its lease was asked for.
+            let mut waiting = Async::<TcpStream>::connect(local).await.unwrap();
+            waiting.write_all(b"CONNECT brief.test:443 HTTP/1.1\r\n\r\n").await.unwrap();
+            let ended = timely(waiting.read_to_end(&mut Vec::new())).await;
+            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         }));
     }
 }

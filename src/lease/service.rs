@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::guard::client::Link;
 use crate::guard::lease_wire::{Ability, Checked, LeaseNo, LeaseReport, LeaseRequest};
 use crate::guard::protocol::Request;
+use crate::guard::view::SILENCE_MS;
 use crate::session::{LeaseTerms, Target, Tenant};
 use crate::sorted::SortedMap;
 use crate::time::{Now, Unix};
@@ -24,8 +25,9 @@ use std::time::Duration;
 pub const MAX_CONNECTIONS: usize = 256;
 #[allow(missing_docs, reason = "the line above")]
 pub const MAX_PER_SESSION: usize = 32;
-/// How long the guard may take to answer, milliseconds. Who does not is not believed any more.
-pub const ANSWER_MS: u64 = 2_000;
+/// How long the guard may take to answer, milliseconds. Who does not is not believed any more: no sooner than one who says nothing at
+/// all, since a processor that others keep busy keeps it from both.
+pub const ANSWER_MS: u64 = SILENCE_MS;
 /// How often it is looked whether an answer is late, milliseconds. What is longer than two of these was not the guard's time alone.
 pub const LOOK_MS: u64 = 250;
 
@@ -166,7 +168,7 @@ impl Leases {
         }
         let number = self.next_connection.replace(self.next_connection.get() + 1);
         connections.insert(number, None);
-        Some(Connection { leases: self.clone(), number })
+        Some(Connection::new(self.clone(), number))
     }
 
     /// Ends the leases that would not be given any more: node, session, lists or limits have changed.

@@ -75,7 +75,8 @@ pub(super) async fn serve(mut buyer: Buyer, shared: Rc<RelayShared>, seat: Seat,
     }
 }
 
-/// The next request; a connection without leases does not wait long for it.
+/// The next request; a connection without leases does not wait long for it, and not at all if the node has ended them: that is how
+/// a buyer hears of it whose connections only wait.
 async fn next_head(
     buyer: &mut Buyer,
     shared: &RelayShared,
@@ -83,10 +84,13 @@ async fn next_head(
     bytes: &mut Vec<u8>,
 ) -> io::Result<Head> {
     let late = async {
-        if let Some(connection) = &desk.connection {
-            connection.idle().await;
+        let ended = match &desk.connection {
+            Some(connection) => connection.idle().await,
+            None => false,
+        };
+        if !ended {
+            shared.deadline().over().await;
         }
-        shared.deadline().over().await;
         Err(io::ErrorKind::TimedOut.into())
     };
     future::or(read_head(buyer, shared, bytes), late).await

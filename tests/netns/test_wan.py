@@ -136,8 +136,10 @@ class Line:
         wait_for("online", lambda: self.node.status()["coordinator"]["state"] == "online", seconds)
 
     def no_harm(self):
-        """Nobody was accused, and the LAN saw nothing."""
-        self.assertIn(self.node.status()["state"], ("idle", "active"))
+        """Nobody was accused, the end of what the old line carried is no news, and the LAN saw nothing."""
+        status = self.node.status()
+        self.assertIn(status["state"], ("idle", "active"))
+        self.assertEqual([a for a in status["alerts"] if a["code"] == "guard-refused" and "late" in a["detail"]], [])
         self.assert_lan_untouched()
 
     def sent_by(self, sniffer, source):

@@ -7,8 +7,7 @@ import time
 
 from attacks import BAD, GOOD
 from harness.hello import client_hello
-from harness.netns import TARGET
-from vmlab.leases import LeaseWorld
+from vmlab.leases import LeaseWorld, Refused
 from vmlab.packets import ACK, FIN, PSH, RST, SYN, checksum, octets
 
 # RFC 2385: who has not agreed on a key throws it away, and says nothing.
@@ -89,6 +88,38 @@ class Reuse(LeaseWorld):
         self.assertTrue(peer.wait(lambda s: s.data))
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
         peer.send(ACK, length + 100)
+
+    def test_a_mark_that_somebody_overwrites_opens_nothing(self):
+        lease = self.holder.lease(GOOD)
+        self.machine.ok("nft 'add table inet marks; add chain inet marks p { type filter hook prerouting priority mangle; }; add rule inet marks p iifname eth0 ct state established ct mark set 1'")
+        self.addCleanup(self.machine.ok, "nft delete table inet marks")
+        mark = self.arena.wire.mark()
+        peer = self.arena.peer(lease["address"][1])
+        self.assertTrue(peer.open())
+        peer.send(PSH | ACK, 0, client_hello(sni=BAD))
+        self.assertEqual(self.arena.wire.since(mark), b"")
+
+    def test_a_target_that_moves_into_the_lan_is_reached_no_more(self):
+        lease = self.holder.lease(GOOD)
+        peer, end, length = self.accepted(lease)
+        self.machine.ok("/usr/sbin/ip addr add 44.10.0.82/29 dev eth1")
+        try:
+            self.until("the flow's end", lambda: not self.flows(lease), 5)
+            self.assert_nothing_left()
+            peer.send(PSH | ACK, length, b"later")
+            time.sleep(0.2)
+            self.assert_lan_untouched()
+            self.assertNotIn(b"later", end.got)
+            with self.assertRaises(Refused) as refused:
+                self.holder.lease(GOOD)
+            self.assertEqual(refused.exception.args[1], "address-denied")
+        finally:
+            self.machine.ok("/usr/sbin/ip addr del 44.10.0.82/29 dev eth1")
+        self.until("a lease", lambda: self.is_given(), 10)
+
+    def is_given(self):
+        with contextlib.suppress(Refused):
+            return self.holder.lease(GOOD)
 
     def test_icmp_carries_next_to_nothing(self):
         lease = self.holder.lease(GOOD)

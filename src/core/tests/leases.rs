@@ -285,7 +285,7 @@ fn leases_end_with_time_connection_session_and_node() {
     bench.pass(1);
     assert_eq!(guard.take(), end(first.no));
     says(&bench, LeaseReport::Ended { no: first.no });
-    assert!(block_on(poll_once(connection.idle())).is_some());
+    assert_eq!(block_on(poll_once(connection.idle())), Some(false), "it never had one");
     // Rules that forbid its host, or a name that it stands for.
     let (_, second) = lease(&bench, &guard, &connection, "a.test");
     assert!(block_on(poll_once(connection.idle())).is_none());
@@ -312,6 +312,24 @@ fn leases_end_with_time_connection_session_and_node() {
     let (_, last) = lease(&bench, &guard, &connection, "a.test");
     bench.close(ID, "buyer-ended");
     assert_eq!(guard.take(), end(last.no));
+}
+
+#[test]
+fn a_connection_knows_whether_it_was_the_node_who_ended_its_leases() {
+    let (bench, guard) = leasing("", BOTH);
+    let connection = bench.node.leases.connect().unwrap();
+    let (given, grant) = lease(&bench, &guard, &connection, "a.test");
+    let tenant = tenant(&bench, "a.test").unwrap();
+    let mut end = Box::pin(connection.end(&given.id, &*tenant));
+    assert!(block_on(poll_once(&mut end)).is_none(), "it waits for the guard");
+    says(&bench, LeaseReport::Ended { no: grant.no });
+    assert!(block_on(end));
+    assert_eq!(block_on(poll_once(connection.idle())), Some(false), "the buyer gave it back");
+    lease(&bench, &guard, &connection, "a.test");
+    bench.node.on(NodeEvent::Pause);
+    assert_eq!(block_on(poll_once(connection.idle())), None, "not before the kernel has nothing of it");
+    says(&bench, LeaseReport::Gone);
+    assert_eq!(block_on(poll_once(connection.idle())), Some(true));
 }
 
 #[test]

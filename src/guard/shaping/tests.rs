@@ -112,6 +112,43 @@ fn a_rate_is_that_of_the_payload() {
 }
 
 #[test]
+fn a_class_without_a_lease_drains_before_it_goes() {
+    let (mut shaping, mut kernel) = (Shaping::default(), Kernel::default());
+    kernel.take(&shaping.caps(&[cap(1, 4_000), cap(2, 4_000)], 20_000).unwrap());
+    kernel.take(&shaping.begin(7, 1, ends(5, 6)).unwrap());
+    let steps = shaping.caps(&[cap(2, 4_000)], 20_000).unwrap();
+    kernel.take(&steps);
+    assert!(shaping.is_draining() && !shaping.has(1) && kernel.found.filters.is_empty());
+    assert_eq!(classes(&steps)[&0x101].ceil, UNLIMITED, "what waits is not held back any longer");
+    assert!(kernel.found.classes.contains(&0x101) && shaping.equals(&kernel.found));
+    kernel.take(&shaping.drained());
+    assert!(!kernel.found.classes.contains(&0x101) && !shaping.is_draining());
+    assert_eq!(shaping.drained(), []);
+    // A session that comes back meanwhile has its cap, and keeps it.
+    kernel.take(&shaping.caps(&[], 20_000).unwrap());
+    let steps = shaping.caps(&[cap(2, 4_000)], 20_000).unwrap();
+    kernel.take(&steps);
+    assert!(classes(&steps)[&0x102].ceil < UNLIMITED);
+    assert_eq!(shaping.drained(), []);
+    assert!(shaping.equals(&kernel.found));
+}
+
+#[test]
+fn a_queue_is_as_long_as_its_cap_and_memory_allow() {
+    let of = |kbps| match queue(kbps) {
+        Queue::SmallFair { packets, memory, target_us, .. } => (packets, memory, target_us),
+        other => panic!("{other:?}"),
+    };
+    // 400 ms of 518 kB a second.
+    assert_eq!(of(4_000), (136, 207_397, 399_999));
+    let (packets, memory, target_us) = of(100_000);
+    assert_eq!((packets, memory), (1000, 1_048_576));
+    assert!((80_000..81_000).contains(&target_us), "as long as that much takes: {target_us}");
+    assert_eq!(of(1), (64, 65_536, 400_000));
+    assert_eq!(of(0), (1000, 1_048_576, 5_000));
+}
+
+#[test]
 fn fragments_have_a_sixteenth_of_the_smallest_cap() {
     let mut shaping = Shaping::default();
     let steps = shaping.caps(&[cap(1, 8_000), cap(2, 0)], 20_000).unwrap();
@@ -198,6 +235,7 @@ enum Do {
     Caps(Vec<(u16, u32)>, u32),
     Begin(u32, u16, u16, u16),
     End(u32),
+    Drained,
 }
 
 fn doing() -> impl Strategy<Value = Do> {
@@ -207,6 +245,7 @@ fn doing() -> impl Strategy<Value = Do> {
         (0..40u32, 0..7u16, 0..4u16, any::<u16>())
             .prop_map(|(ct, class, low, nat)| Do::Begin(ct, class, low, nat)),
         (0..40u32).prop_map(Do::End),
+        Just(Do::Drained),
     ]
 }
 
@@ -222,6 +261,7 @@ proptest! {
                 }
                 Do::Begin(ct, class, low, nat) => shaping.begin(ct, class, ends(low, nat)).unwrap_or_default(),
                 Do::End(ct) => shaping.end(ct),
+                Do::Drained => shaping.drained(),
             };
             kernel.take(&steps);
             prop_assert!(shaping.equals(&kernel.found));

@@ -5,15 +5,22 @@ use crate::guard::lease_wire::{Grant, LeaseNo, LeaseRequest};
 use crate::mutant;
 use crate::policy::refusal::Refusal;
 use crate::session::{LeaseTerms, Tenant};
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// A buyer's TLS connection. Its leases end with it.
 pub struct Connection {
     pub(super) leases: Rc<Leases>,
     pub(super) number: u64,
+    /// Leases that the buyer has been given here and has not given back.
+    kept: Cell<usize>,
 }
 
 impl Connection {
+    pub(super) fn new(leases: Rc<Leases>, number: u64) -> Connection {
+        Connection { leases, number, kept: Cell::new(0) }
+    }
+
     /// Takes a place among the session's connections; false if it has none left.
     pub fn belongs_to(&self, session: &Rc<str>) -> bool {
         let mut connections = self.leases.connections.borrow_mut();
@@ -42,6 +49,7 @@ impl Connection {
         self.leases.after(no, State::Asked).await;
         let table = self.leases.table.borrow();
         let lease = table.get(no).filter(|l| l.state == State::Granted).ok_or(Refusal::LeaseUnavailable)?;
+        self.kept.update(|kept| kept + 1);
         Ok(self.leases.given(lease, terms.until))
     }
 
@@ -103,15 +111,16 @@ impl Connection {
             leases.tell_ended(&[no]);
         }
         leases.after(no, State::Ending).await;
+        self.kept.update(|kept| kept.saturating_sub(1));
         true
     }
 
-    /// Waits until it has no lease.
-    pub async fn idle(&self) {
+    /// Waits until it has no lease; whether one of them was ended by the node.
+    pub async fn idle(&self) -> bool {
         loop {
             let seen = self.leases.changed.count();
             if self.leases.is_idle(self.number) {
-                return;
+                return self.kept.get() > 0;
             }
             self.leases.changed.after(seen).await;
         }
