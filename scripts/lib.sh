@@ -33,6 +33,11 @@ need_toolchain() {
   command -v cargo >/dev/null || die "Please install Rust 1.88 or later: https://rustup.rs, or: apt install cargo (Debian 13 backports)"
 }
 
+# need_python: Python with all of its standard library; python3-minimal has a part of it.
+need_python() {
+  python3 -c 'import json, unittest' 2>/dev/null || need_apt python3 python3-venv || die "Please install python3 (Debian: apt install python3 python3-venv)"
+}
+
 # venv NAME PKG...: a Python environment under target/ with exactly these packages; prints its python.
 venv() {
   local name=$1 dir wanted

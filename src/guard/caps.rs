@@ -10,6 +10,9 @@ use crate::sys::linux::traffic::{Traffic, TrafficReports};
 use std::io;
 use std::task::{Context, Poll};
 
+/// `ENODEV`: the line was dropped, before the guard has heard of it.
+const NO_DEVICE: i32 = 19;
+
 /// The kernel's traffic control, as far as it is ours.
 #[derive(Debug)]
 pub struct Caps {
@@ -103,7 +106,14 @@ impl Caps {
     /// A sentence; then no cap is in force.
     pub fn end(&mut self, ct: u32) -> Result<(), String> {
         let steps = self.shaping.end(ct);
-        self.take(&steps)
+        let taken = self.take(&steps);
+        // With the line went all that was on it.
+        if self.has_line() { taken } else { Ok(()) }
+    }
+
+    /// Whether there is a line, as far as is known.
+    pub const fn has_line(&self) -> bool {
+        self.device.is_ok()
     }
 
     /// Whether a session's cap is in force, as far as is known.
@@ -125,7 +135,9 @@ impl Caps {
     pub fn tidy(&mut self, now_ms: u64) {
         if self.drained_ms.take_if(|due| *due <= now_ms).is_some() {
             let steps = self.shaping.drained();
-            if let Err(e) = self.take(&steps) {
+            if let Err(e) = self.take(&steps)
+                && self.has_line()
+            {
                 crate::error!("{e}");
             }
         }
@@ -144,11 +156,19 @@ impl Caps {
     pub fn verify(&mut self) -> bool {
         let Ok(device) = self.device else { return true };
         let intact = self.traffic.read(device).is_ok_and(|found| self.shaping.equals(&found));
-        if !intact {
+        let gone = |asked: io::Result<bool>| asked.is_err_and(|e| e.raw_os_error() == Some(NO_DEVICE));
+        if !intact && gone(self.traffic.has_htb(device)) {
+            self.lose_line();
+        } else if !intact {
             crate::warn!("another program changed the WAN's traffic control: caps of leases end");
             self.clear();
         }
         intact
+    }
+
+    fn lose_line(&mut self) {
+        self.clear();
+        self.device = Err("there is no line".to_owned());
     }
 
     /// Takes away all that is ours.
@@ -171,11 +191,14 @@ impl Caps {
             return Ok(());
         }
         let taken = match &self.device {
-            Ok(device) => self.traffic.take(*device, steps).map_err(|e| e.to_string()),
-            Err(why) => Err(why.clone()),
+            Ok(device) => self.traffic.take(*device, steps),
+            Err(why) => Err(io::Error::other(why.clone())),
         };
         taken.map_err(|e| {
-            self.clear();
+            match e.raw_os_error() {
+                Some(NO_DEVICE) => self.lose_line(),
+                _ => self.clear(),
+            }
             format!("caps cannot be kept on the kernel path: {e}")
         })
     }

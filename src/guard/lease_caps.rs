@@ -61,6 +61,11 @@ impl LeaseCaps {
         grants.all(|g| g.class == 0 || self.caps.as_ref().is_ok_and(|caps| caps.hold(g.class)))
     }
 
+    /// Whether caps are not in force because the line that they were on is gone.
+    pub fn went_with_the_line(&self) -> bool {
+        self.caps.as_ref().is_ok_and(|caps| !caps.has_line())
+    }
+
     /// Puts the caps of these leases' sessions in force, and none else. Of a session's leases the lowest cap counts.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::sorted::SortedSet;
 
 /// Why the owner who would have the hardware gets the flowtable.
 const NO_HARDWARE: &str =
-    "the network hardware would end connections a second late and not count their last seconds";
+    "not in the network hardware, which would end connections a second late and not count their last seconds";
 
 /// What was found out.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -156,11 +156,8 @@ impl Guard {
         if guard.in_force() {
             guard.told = guard.network.uplinks.clone();
         }
-        crate::info!(
-            "guard ready: user {uid}, WAN {:?}, table in force: {}",
-            guard.network.wan,
-            guard.in_force()
-        );
+        let wan: Vec<&str> = guard.network.wan.iter().map(String::as_str).collect();
+        crate::info!("guard ready: user {uid}, WAN {}, table in force: {}", wan.join(" "), guard.in_force());
         Ok(guard)
     }
 

@@ -329,6 +329,9 @@ fn buyer(parser: &mut Parser) -> Result<Command, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
+    if session.is_some() != token.is_some() {
+        return Err("--session and --token belong together".into());
+    }
     buyer.credentials = session.zip(token);
     let named = !buyer.url.is_empty() || buyer.authority.is_some();
     if buyer.proxy.is_empty() || (!named && buyer.listen.is_none()) {
@@ -336,6 +339,12 @@ fn buyer(parser: &mut Parser) -> Result<Command, lexopt::Error> {
     }
     if buyer.listen.is_some() && !buyer.lease {
         return Err("--listen needs --lease".into());
+    }
+    if buyer.listen.is_some() && named {
+        return Err(
+            "--listen is for local clients, who say themselves what they want: no --get or --authority"
+                .into(),
+        );
     }
     Ok(Command::Buyer(buyer))
 }

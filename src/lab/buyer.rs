@@ -86,7 +86,9 @@ impl Plan {
     pub fn new(buyer: Buyer) -> io::Result<Plan> {
         let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
         let proxy = buyer.proxy.trim_end_matches('/');
-        let (scheme, place) = proxy.split_once("://").ok_or_else(|| wrong(format!("{proxy} is no URL")))?;
+        let parts = proxy.split_once("://").filter(|(scheme, _)| matches!(*scheme, "https" | "http"));
+        let (scheme, place) =
+            parts.ok_or_else(|| wrong(format!("--proxy {proxy} is no https:// or http:// URL")))?;
         let (proxy_host, port) = split_port(place, 443);
         let address = match buyer.connect_to {
             Some(ip) => SocketAddr::new(ip, port),

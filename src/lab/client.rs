@@ -13,7 +13,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use smol_hyper::rt::FuturesIo;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -120,7 +120,7 @@ impl ServerCertVerifier for Pinned {
         let found = format!("sha256//{}", base64(&httpsig::sha256(&spki)));
         match &self.pin {
             Some(pin) if *pin != found => {
-                Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+                Err(Error::General(format!("the proxy's key is {found}, and not the one of --pin")))
             }
             _ => Ok(ServerCertVerified::assertion()),
         }

@@ -2,6 +2,7 @@
 # The demo, as a visitor runs it: status 0, under 60 seconds after the build, nothing left behind.
 . "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
 
+need_apt curl || { skip demo "the demo needs curl"; report; exit; }
 binaries=$(build_lab) || die "the lab does not build"
 out=$root/target/demo.out
 quick_enough() {

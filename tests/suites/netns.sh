@@ -7,7 +7,7 @@ if [ "$(id -u)" -ne 0 ]; then
   report
   exit
 fi
-need_apt iproute2 nftables util-linux procps openssl curl python3-minimal faketime || die "the namespace tests need these packages"
+need_apt iproute2 nftables util-linux procps openssl curl python3 faketime || die "the namespace tests need these packages"
 ECHOMESH=$(build_node) || die "the node does not build"
 ECHOMESH_LAB=$(build_lab)/echomesh-lab || die "the lab does not build"
 export ECHOMESH ECHOMESH_LAB

@@ -8,7 +8,7 @@ if [ "$(id -u)" -ne 0 ]; then
   report
   exit
 fi
-need_apt iproute2 nftables util-linux python3-minimal || die "the tests of UCI need these packages"
+need_apt iproute2 nftables util-linux python3 || die "the tests of UCI need these packages"
 ECHOMESH=${ECHOMESH:-$(build_node)} || die "the node does not build"
 export ECHOMESH
 # A /tmp of their own, too: there are the uncommitted changes of whoever uses uci on this machine.

@@ -12,7 +12,7 @@ if [ ! -c /dev/net/tun ]; then
   report
   exit
 fi
-need_apt iproute2 util-linux procps openssl curl python3-minimal kmod qemu-system-mips qemu-system-x86 nftables make gcc-12 || die "the machines need these packages"
+need_apt iproute2 util-linux procps openssl curl python3 kmod qemu-system-mips qemu-system-x86 nftables make gcc-12 || die "the machines need these packages"
 ECHOMESH=$("$root/cross/build" mipsel-unknown-linux-musl) || die "the node does not build for mipsel"
 ECHOMESH_LAB=$(build_lab)/echomesh-lab || die "the lab does not build"
 # What the machine gets is what opkg would unpack.

@@ -88,7 +88,7 @@ class Hardware(test_lease.Plain):
     def test_no_lease_is_in_the_engine_beside_the_owners_connection(self):
         offload = self.node.status()["offload"]
         self.assertEqual((offload["mode"], offload["active"]), ("hardware", "software"))
-        self.assertIn("the network hardware would", offload["reason"])
+        self.assertIn("not in the network hardware", offload["reason"])
         self.forwarded()
         lease, stream = self.opened()
         self.carry(stream, BULK)

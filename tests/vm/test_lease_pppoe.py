@@ -198,6 +198,7 @@ class Dialled(LineWorld):
 
     def test_a_line_that_is_dialled_again(self):
         lease, stream, target = self.flow(self.holder(maxMbps=CAP_MBPS))
+        told = len(self.guard_errors())
         old = self.index()
         got = len(target.got)
         self.dial_again("eth0")
@@ -212,6 +213,11 @@ class Dialled(LineWorld):
         self.download(stream, SIZE)
         self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
         self.assertIn("htb ec40:", self.machine.ok(f"tc qdisc show dev {DEVICE} root"))
+        # A line that is dropped is nobody's fault.
+        self.assertEqual(self.guard_errors()[told:], [])
+
+    def guard_errors(self):
+        return self.machine.sh("grep -E ^error: /tmp/guard.log").splitlines()
 
     def test_the_modem_is_out_of_reach(self):
         """Neither a lease nor the relay leads to it, nor can the node's user go there by itself."""

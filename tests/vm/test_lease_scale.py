@@ -117,10 +117,10 @@ class Scale(LeaseWorld):
         self.machine.ok(f"ethtool -K eth0 gro {gro} gso {gro} tso {gro}")
 
     def figures(self):
-        """Of `run` and `guard`: resident kB, descriptors, ticks of the processor; then the kernel's connections and its memory, kB."""
+        """Of `run` and `guard`: anonymous kB (the pages of a program's file come and go), descriptors, ticks of the processor; then the kernel's connections and its memory, kB."""
         text = self.machine.ok("""
 for p in run guard; do pid=$(cat /tmp/$p.pid)
-  awk '/VmRSS/ {print $2}' /proc/$pid/status; ls /proc/$pid/fd | wc -l; awk '{print $14 + $15}' /proc/$pid/stat
+  awk '/RssAnon/ {print $2}' /proc/$pid/status; ls /proc/$pid/fd | wc -l; awk '{print $14 + $15}' /proc/$pid/stat
 done
 conntrack -C; awk '/SUnreclaim/ {print $2}' /proc/meminfo""")
         names = [f"{p} {what}" for p in ("run", "guard") for what in ("kB", "fds", "ticks")] + ["connections", "kernel kB"]

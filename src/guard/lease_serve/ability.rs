@@ -56,7 +56,10 @@ impl Desk {
         if self.caps.hold(self.book.grants()) {
             self.tell_ability(around);
         } else {
-            crate::error!("leases end: their caps are not in force");
+            match self.caps.went_with_the_line() {
+                true => crate::info!("leases end: the line is gone, and their caps with it"),
+                false => crate::error!("leases end: their caps are not in force"),
+            }
             self.end_all(around);
         }
     }

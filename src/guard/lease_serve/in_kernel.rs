@@ -75,7 +75,9 @@ impl Desk {
         }
         // Those of sessions without leases go.
         let total_kbps = around.scope.max_kbps;
-        if let Err(e) = self.caps.set(self.book.grants(), total_kbps, around.now_ms) {
+        if let Err(e) = self.caps.set(self.book.grants(), total_kbps, around.now_ms)
+            && !self.caps.went_with_the_line()
+        {
             crate::error!("{e}");
         }
         self.mind_caps(around);

@@ -2,6 +2,7 @@
 import argparse
 import os
 import pathlib
+import signal
 import stat
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def commands(topology, directory):
     for name, namespace in places.items():
         _program(directory / name, f'#!/bin/sh\nexec nsenter --net={namespace.path} -- "$@"\n')
     _program(directory / "router.py", _ROUTER)
-    # Nothing on the standard input of a scenario that was not redirected: a terminal is not to be read.
+    # At the prompt a terminal is not to be read.
     _program(directory / "router", f'#!/bin/sh\nexec nsenter --net={topology.node.path} -- python3 {directory}/router.py "$@"\n')
 
 
@@ -66,6 +67,9 @@ def main():
     if not any(os.access(os.path.join(p, kind.qemu), os.X_OK) for p in os.environ["PATH"].split(":")):
         sys.exit(f"{kind.qemu} is missing (Debian: apt install {kind.qemu_package})")
     entries = [(f"mnt/{pathlib.Path(f).name}", 0o100755, pathlib.Path(f).read_bytes()) for f in asked.files]
+    if kind.architecture == "amd64":
+        # A program of this machine needs its libraries.
+        entries += [library for f in asked.files for library in image.libraries(f)]
     entries += image.tree(asked.tree) if asked.tree else []
     return with_machine(kind, [*image.directories("mnt"), *entries], ["bash", "-eu", asked.subject] if asked.what == "run" else None)
 
@@ -82,10 +86,7 @@ def with_machine(kind, files, command):
         commands(topology, directory)
         environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}", "VMLAB": str(directory)}
         if command:
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, check=False)
-            (directory / "scenario.log").write_bytes(done.stdout)
-            sys.stdout.buffer.write(done.stdout)
-            status = done.returncode
+            status = logged(command, directory / "scenario.log", environment)
         else:
             print("Commands run in a place: router COMMAND..., buyer COMMAND..., inet COMMAND..., lan COMMAND...", file=sys.stderr)
             status = subprocess.call(["bash", "--norc"], env={**environment, "PS1": "vmlab$ "})
@@ -97,5 +98,17 @@ def with_machine(kind, files, command):
         print(f"logs: {directory}", file=sys.stderr)
 
 
+def logged(command, log, environment):
+    """Runs a command whose output is shown as it comes and kept as well; its status. It has no input, which `router` would wait for the end of."""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as child, open(log, "wb") as kept:
+        for line in child.stdout:
+            kept.write(line)
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+        return child.wait()
+
+
 if __name__ == "__main__":
+    # Whoever ends it, by kill or timeout, leaves no machine behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     sys.exit(main())
