@@ -61,6 +61,9 @@ impl Draft {
         for (name, key, _, elements) in &self.sets {
             let kind = if key.data().is_some() { "map" } else { "set" };
             let _ = writeln!(out, "\t{kind} {name} {{\n\t\ttype {}", key.text());
+            if let Some(size) = key.size() {
+                let _ = writeln!(out, "\t\tsize {size}");
+            }
             if let Some(flags) = key.flags() {
                 let _ = writeln!(out, "\t\tflags {flags}");
             }

@@ -127,7 +127,8 @@ impl Found {
     fn set(&mut self, body: &[u8]) -> Option<()> {
         let numbers = (nl::be32(body, 4)?, nl::be32(body, 5)?, nl::be32(body, 3).unwrap_or(0));
         let data = nl::be32(body, 6).zip(nl::be32(body, 7));
-        let key = Key::of(numbers).filter(|k| k.data() == data)?;
+        let size = nl::attribute(body, 9).and_then(|description| nl::be32(description, 1));
+        let key = Key::of(numbers, size).filter(|k| k.data() == data)?;
         let name = nl::text(body, 2)?.to_owned();
         if key.is_of_leases() {
             self.leases.insert(name.clone(), SortedMap::new());

@@ -5,7 +5,7 @@
 //! have a port that NAT chose.
 use super::draft::{Draft, NamedChain, NamedSet, Rendered};
 use super::found::{Amount, Found};
-use super::framed::{self, FromBuyer};
+use super::framed::{self, At, Cover, Elsewhere, OfLease};
 use super::lease_rules::LeaseScope;
 use super::lease_set::{BUYERS, key};
 use super::lease_wire::{Counted, CtId, Grant};
@@ -52,24 +52,18 @@ impl Places {
 
 /// The table at these places, at most [`CHAINS`] each way; `outward` where the kernel has a place behind its routes (Linux 5.16).
 pub fn render(scope: &LeaseScope, places: &Places, outward: bool, grants: &[Grant]) -> Rendered {
-    let (first, last) = scope.ports;
-    let [from, to] = COUNTERS;
+    let cover = Cover::of(scope.ports);
     let [inward, out] = &places.devices;
-    let (mut chains, at_in) = match places.framed {
-        true => (Vec::new(), framed(scope.ports, from)),
-        false => {
-            (vec![(from, None, counted(false, from))], vec![vec![W::ToRange(first, last), W::Goto(from)]])
-        }
+    let mut chains: Vec<NamedChain> = Vec::new();
+    let mut at = |name, place, rules| {
+        chains.push((name, Some(Hook { nat: false, place, priority: PRIORITY }), rules));
     };
     for (name, (chain, _)) in inward.iter().zip(CHAINS) {
-        chains.push(at_device(chain, Place::Ingress(named(name)), at_in.clone()));
+        at(chain, Place::Ingress(named(name)), counted(false, places.framed, cover));
     }
-    if outward {
-        chains.push((to, None, counted(true, to)));
-        for (name, (_, chain)) in out.iter().zip(CHAINS) {
-            let rules = vec![vec![W::FromRange(first, last), W::Goto(to)]];
-            chains.push(at_device(chain, Place::Egress(named(name)), rules));
-        }
+    let out = out.iter().filter(|_| outward);
+    for (name, (_, chain)) in out.zip(CHAINS) {
+        at(chain, Place::Egress(named(name)), counted(true, false, cover));
     }
     let counters = if outward { &COUNTERS[..] } else { &["from_buyers"] };
     Draft { name: COUNTING, counters, sets: buyers(grants), flowtables: Vec::new(), chains }.rendered()
@@ -79,18 +73,22 @@ fn named(name: &str) -> Device {
     device(name).try_into().unwrap_or_default()
 }
 
-fn at_device(name: &'static str, place: Place, rules: Vec<Vec<W>>) -> NamedChain {
-    (name, Some(Hook { nat: false, place, priority: PRIORITY }), rules)
-}
-
-fn framed(ports: (u16, u16), counter: &'static str) -> Vec<Vec<W>> {
-    let families = [false, true].into_iter().zip(BUYERS);
-    families.map(|(v6, set)| vec![W::Framed(FromBuyer { v6, ports, set }), W::Count(counter)]).collect()
-}
-
-fn counted(out: bool, counter: &'static str) -> Vec<Vec<W>> {
-    let families = [false, true].into_iter().zip(BUYERS);
-    families.map(|(v6, set)| vec![W::Buyer { v6, out, set }, W::Count(counter)]).collect()
+/// A packet of no lease leaves by its port; the sets are asked about the others alone. All in one chain, since going to another
+/// one costs as much as a rule.
+fn counted(out: bool, framed: bool, cover: Cover) -> Vec<Vec<W>> {
+    let [from, to] = COUNTERS;
+    let counter = if out { to } else { from };
+    let ports = if framed {
+        vec![At::Framed { v6: false }, At::Framed { v6: true }]
+    } else {
+        vec![At::Plain { out }]
+    };
+    let elsewhere = ports.into_iter().map(|at| vec![W::Elsewhere(Elsewhere { at, cover }), W::Accept]);
+    let of_lease = [false, true]
+        .into_iter()
+        .zip(BUYERS)
+        .map(|(v6, set)| vec![W::OfLease(OfLease { v6, out, framed, set }), W::Count(counter), W::Accept]);
+    elsewhere.chain(of_lease).collect()
 }
 
 fn buyers(grants: &[Grant]) -> Vec<NamedSet> {
@@ -100,7 +98,7 @@ fn buyers(grants: &[Grant]) -> Vec<NamedSet> {
         (name, kind, elements, list.iter().map(|g| format!("{} . {}", g.buyer, g.port)).collect())
     };
     let [four, six] = BUYERS;
-    vec![set(four, Key::V4Port, &v4), set(six, Key::V6Port, &v6)]
+    vec![set(four, Key::V4Counted, &v4), set(six, Key::V6Counted, &v6)]
 }
 
 /// Both counts, from the beginning of a round.

@@ -161,6 +161,9 @@ impl<'a> Batch<'a> {
                 w.put_be32(6, kind);
                 w.put_be32(7, length);
             }
+            if let Some(size) = set.key.size() {
+                w.nest(9, |w| w.put_be32(1, size));
+            }
             w.put_be32(10, id);
             if set.key == Key::Device {
                 let [a, b, c, d] = HOST_ORDER.to_ne_bytes();

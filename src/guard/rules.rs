@@ -1,6 +1,6 @@
 //! The words that rules are made of, each in two forms: as `nft` writes it, and as the kernel's expressions.
 use super::expr::{BEHIND_V4, BEHIND_V6};
-use super::framed::FromBuyer;
+use super::framed::{Elsewhere, OfLease};
 use super::table::{Expr, Fixed};
 
 /// Protocols of the transport layer.
@@ -89,20 +89,10 @@ pub enum Word {
     AnyFlag(u8),
     /// Source address and destination port of TCP are in a set.
     Open(bool, &'static str),
-    /// Source port of TCP is in this range.
-    FromRange(u16, u16),
-    /// Source address and destination port are in a set; with `out`, destination address and source port. In family
-    /// `netdev`, behind a word that has seen that it is TCP.
-    Buyer {
-        /// Of IPv6.
-        v6: bool,
-        /// The packet goes to the buyer.
-        out: bool,
-        /// The set.
-        set: &'static str,
-    },
-    /// The same of a packet that is still in a PPPoE line's frame, from its buyer.
-    Framed(FromBuyer),
+    /// Its port at this end is no lease's.
+    Elsewhere(Elsewhere),
+    /// Is a packet between a lease's buyer and its port.
+    OfLease(OfLease),
     /// Destination becomes what a map has for source address and destination port of TCP.
     Dnat(bool, &'static str),
     /// Source becomes the outgoing device's address.
@@ -134,8 +124,7 @@ pub const ACK: u8 = 16;
 /// `RTN_LOCAL`.
 const LOCAL: u32 = 2;
 
-/// `NFT_META_*`: PROTOCOL, MARK, IIFNAME, OIFNAME, SKUID, NFPROTO, L4PROTO.
-const ETHERTYPE: u32 = 1;
+/// `NFT_META_*`: MARK, IIFNAME, OIFNAME, SKUID, NFPROTO, L4PROTO.
 const PACKET_MARK: u32 = 3;
 const IN_DEVICE: u32 = 6;
 const OUT_DEVICE: u32 = 7;
@@ -195,11 +184,8 @@ impl Word {
             Word::Led => "ct status dnat".to_owned(),
             Word::ToRange(first, last) if first == last => format!("tcp dport {first}"),
             Word::ToRange(first, last) => format!("tcp dport {first}-{last}"),
-            Word::FromRange(first, last) if first == last => format!("tcp sport {first}"),
-            Word::FromRange(first, last) => format!("tcp sport {first}-{last}"),
-            Word::Buyer { v6, out: false, set } => format!("{} saddr . tcp dport @{set}", family(v6)),
-            Word::Buyer { v6, out: true, set } => format!("{} daddr . tcp sport @{set}", family(v6)),
-            Word::Framed(packet) => packet.text(),
+            Word::Elsewhere(packet) => packet.text(),
+            Word::OfLease(packet) => packet.text(),
             Word::NotTo(port) => format!("tcp dport != {port}"),
             Word::Is(Proto::Icmp) => "meta l4proto icmp".to_owned(),
             Word::Is(Proto::Icmp6) => "meta l4proto ipv6-icmp".to_owned(),
@@ -279,10 +265,9 @@ impl Word {
             Word::ToWan => vec![Expr::Meta { key: OUT_DEVICE }, lookup("wan", false)],
             Word::Original => vec![Expr::Ct { key: DIRECTION }, is(vec![0])],
             Word::Led => vec![Expr::Ct { key: STATUS }, mask(number(DNAT)), is_not(number(0))],
-            Word::ToRange(first, last) => range(2, *first, *last),
-            Word::FromRange(first, last) => range(0, *first, *last),
-            Word::Buyer { v6, out, set } => buyer(*v6, *out, set),
-            Word::Framed(packet) => packet.expressions(),
+            Word::ToRange(first, last) => range(*first, *last),
+            Word::Elsewhere(packet) => packet.expressions(),
+            Word::OfLease(packet) => packet.expressions(),
             Word::NotTo(port) => tcp(2, 2, [is_not(port.to_be_bytes().to_vec())]),
             Word::Is(protocol) => proto(*protocol),
             Word::Local => vec![Expr::Fixed(Fixed::DestinationType), is(number(LOCAL))],
@@ -327,25 +312,13 @@ fn tcp<const N: usize>(offset: u32, length: u32, then: [Expr; N]) -> Vec<Expr> {
     e
 }
 
-/// A port of TCP lies between two others.
-fn range(offset: u32, first: u16, last: u16) -> Vec<Expr> {
+/// The destination port of TCP lies between two others.
+fn range(first: u16, last: u16) -> Vec<Expr> {
     let [low, high] = [first, last].map(|port| port.to_be_bytes().to_vec());
     if first == last {
-        return tcp(offset, 2, [is(low)]);
+        return tcp(2, 2, [is(low)]);
     }
-    tcp(offset, 2, [Expr::Bound { lower: true, value: low }, Expr::Bound { lower: false, value: high }])
-}
-
-fn buyer(v6: bool, out: bool, set: &str) -> Vec<Expr> {
-    let (ethertype, behind) = if v6 { (0x86ddu16, BEHIND_V6) } else { (0x0800, BEHIND_V4) };
-    let address = match (v6, out) {
-        (_, true) => destination(v6),
-        (false, false) => load(NETWORK, 12, 4, 1),
-        (true, false) => load(NETWORK, 8, 16, 1),
-    };
-    let port = load(TRANSPORT, if out { 0 } else { 2 }, 2, behind);
-    let ip = [Expr::Meta { key: ETHERTYPE }, is(ethertype.to_be_bytes().to_vec())];
-    [&ip[..], &[address, port, lookup(set, false)]].concat()
+    tcp(2, 2, [Expr::Bound { lower: true, value: low }, Expr::Bound { lower: false, value: high }])
 }
 
 /// Source address and destination port of TCP, one behind the other.

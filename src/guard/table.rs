@@ -66,6 +66,10 @@ pub enum Key {
     V4Port,
     #[allow(missing_docs, reason = "the other family")]
     V6Port,
+    /// Buyer and lease port of what is counted.
+    V4Counted,
+    #[allow(missing_docs, reason = "the other family")]
+    V6Counted,
     /// Buyer and lease port, for a while.
     V4Open,
     #[allow(missing_docs, reason = "the other family")]
@@ -80,9 +84,11 @@ pub enum Key {
 const INTERVAL: u32 = 4;
 const MAP: u32 = 8;
 const TIMEOUT: u32 = 0x10;
+/// As many as there are leases.
+const MAX_COUNTED: u32 = super::leases::MAX_LEASES as u32;
 
 impl Key {
-    const ALL: [Key; 12] = [
+    const ALL: [Key; 14] = [
         Key::Port,
         Key::Device,
         Key::V4,
@@ -91,6 +97,8 @@ impl Key {
         Key::V6Ranges,
         Key::V4Port,
         Key::V6Port,
+        Key::V4Counted,
+        Key::V6Counted,
         Key::V4Open,
         Key::V6Open,
         Key::V4Lease,
@@ -107,8 +115,8 @@ impl Key {
             Key::V6 => (8, 16, 0),
             Key::V4Ranges => (7, 4, INTERVAL),
             Key::V6Ranges => (8, 16, INTERVAL),
-            Key::V4Port => (7 << 6 | 13, 8, 0),
-            Key::V6Port => (8 << 6 | 13, 20, 0),
+            Key::V4Port | Key::V4Counted => (7 << 6 | 13, 8, 0),
+            Key::V6Port | Key::V6Counted => (8 << 6 | 13, 20, 0),
             Key::V4Open => (7 << 6 | 13, 8, TIMEOUT),
             Key::V6Open => (8 << 6 | 13, 20, TIMEOUT),
             Key::V4Lease => (7 << 6 | 13, 8, MAP | TIMEOUT),
@@ -136,9 +144,15 @@ impl Key {
         }
     }
 
-    /// The type of these numbers.
-    pub fn of(numbers: (u32, u32, u32)) -> Option<Key> {
-        Key::ALL.into_iter().find(|k| k.numbers() == numbers)
+    /// The most elements that a set may have, where it is said: the kernel then takes the table that it finds things in fastest
+    /// (`nft_hash` instead of `nft_rhash`).
+    pub fn size(self) -> Option<u32> {
+        matches!(self, Key::V4Counted | Key::V6Counted).then_some(MAX_COUNTED)
+    }
+
+    /// The type of these numbers and this size.
+    pub fn of(numbers: (u32, u32, u32), size: Option<u32>) -> Option<Key> {
+        Key::ALL.into_iter().find(|k| (k.numbers(), k.size()) == (numbers, size))
     }
 
     /// As `nft` writes it.
@@ -148,8 +162,8 @@ impl Key {
             Key::Device => "ifname",
             Key::V4 | Key::V4Ranges => "ipv4_addr",
             Key::V6 | Key::V6Ranges => "ipv6_addr",
-            Key::V4Port | Key::V4Open => "ipv4_addr . inet_service",
-            Key::V6Port | Key::V6Open => "ipv6_addr . inet_service",
+            Key::V4Port | Key::V4Counted | Key::V4Open => "ipv4_addr . inet_service",
+            Key::V6Port | Key::V6Counted | Key::V6Open => "ipv6_addr . inet_service",
             Key::V4Lease => "ipv4_addr . inet_service : ipv4_addr . inet_service",
             Key::V6Lease => "ipv6_addr . inet_service : ipv6_addr . inet_service",
         }
@@ -278,7 +292,7 @@ mod tests {
     #[test]
     fn types_of_keys_are_told_apart() {
         for key in Key::ALL {
-            assert_eq!(Key::of(key.numbers()), Some(key));
+            assert_eq!(Key::of(key.numbers(), key.size()), Some(key));
         }
     }
 }

@@ -39,12 +39,21 @@ def spent(before, after):
     return sum(n * c for n, c in zip(after[1::_WORDS], after[2::_WORDS])) - sum(n * c for n, c in zip(before[1::_WORDS], before[2::_WORDS]))
 
 
-def blocks(before, after):
-    """The same by address of the block."""
+def calls(before, after, address):
+    """How often the block at this address ran in between."""
+    return sum(count - was for at, count, was in zip(after[::_WORDS], after[2::_WORDS], _padded(before, after)) if at & 0xFFFFFFFF == address)
+
+
+def _padded(before, after):
     old = before[2::_WORDS]
     old.extend([0] * (len(after) // _WORDS - len(old)))
+    return old
+
+
+def blocks(before, after):
+    """The same by address of the block."""
     found = {}
-    for address, n, count, was in zip(after[::_WORDS], after[1::_WORDS], after[2::_WORDS], old):
+    for address, n, count, was in zip(after[::_WORDS], after[1::_WORDS], after[2::_WORDS], _padded(before, after)):
         if count != was:
             found[address & 0xFFFFFFFF] = found.get(address & 0xFFFFFFFF, 0) + n * (count - was)
     return found
