@@ -17,7 +17,7 @@ pub const MAX_PACKET: usize = 0xffff - 4;
 /// Flows in one message of counters.
 pub const MAX_COUNTED: usize = 512;
 /// Bytes of the reason in [`Ability`].
-pub const MAX_REASON: usize = 200;
+pub const MAX_REASON: usize = 400;
 /// The number of a packet in [`LeaseReport::Packet`] that waits for no verdict.
 pub const PASSED: u32 = 0;
 

@@ -35,8 +35,8 @@ const WIRE: (u64, u64) = (1514, 1460);
 const BURST_PART: u64 = 100;
 const MIN_BURST: u64 = 16 * 1024;
 /// How long a class stays when its session has no lease any more, milliseconds: what waits in it was counted, so it is to leave, and
-/// what the buyer acknowledges of it is answered with a reset. The kill switch has 100 ms for all of it.
-pub const DRAIN_MS: u64 = 90;
+/// what the buyer acknowledges of it is answered with a reset.
+pub const DRAIN_MS: u64 = 200;
 /// What of a session may wait, milliseconds. What is dropped here has been counted, and TCP makes a queue overflow the more seldom the
 /// longer it is: twice as long, a quarter of the losses.
 const QUEUE_MS: u64 = 400;
