@@ -151,7 +151,10 @@ impl Shaping {
             self.leaving.insert(class);
         }
         for (class, kbps) in wanted {
-            self.leaving.remove(&class);
+            if self.leaving.remove(&class) {
+                // Another session's, by now: its queue would take no change (`fq_codel_change`), and what waits there is not this one's.
+                steps.push(Step::RemoveClass(SESSIONS + class));
+            }
             let before = self.classes.insert(class, kbps);
             if before != Some(kbps) || of_all_changed {
                 steps.push(Step::Class(

@@ -18,6 +18,7 @@ fn ends(buyer: u16, nat: u16) -> [Ends; 2] {
 struct Kernel {
     found: Found,
     leads: BTreeMap<u32, u16>,
+    queues: SortedSet<u16>,
     tables: usize,
 }
 
@@ -37,8 +38,13 @@ impl Kernel {
                 Step::RemoveClass(class) => {
                     assert!(self.leads.values().all(|c| *c != class), "a filter leads to it");
                     assert!(self.found.classes.remove(&class));
+                    self.queues.remove(&class);
                 }
-                Step::Queue(class, _) => assert!(self.found.classes.contains(&class)),
+                Step::Queue(class, _) => {
+                    assert!(self.found.classes.contains(&class));
+                    // `fq_codel_change`: flows cannot be told apart otherwise than at the beginning.
+                    assert!(self.queues.insert(class), "it has a queue, which takes no change");
+                }
                 Step::Table(..) => self.tables += 1,
                 Step::Link(family, side) => {
                     assert!(self.tables == 4);
