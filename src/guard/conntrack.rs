@@ -36,6 +36,8 @@ pub struct Entry {
     pub mark: u32,
     /// Its number and what it has carried.
     pub counted: Counted,
+    /// The kernel counts it: counting was on when it began (`nf_conntrack_acct`).
+    pub is_counted: bool,
 }
 
 /// A message about a connection.
@@ -92,6 +94,7 @@ pub fn read(message: &Message<'_>) -> Option<Told> {
         original: tuple_of(&list)?,
         mark: mark_of(&list),
         counted: Counted { ct: id_of(&list)?, packets: [packets, packets_back], bytes: [bytes, bytes_back] },
+        is_counted: list.get(9).is_some(),
     }))
 }
 

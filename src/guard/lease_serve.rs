@@ -6,7 +6,7 @@
 mod ability;
 mod in_kernel;
 
-use self::ability::{DECIDE_MS, claimed, way};
+use self::ability::{DECIDE_MS, Grounds};
 use super::clients::Clients;
 use super::draft::Rendered;
 use super::lease_audit::Audit;
@@ -60,8 +60,7 @@ pub struct Desk {
     /// How leases are carried, or why there can be none; decided anew from time to time.
     way: Result<Decision, String>,
     decide_ms: u64,
-    /// Who else has ports of the range.
-    claimed: Option<String>,
+    grounds: Grounds,
     ability: Ability,
     book: Book,
     flows: Flows,
@@ -86,11 +85,11 @@ impl Desk {
     pub fn start(around: &mut Around<'_>) -> Desk {
         let kernel = Kernel::open(around.scope);
         let most = conntrack::most().unwrap_or(0) / 4;
-        let claimed = claimed(around);
+        let grounds = Grounds::of(around);
         let mut desk = Desk {
             kernel,
-            way: claimed.clone().map_or_else(|| way(around), Err),
-            claimed,
+            way: grounds.way(around),
+            grounds,
             decide_ms: around.now_ms.saturating_add(DECIDE_MS),
             ability: Ability {
                 possible: false,
@@ -293,6 +292,13 @@ impl Desk {
         };
         let closed = self.flows.compare(&list);
         self.say_closed(closed, around);
+        if list.iter().any(|e| !e.is_counted) {
+            crate::error!(
+                "leases end: the kernel has a connection that it does not count (net.netfilter.nf_conntrack_acct)"
+            );
+            self.decide(around);
+            return self.end_all(around);
+        }
         let counted: Vec<Counted> = list.iter().map(|e| e.counted).collect();
         self.audit.count(around.tables, &counted);
         self.say(self.audit.report(), around);

@@ -54,6 +54,26 @@ class Grounds(LeaseWorld):
     def test_a_program_that_listens_in_the_range_ends_leases(self):
         self.refused_for("port 40200", "setsid nc -l -p 40200 </dev/null >/dev/null 2>&1 & echo $! >/tmp/nc.pid", "nc -w 1 127.0.0.1 40200 </dev/null || true")
 
+    def test_without_connection_trackings_counters_there_are_no_leases(self):
+        switch = "/proc/sys/net/netfilter/nf_conntrack_acct"
+        why = "connections are not counted"
+        self.refused_for(why, f"echo 0 >{switch}", f"echo 1 >{switch}", why)
+        # What begins before anybody has looked at the switch is seen by what it lacks.
+        seen, tries = False, 0
+        while not seen and tries < 4:
+            tries += 1
+            lease = self.holder.lease(GOOD)
+            self.machine.ok(f"echo 0 >{switch}")
+            try:
+                stream = self.dial(lease)
+                stream.write(client_hello(sni=GOOD))
+                wait_for("its end", lambda: why in self.offload()["reason"] and self.flows(lease) == [], 10)
+            finally:
+                self.machine.ok(f"echo 1 >{switch}")
+            seen = "has a connection that it does not count" in self.machine.ok("cat /tmp/guard.log")
+            wait_for("counters", lambda: why not in self.offload()["reason"], 15)
+        self.assertTrue(seen)
+
     def test_a_mapping_elsewhere_is_nobodys_business(self):
         self.holder.lease(GOOD)
         rule = "iifname eth0 tcp dport { 80, 39999, 41000-50000 } dnat ip to 192.168.1.10"

@@ -17,6 +17,7 @@ fn v4() -> Entry {
         original: tuple("127.0.0.1:50000", "127.0.0.9:443"),
         mark: 0x0400_0007,
         counted: Counted { ct: 0xc937_4e78, packets: [4, 3], bytes: [1216, 174] },
+        is_counted: true,
     }
 }
 
@@ -30,9 +31,32 @@ fn what_the_kernel_has_is_read() {
         original: tuple("[::1]:50000", "[::1]:443"),
         mark: 0x0400_0007,
         counted: Counted { ct: 0x95bb_2b85, packets: [4, 3], bytes: [1296, 234] },
+        is_counted: true,
     };
     assert_eq!(all(DUMPED), [Told::There(v6), Told::There(v4())]);
     assert_eq!(all(DESTROYED), [Told::Gone(v4())]);
+}
+
+#[test]
+fn an_entry_without_counters_is_not_counted() {
+    let mut bare = DUMPED.to_vec();
+    for kind in [9, 10] {
+        // `CTA_COUNTERS_ORIG` and `CTA_COUNTERS_REPLY`, with `NLA_F_NESTED`, become kinds that nobody knows.
+        let nested = [kind, 0x80];
+        let at: Vec<usize> = bare
+            .windows(4)
+            .enumerate()
+            .filter(|(_, w)| w[2..] == nested && w[0] == 28)
+            .map(|(i, _)| i)
+            .collect();
+        at.into_iter().for_each(|i| bare[i + 2] = 63);
+    }
+    let entries = all(&bare);
+    assert_eq!(entries.len(), 2);
+    for told in entries {
+        let Told::There(entry) = told else { panic!("it is there") };
+        assert!(!entry.is_counted && entry.counted.bytes == [0, 0]);
+    }
 }
 
 #[test]

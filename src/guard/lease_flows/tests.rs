@@ -26,7 +26,12 @@ fn arrive(flows: &mut Flows, packet: u32, ct: CtId) -> bool {
 }
 
 fn entry(ct: CtId, bytes: u64) -> Entry {
-    Entry { original: tuple(ct), mark: 0, counted: Counted { ct, packets: [1, 1], bytes: [bytes, 0] } }
+    Entry {
+        original: tuple(ct),
+        mark: 0,
+        counted: Counted { ct, packets: [1, 1], bytes: [bytes, 0] },
+        is_counted: true,
+    }
 }
 
 #[test]

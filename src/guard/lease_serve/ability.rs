@@ -3,10 +3,11 @@ use super::{Around, Desk};
 use crate::guard::draft::Rendered;
 use crate::guard::lease_rules::render;
 use crate::guard::lease_wire::{Ability, LeaseReport, MAX_REASON, Offload};
-use crate::guard::offload::{Decision, decide};
+use crate::guard::offload::{Decision, Others, decide};
 use crate::guard::protocol::Report;
 use crate::guard::ranges::denied;
 use crate::sys::linux::clash::claim;
+use crate::sys::linux::netlink::conntrack;
 use crate::sys::linux::offload::facts;
 use std::io;
 
@@ -72,9 +73,9 @@ impl Desk {
         self.decide(around);
     }
 
-    /// Other programs may have taken ports of leases, or given them back: nobody reports their sockets.
+    /// Other programs may have taken from leases what they stand on, or given it back: nobody reports that.
     pub fn review(&mut self, around: &mut Around<'_>) {
-        if self.kernel.is_ok() && claimed(around) != self.claimed {
+        if self.kernel.is_ok() && Grounds::of(around) != self.grounds {
             self.decide(around);
         }
     }
@@ -82,8 +83,8 @@ impl Desk {
     /// Decides how leases are carried. Where that is another way than those that live have, they end.
     pub(super) fn decide(&mut self, around: &mut Around<'_>) {
         self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
-        self.claimed = claimed(around);
-        self.way = self.claimed.clone().map_or_else(|| way(around), Err);
+        self.grounds = Grounds::of(around);
+        self.way = self.grounds.way(around);
         if self.rendered.is_some() && self.rendered != self.wanted(around) {
             crate::info!("leases end: the network, the configuration or the way to carry them has changed");
             self.end_all(around);
@@ -98,16 +99,44 @@ impl Desk {
     }
 }
 
-/// Who else has ports of leases; that nobody can be asked counts as well.
-pub(super) fn claimed(around: &mut Around<'_>) -> Option<String> {
+/// What leases stand on that other programs may change without a word.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Grounds {
+    /// Who else has ports of leases; that nobody can be asked counts as well.
+    claimed: Option<String>,
+    /// The kernel counts connections that begin now.
+    counted: bool,
+    /// Flowtables of others.
+    others: Others,
+}
+
+impl Grounds {
+    /// As they are now.
+    pub fn of(around: &mut Around<'_>) -> Grounds {
+        let others = around.tables.others_flowtables().unwrap_or_default();
+        let counted = conntrack::is_counting().unwrap_or(false);
+        Grounds { claimed: claimed(around), counted, others }
+    }
+
+    /// How leases are carried here.
+    pub fn way(&self, around: &mut Around<'_>) -> Result<Decision, String> {
+        let scope = around.scope.leases.as_ref().ok_or("lease.markMask has fewer than 4 bits")?;
+        if let Some(whose) = &self.claimed {
+            return Err(whose.clone());
+        }
+        if !self.counted {
+            return Err(
+                "connections are not counted: somebody has switched net.netfilter.nf_conntrack_acct off"
+                    .to_owned(),
+            );
+        }
+        let facts = facts(around.tables, scope, around.network);
+        decide(around.scope.offload, &facts.map_err(|e| format!("the kernel's tables cannot be read: {e}"))?)
+    }
+}
+
+fn claimed(around: &mut Around<'_>) -> Option<String> {
     let scope = around.scope.leases.as_ref()?;
     let unread = |e: io::Error| Some(format!("who else has the ports of leases cannot be found out: {e}"));
     claim(around.tables, scope, around.network).unwrap_or_else(unread)
-}
-
-/// How leases are carried here.
-pub(super) fn way(around: &mut Around<'_>) -> Result<Decision, String> {
-    let scope = around.scope.leases.as_ref().ok_or("lease.markMask has fewer than 4 bits")?;
-    let facts = facts(around.tables, scope, around.network);
-    decide(around.scope.offload, &facts.map_err(|e| format!("the kernel's tables cannot be read: {e}"))?)
 }

@@ -19,7 +19,7 @@ impl Desk {
         // Of what waits nothing is let out behind our back.
         let meant = |ct, original: &_| {
             let counted = Counted { ct, ..Counted::default() };
-            which(&Entry { original: *original, mark: 0, counted })
+            which(&Entry { original: *original, mark: 0, counted, is_counted: true })
         };
         kernel.say(self.flows.drop_where(meant));
         let known = self.flows.those(meant);

@@ -25,10 +25,18 @@ const MOST: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 /// # Errors
 /// The kernel's: it has no connection tracking, or cannot count.
 pub fn have_counted() -> io::Result<()> {
-    if std::fs::read_to_string(COUNTS)?.trim() != "1" {
+    if !is_counting()? {
         std::fs::write(COUNTS, "1")?;
     }
     Ok(())
+}
+
+/// Whether the kernel counts connections that begin now; somebody may have switched that off.
+///
+/// # Errors
+/// The kernel's: it has no connection tracking.
+pub fn is_counting() -> io::Result<bool> {
+    Ok(std::fs::read_to_string(COUNTS)?.trim() == "1")
 }
 
 /// How many connections the kernel keeps at most.
