@@ -5,7 +5,7 @@
 
 use echomesh::guard::caps::Caps;
 use echomesh::guard::network::Network;
-use echomesh::guard::shaping::{Cap, LINGER};
+use echomesh::guard::shaping::{Cap, DRAIN_MS, LINGER};
 use echomesh::guard::tc::Ends;
 use echomesh::policy::wan::{Uplink, Wan};
 use std::collections::BTreeMap;
@@ -162,6 +162,10 @@ fn root() -> String {
     run("tc qdisc show dev wan0 root")
 }
 
+fn classes() -> String {
+    run("tc class show dev wan0")
+}
+
 fn is_within(rate: u64, cap: u64) -> bool {
     rate <= cap + cap / 10 && rate >= cap - cap / 10
 }
@@ -279,6 +283,14 @@ fn inside_others() {
     next.set(&caps_of_one, 0, 0).unwrap();
     next.set(&[], 0, 5_000).unwrap();
     let end = 5_000 + LINGER.as_millis() as u64;
+    // What waits in its class leaves first; another session may have the class's number meanwhile, with a queue of its own.
+    assert_eq!(next.due_ms(), Some(5_000 + DRAIN_MS));
+    next.set(&caps_of_one, 0, 5_001).unwrap();
+    next.tidy(5_000 + DRAIN_MS);
+    assert!(classes().contains("ec40:101"), "it has a session again");
+    next.set(&[], 0, 5_000).unwrap();
+    next.tidy(5_000 + DRAIN_MS);
+    assert!(!classes().contains("ec40:101"));
     assert_eq!(next.due_ms(), Some(end));
     next.tidy(end - 1);
     assert!(root().contains("htb ec40:"));
