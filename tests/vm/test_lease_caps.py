@@ -176,6 +176,14 @@ class Caps(LeaseWorld):
         # What the cap's queue drops has been counted: a packet of the largest is 2 % of this. A third was, once.
         self.assertLess(totals["bytesIngress"], 1.1 * stream.received)
 
+    def test_the_next_session_has_a_cap_while_the_last_ones_drains(self):
+        # Sessions that are ready have the same class one after the other, faster than what waits in it may leave.
+        for holder in [self.capped(1 + n) for n in range(4)]:
+            holder.lease(GOOD)
+            holder.close()
+        self.capped(9).lease(GOOD)
+        self.assertNotIn("caps are not in force", self.machine.ok("tail -n 3 /tmp/guard.log"))
+
     def test_the_end_of_the_schedule_ends_flows(self):
         holder = self.capped()
         lease, passed = self.download(holder)
