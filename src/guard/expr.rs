@@ -61,17 +61,20 @@ pub enum Fixed {
     SetMss,
     /// Source becomes the outgoing device's address.
     Masquerade,
+    /// Loads the port that the connection was meant for before anything led it elsewhere.
+    CalledPort,
     /// Ends the rule for what is beyond 4 KiB in a second, and 32 KiB at once.
     Trickle,
 }
 
 impl Fixed {
-    const ALL: [Fixed; 6] = [
+    const ALL: [Fixed; 7] = [
         Fixed::DestinationType,
         Fixed::RouteMss,
         Fixed::ToNetworkOrder,
         Fixed::SetMss,
         Fixed::Masquerade,
+        Fixed::CalledPort,
         Fixed::Trickle,
     ];
 
@@ -89,6 +92,8 @@ impl Fixed {
             // TCPOPT_MSS, behind kind and length; NFT_EXTHDR_OP_TCPOPT.
             Fixed::SetMss => ("exthdr", &[(2, 1, 2), (3, 4, 2), (4, 4, 2), (6, 4, 1), (7, 4, REGISTER)]),
             Fixed::Masquerade => ("masq", &[]),
+            // NFT_CT_PROTO_DST, IP_CT_DIR_ORIGINAL.
+            Fixed::CalledPort => ("ct", &[(1, 4, REGISTER), (2, 4, 12), (3, 1, 0)]),
             // NFTA_LIMIT_RATE, UNIT, BURST, and of its TYPE NFT_LIMIT_PKT_BYTES.
             Fixed::Trickle => ("limit", &[(1, 8, 4 << 10), (2, 8, 1), (3, 4, 32 << 10), (4, 4, 1)]),
         }
@@ -252,7 +257,7 @@ impl Expr {
         Some(match nl::text(element, 1)? {
             "meta" if into_first() => Expr::Meta { key: number(2)? },
             "meta" if number(3) == Some(REGISTER) => Expr::SetMeta { key: number(2)? },
-            "ct" if into_first() && number(3).is_none() => Expr::Ct { key: number(2)? },
+            "ct" if into_first() && nl::attribute(data, 3).is_none() => Expr::Ct { key: number(2)? },
             "ct" if number(4) == Some(REGISTER) && nl::attribute(data, 3).is_none() => {
                 Expr::SetCt { key: number(2)? }
             }

@@ -67,7 +67,7 @@ pub fn render(
         counters: &COUNTERS,
         sets: sets(network),
         flowtables: flowtable.map(|f| (FLOWTABLE, f.clone())).into_iter().collect(),
-        chains: [way_in(scope), forward(scope.marks, flowtable.is_some(), others)].concat(),
+        chains: [way_in(scope), forward(scope, flowtable.is_some(), others)].concat(),
     }
     .rendered()
 }
@@ -146,8 +146,8 @@ fn way_in(scope: &LeaseScope) -> Vec<NamedChain> {
 }
 
 /// From the new addresses to the other side.
-fn forward(marks: Marks, flowtable: bool, others: bool) -> Vec<NamedChain> {
-    let Marks { lease, accepted, refused } = marks;
+fn forward(scope: &LeaseScope, flowtable: bool, others: bool) -> Vec<NamedChain> {
+    let LeaseScope { ports: (first, last), marks: Marks { lease, accepted, refused } } = *scope;
     let denied = |rule| drop_and("denied", rule);
     let add = |mut rule: Vec<W>| {
         rule.push(W::FlowAdd(FLOWTABLE));
@@ -175,10 +175,16 @@ fn forward(marks: Marks, flowtable: bool, others: bool) -> Vec<NamedChain> {
             hook(false, Place::Forward, -100),
             vec![
                 vec![W::Marked(lease), W::Goto("lease_flow")],
-                // One whose mark somebody has overwritten: nobody else leads what comes from the line back to it.
+                // One whose mark somebody has overwritten.
                 drop_and(
                     "stray",
-                    vec![W::FromWan(true), W::ToWan, W::Led, W::Original, W::To(Proto::Tcp, HTTPS)],
+                    vec![
+                        W::FromWan(true),
+                        W::ToWan,
+                        W::Called(first, last),
+                        W::Original,
+                        W::To(Proto::Tcp, HTTPS),
+                    ],
                 ),
             ],
         ),

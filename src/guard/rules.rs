@@ -73,8 +73,8 @@ pub enum Word {
     ToWan,
     /// Belongs to a connection that this side began.
     Original,
-    /// Belongs to a connection that was led elsewhere than it was meant for.
-    Led,
+    /// Belongs to a connection that was meant for a port of this range before anything led it elsewhere.
+    Called(u16, u16),
     /// Destination port of TCP is in this range.
     ToRange(u16, u16),
     /// Destination port of TCP is not this one.
@@ -131,13 +131,10 @@ const OUT_DEVICE: u32 = 7;
 const USER: u32 = 10;
 const FAMILY: u32 = 15;
 const PROTOCOL: u32 = 16;
-/// `NFT_CT_*`: STATE, DIRECTION, STATUS, MARK.
+/// `NFT_CT_*`: STATE, DIRECTION, MARK.
 const STATE: u32 = 0;
 const DIRECTION: u32 = 1;
-const STATUS: u32 = 2;
 const MARK: u32 = 3;
-/// `IPS_DST_NAT`.
-const DNAT: u32 = 32;
 /// Bases of payloads.
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
@@ -181,7 +178,10 @@ impl Word {
             Word::FromWan(false) => "iifname != @wan".to_owned(),
             Word::ToWan => "oifname @wan".to_owned(),
             Word::Original => "ct direction original".to_owned(),
-            Word::Led => "ct status dnat".to_owned(),
+            Word::Called(first, last) if first == last => {
+                format!("meta l4proto tcp ct original proto-dst {first}")
+            }
+            Word::Called(first, last) => format!("meta l4proto tcp ct original proto-dst {first}-{last}"),
             Word::ToRange(first, last) if first == last => format!("tcp dport {first}"),
             Word::ToRange(first, last) => format!("tcp dport {first}-{last}"),
             Word::Elsewhere(packet) => packet.text(),
@@ -264,7 +264,9 @@ impl Word {
             Word::FromWan(equal) => vec![Expr::Meta { key: IN_DEVICE }, lookup("wan", !equal)],
             Word::ToWan => vec![Expr::Meta { key: OUT_DEVICE }, lookup("wan", false)],
             Word::Original => vec![Expr::Ct { key: DIRECTION }, is(vec![0])],
-            Word::Led => vec![Expr::Ct { key: STATUS }, mask(number(DNAT)), is_not(number(0))],
+            Word::Called(first, last) => {
+                [proto(Proto::Tcp), vec![Expr::Fixed(Fixed::CalledPort)], within(*first, *last)].concat()
+            }
             Word::ToRange(first, last) => range(*first, *last),
             Word::Elsewhere(packet) => packet.expressions(),
             Word::OfLease(packet) => packet.expressions(),
@@ -314,11 +316,16 @@ fn tcp<const N: usize>(offset: u32, length: u32, then: [Expr; N]) -> Vec<Expr> {
 
 /// The destination port of TCP lies between two others.
 fn range(first: u16, last: u16) -> Vec<Expr> {
+    [tcp(2, 2, []), within(first, last)].concat()
+}
+
+/// The port that was loaded is in a range.
+fn within(first: u16, last: u16) -> Vec<Expr> {
     let [low, high] = [first, last].map(|port| port.to_be_bytes().to_vec());
     if first == last {
-        return tcp(2, 2, [is(low)]);
+        return vec![is(low)];
     }
-    tcp(2, 2, [Expr::Bound { lower: true, value: low }, Expr::Bound { lower: false, value: high }])
+    vec![Expr::Bound { lower: true, value: low }, Expr::Bound { lower: false, value: high }]
 }
 
 /// Source address and destination port of TCP, one behind the other.

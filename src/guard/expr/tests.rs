@@ -33,6 +33,7 @@ fn every_expression_is_read_as_it_was_written_and_no_other_is_ours() {
         Expr::Fixed(Fixed::ToNetworkOrder),
         Expr::Fixed(Fixed::SetMss),
         Expr::Fixed(Fixed::Masquerade),
+        Expr::Fixed(Fixed::CalledPort),
         Expr::Fixed(Fixed::Trickle),
     ] {
         let mut w = Writer::default();
