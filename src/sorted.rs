@@ -228,11 +228,6 @@ impl<K> SortedSet<K> {
         self.0.is_empty()
     }
 
-    /// Takes all out.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
     /// The members.
     pub fn iter(&self) -> slice::Iter<'_, K> {
         self.0.iter()

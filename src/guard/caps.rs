@@ -7,11 +7,12 @@ use super::shaping::{Cap, DRAIN_MS, LINGER, Shaping};
 use super::tc::{Ends, Root, Step};
 use crate::sys::linux::reactor::Io;
 use crate::sys::linux::traffic::{Traffic, TrafficReports};
+use rustix::io::Errno;
 use std::io;
 use std::task::{Context, Poll};
 
-/// `ENODEV`: the line was dropped, before the guard has heard of it.
-const NO_DEVICE: i32 = 19;
+/// The line was dropped, before the guard has heard of it.
+const NO_DEVICE: i32 = Errno::NODEV.raw_os_error();
 
 /// The kernel's traffic control, as far as it is ours.
 #[derive(Debug)]
