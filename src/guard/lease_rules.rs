@@ -181,9 +181,9 @@ fn forward(scope: &LeaseScope, flowtable: bool, others: bool) -> Vec<NamedChain>
                     vec![
                         W::FromWan(true),
                         W::ToWan,
+                        W::To(Proto::Tcp, HTTPS),
                         W::Called(first, last),
                         W::Original,
-                        W::To(Proto::Tcp, HTTPS),
                     ],
                 ),
             ],

@@ -73,7 +73,8 @@ pub enum Word {
     ToWan,
     /// Belongs to a connection that this side began.
     Original,
-    /// Belongs to a connection that was meant for a port of this range before anything led it elsewhere.
+    /// Belongs to a connection that was meant for a port of this range before anything led it elsewhere. Stands behind a word
+    /// that asks for TCP.
     Called(u16, u16),
     /// Destination port of TCP is in this range.
     ToRange(u16, u16),
@@ -178,10 +179,8 @@ impl Word {
             Word::FromWan(false) => "iifname != @wan".to_owned(),
             Word::ToWan => "oifname @wan".to_owned(),
             Word::Original => "ct direction original".to_owned(),
-            Word::Called(first, last) if first == last => {
-                format!("meta l4proto tcp ct original proto-dst {first}")
-            }
-            Word::Called(first, last) => format!("meta l4proto tcp ct original proto-dst {first}-{last}"),
+            Word::Called(first, last) if first == last => format!("ct original proto-dst {first}"),
+            Word::Called(first, last) => format!("ct original proto-dst {first}-{last}"),
             Word::ToRange(first, last) if first == last => format!("tcp dport {first}"),
             Word::ToRange(first, last) => format!("tcp dport {first}-{last}"),
             Word::Elsewhere(packet) => packet.text(),
@@ -265,7 +264,7 @@ impl Word {
             Word::ToWan => vec![Expr::Meta { key: OUT_DEVICE }, lookup("wan", false)],
             Word::Original => vec![Expr::Ct { key: DIRECTION }, is(vec![0])],
             Word::Called(first, last) => {
-                [proto(Proto::Tcp), vec![Expr::Fixed(Fixed::CalledPort)], within(*first, *last)].concat()
+                [vec![Expr::Fixed(Fixed::CalledPort)], within(*first, *last)].concat()
             }
             Word::ToRange(first, last) => range(*first, *last),
             Word::Elsewhere(packet) => packet.expressions(),
