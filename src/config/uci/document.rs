@@ -165,6 +165,8 @@ fn value(option: &Opt, entry: &Entry) -> Result<Option<Value>, String> {
     };
     let texts = || Value::Array(entry.values.iter().cloned().map(Value::String).collect());
     match option.kind {
+        // UCI has no empty lists: there it would not be written.
+        Kind::Texts(..) | Kind::Choices(..) | Kind::Ints(..) if entry.values.is_empty() => return Ok(None),
         Kind::Texts(..) | Kind::Choices(..) => return Ok(Some(texts())),
         Kind::Ints(..) => return Ok(Some(Value::Array(entry.values.iter().map(number).collect()))),
         _ => {}

@@ -154,6 +154,13 @@ fn an_empty_list_says_what_its_absence_does() {
 }
 
 #[test]
+fn a_list_without_values_is_none() {
+    let node = "echomesh.main=echomesh\nechomesh.main.version='1'\nechomesh.node=node\n";
+    let given = |lines: &str| read(format!("{node}{lines}").as_bytes(), Face::Uci).unwrap().canonical();
+    assert_eq!(given("echomesh.node.region_allow=#DE-BE\n"), given(""));
+}
+
+#[test]
 fn every_problem_has_its_place() {
     let text = "config echomesh\n\toption version 3\nconfig what\nconfig network\n\toption a b\n\toption c d\nconfig lab\n";
     let errors = read(text.as_bytes(), Face::Uci).unwrap_err();
