@@ -106,14 +106,15 @@ pub(super) struct Grounds {
     claimed: Option<String>,
     /// The kernel counts connections that begin now.
     counted: bool,
-    /// Flowtables of others.
-    others: Others,
+    /// Flowtables of others, or why they are not known.
+    others: Result<Others, String>,
 }
 
 impl Grounds {
     /// As they are now.
     pub fn of(around: &mut Around<'_>) -> Grounds {
-        let others = around.tables.others_flowtables().unwrap_or_default();
+        let others = around.tables.others_flowtables();
+        let others = others.map_err(|e| format!("others' flowtables cannot be read: {e}"));
         let counted = conntrack::is_counting().unwrap_or(false);
         Grounds { claimed: claimed(around), counted, others }
     }
@@ -130,8 +131,8 @@ impl Grounds {
                     .to_owned(),
             );
         }
-        let facts = facts(around.tables, scope, around.network);
-        decide(around.scope.offload, &facts.map_err(|e| format!("the kernel's tables cannot be read: {e}"))?)
+        let others = self.others.as_ref().map_err(Clone::clone)?;
+        decide(around.scope.offload, &facts(around.tables, scope, around.network, others))
     }
 }
 

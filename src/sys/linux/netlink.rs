@@ -284,19 +284,24 @@ impl Tables {
     /// Flowtables of tables that are not of leases.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's, or they change faster than they can be read.
     pub fn others_flowtables(&mut self) -> io::Result<Others> {
-        let mut others = Others::default();
-        self.all(Ask::Flowtables, |m| {
-            let Some(other) = flowtable_of(m).filter(|f| f.table != LEASES) else { return };
-            others.any = true;
-            if other.hardware {
-                others.hardware.get_or_insert_with(|| other.table.to_owned());
-            } else if !other.counts {
-                others.uncounted.get_or_insert_with(|| other.table.to_owned());
+        for _ in 0..DUMPS {
+            let mut others = Others::default();
+            let whole = self.all(Ask::Flowtables, |m| {
+                let Some(other) = flowtable_of(m).filter(|f| f.table != LEASES) else { return };
+                others.any = true;
+                if other.hardware {
+                    others.hardware.get_or_insert_with(|| other.table.to_owned());
+                } else if !other.counts {
+                    others.uncounted.get_or_insert_with(|| other.table.to_owned());
+                }
+            })?;
+            if whole {
+                return Ok(others);
             }
-        })?;
-        Ok(others)
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
     }
 
     /// Looks through the chains and rules of all tables, and the sets that they name.

@@ -4,7 +4,7 @@ use crate::guard::expr::Expr;
 use crate::guard::lease_count::Places;
 use crate::guard::lease_rules::{LeaseScope, QUEUE, render};
 use crate::guard::network::Network;
-use crate::guard::offload::{self, Facts, Link, devices, pppoe_devices};
+use crate::guard::offload::{self, Facts, Link, Others, devices, pppoe_devices};
 use crate::guard::table::{Chain, Flowtable, Hook, Place, Table};
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -13,17 +13,14 @@ use std::path::Path;
 const TRIAL: &str = "echomesh_trial";
 const DEVICES: &str = "/sys/class/net";
 
-/// All of it.
-///
-/// # Errors
-/// The kernel's: its tables cannot be read.
-pub fn facts(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::Result<Facts> {
+/// All of it, beside what others have.
+pub fn facts(tables: &mut Tables, scope: &LeaseScope, network: &Network, others: &Others) -> Facts {
     let pppoe = pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default());
     let flowtable = Flowtable { devices: devices(&network.wan, &pppoe, false, link) };
     let software = attempt(tables, scope, network, Some(&flowtable)).map(|()| flowtable);
     let table = attempt(tables, scope, network, None).map_err(|e| missing(tables, &e));
     let software = software.map_err(|e| no_flowtable(&e));
-    Ok(Facts { table, software, others: tables.others_flowtables()? })
+    Facts { table, software, others: others.clone() }
 }
 
 fn attempt(
