@@ -20,9 +20,11 @@ const TIMESTAMPS: u64 = 12;
 const OPTIONS: u64 = 40;
 /// Payload per packet from which on a direction carries data for the most part, and not acknowledgements.
 const DATA: u64 = 512;
-/// Of such a direction so much stays uncounted while the flow lives, for acknowledgements among its segments and for what
-/// is sent twice: less than 1 %.
+/// Of such a direction so much stays uncounted while the flow lives, for selective acknowledgements in its segments and for what
+/// is sent twice: less than 1 %. Where the other direction has at most an eighth of it there is little to acknowledge.
 const MARGIN: u64 = 128;
+const ONE_WAY: u64 = 8;
+const ONE_WAY_MARGIN: u64 = 256;
 
 /// The count of one flow.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +37,7 @@ pub struct Tally {
 #[derive(Clone, Debug, Default)]
 struct Side {
     /// The counters when they were last read.
-    read: Count,
+    last: Count,
     /// What was counted and nobody has looked at.
     fresh: Count,
     /// Of those, packets that came by the gate: it knows what they carried.
@@ -137,7 +139,12 @@ impl Tally {
         let Some(opening) = self.opening else { return };
         let read = now.packets.into_iter().zip(now.bytes);
         for (side, (packets, bytes)) in self.sides.iter_mut().zip(read) {
-            side.count(Count { packets, bytes }, &opening);
+            side.read(Count { packets, bytes });
+        }
+        let [egress, ingress] =
+            self.sides.each_ref().map(|side| side.fresh.payload(&opening, opening.usual_options()));
+        for (side, others) in self.sides.iter_mut().zip([ingress, egress]) {
+            side.look(others, &opening);
         }
     }
 
@@ -185,16 +192,20 @@ impl Side {
         self.got = further(self.got, ack);
     }
 
-    fn count(&mut self, now: Count, opening: &Opening) {
-        let fell = now.packets < self.read.packets || now.bytes < self.read.bytes;
+    fn read(&mut self, now: Count) {
+        let fell = now.packets < self.last.packets || now.bytes < self.last.bytes;
         self.set_back |= fell;
-        let new = if fell && !out("counters-set-back") { now } else { now.minus(self.read) };
-        self.read = now;
+        let new = if fell && !out("counters-set-back") { now } else { now.minus(self.last) };
+        self.last = now;
         self.fresh = self.fresh.plus(new);
+    }
+
+    /// Looks at what was counted, while the other direction had so much payload.
+    fn look(&mut self, others: u64, opening: &Opening) {
         // A packet is counted before it comes by. If the counters lack payload, they were set back before they were read;
         // until other packets have passed in their place nothing is certain.
         let [fresh, seen] = [self.fresh, self.seen].map(|c| Count { bytes: c.bytes + self.short, ..c });
-        if let Some((unseen, least)) = fresh.without(seen, self.seen_payload, opening) {
+        if let Some((unseen, least)) = fresh.without(seen, self.seen_payload, others, opening) {
             (self.fresh, self.seen) = Default::default();
             (self.seen_payload, self.short) = (0, 0);
             self.all = self.all.plus(unseen);
@@ -290,14 +301,14 @@ impl Count {
     /// Without those of which the gate has seen the payload: what is left at most, and the payload that it holds for certain. The
     /// kernel counts what it has put together as one packet, and cuts it for the queue, where each piece has the options of
     /// all. None if so much payload is not there.
-    fn without(self, seen: Count, seen_payload: u64, opening: &Opening) -> Option<(Count, u64)> {
+    fn without(self, seen: Count, seen_payload: u64, others: u64, opening: &Opening) -> Option<(Count, u64)> {
         let usual = opening.usual_options();
         let all = self.payload(opening, usual);
         let packets = self.packets.checked_sub(seen.packets).unwrap_or(self.packets);
         let left = |payload| Count { packets, bytes: payload + packets * opening.header(usual) };
         let most = left(all.checked_sub(seen_payload)?);
         let least = left(all.saturating_sub(seen.payload(opening, usual)));
-        Some((most, least.least(opening)))
+        Some((most, least.least(others, opening)))
     }
 
     /// The payload, if every header has so many bytes of options.
@@ -305,15 +316,16 @@ impl Count {
         self.bytes.saturating_sub(self.packets * opening.header(options))
     }
 
-    /// Payload that it holds for certain.
-    fn least(self, opening: &Opening) -> u64 {
+    /// Payload that it holds for certain, where the other direction had so much.
+    fn least(self, others: u64, opening: &Opening) -> u64 {
         let usual = self.payload(opening, opening.usual_options());
         if !opening.sack {
             return usual;
         }
         let least = self.payload(opening, OPTIONS);
         let data = usual >= DATA * self.packets;
-        if data { least.max(usual - usual / MARGIN) } else { least }
+        let margin = if others <= usual / ONE_WAY { ONE_WAY_MARGIN } else { MARGIN };
+        if data { least.max(usual - usual / margin) } else { least }
     }
 }
 

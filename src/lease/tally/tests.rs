@@ -33,7 +33,7 @@ fn headers_go_off_and_what_the_gate_saw_counts_as_it_is() {
     t.count(&counted((3 + 10, 681 + 520), (1 + 2, 60 + 2 * 52 + 100_000)));
     assert_eq!(t.fresh(), [0, 100_000 - 56], "GRO: few headers, so all of their options may be used up");
     t.count(&counted((13, 1201), (103, 100_164 + 100 * 1500)));
-    assert_eq!(t.fresh(), [0, 144_800 - 144_800 / MARGIN]);
+    assert_eq!(t.fresh(), [0, 144_800 - 144_800 / ONE_WAY_MARGIN]);
     let ipv6 = Opening { v6: true, timestamps: false, sack: false, ..OPENING };
     let mut t = Tally::default();
     t.open(ipv6);
@@ -114,15 +114,26 @@ fn a_clean_close_is_exact_and_a_wrap_is_told_by_the_counters() {
 }
 
 #[test]
+fn what_acknowledges_what_the_other_sends_may_have_more_options() {
+    let told = |up: u64| {
+        let mut t = open();
+        t.count(&counted((100, 100 * 52 + up), (100, 100 * 1500)));
+        t.fresh()[1]
+    };
+    assert_eq!(told(144_800 / ONE_WAY), 144_800 - 144_800 / ONE_WAY_MARGIN);
+    assert_eq!(told(144_800 / ONE_WAY + 1), 144_800 - 144_800 / MARGIN);
+}
+
+#[test]
 fn what_was_sent_twice_is_given_back() {
     let mut t = open();
     t.count(&counted((9, 9 * 52), (1050, 1050 * 1500)));
-    assert_eq!(t.fresh()[1], 1050 * 1448 - 1050 * 1448 / MARGIN);
+    assert_eq!(t.fresh()[1], 1050 * 1448 - 1050 * 1448 / ONE_WAY_MARGIN);
     t.note(&fin(Egress, 101));
     t.note(&fin(Ingress, (1000 * 1448_u32).wrapping_add(u32::MAX - 4)));
     assert_eq!(
         t.settle(&mut Credit::default()),
-        Settled { more: [0, 0], less: [0, 1050 * 1448 - 1050 * 1448 / MARGIN - 1000 * 1448] }
+        Settled { more: [0, 0], less: [0, 1050 * 1448 - 1050 * 1448 / ONE_WAY_MARGIN - 1000 * 1448] }
     );
 }
 
@@ -136,7 +147,7 @@ fn a_reset_says_what_both_have_got() {
         t.settle(&mut Credit::default()).more
     };
     let reset = |direction, seq, ack| Note::Reset { direction, seq, ack };
-    let estimate = 144_800 - 144_800 / MARGIN;
+    let estimate = 144_800 - 144_800 / ONE_WAY_MARGIN;
     let gives_up = |got: u32| settle(&[reset(Egress, 401, Some(start.wrapping_add(got)))]);
     assert_eq!(
         gives_up(140_000),
@@ -178,7 +189,7 @@ fn resets_of_late_acknowledgements_take_nothing_back() {
 fn an_end_that_cannot_be_true_is_not_believed() {
     let start = u32::MAX - 4;
     let (packets, all) = (10_000_u32, 14_480_000_u32);
-    let estimate = all - all / MARGIN as u32;
+    let estimate = all - all / ONE_WAY_MARGIN as u32;
     let targets = |end: u32| vec![Note::Fin { direction: Ingress, end: start.wrapping_add(end), ack: None }];
     let buyers = |end: u32| vec![Note::Fin { direction: Egress, end: 101 + end, ack: None }];
     let confirmed = |end: u32| {
@@ -220,7 +231,7 @@ fn who_says_that_less_was_sent_than_the_target_has_is_not_believed() {
         t.note(&Note::Reset { direction: Ingress, seq: u32::MAX - 4, ack: Some(101) });
         t.settle(&mut Credit::default()).more[0]
     };
-    let estimate = 144_800 - 144_800 / MARGIN;
+    let estimate = 144_800 - 144_800 / ONE_WAY_MARGIN;
     assert_eq!(settle(144_800, 144_801), 144_800);
     assert_eq!(settle(140_000, 139_000), 140_000, "the rest is on its way");
     assert_eq!(settle(140_000, 140_002), estimate);
@@ -247,7 +258,7 @@ fn counters_that_somebody_sets_back_lose_nothing_that_was_read() {
     let mut t = open();
     t.count(&counted((1, 52), (100, 100 * 1500)));
     t.count(&counted((0, 0), (50, 50 * 1500)));
-    assert_eq!(t.fresh()[1], 150 * 1448 - 144_800 / MARGIN - 72_400 / MARGIN);
+    assert_eq!(t.fresh()[1], 150 * 1448 - 144_800 / ONE_WAY_MARGIN - 72_400 / ONE_WAY_MARGIN);
     t.note(&fin(Ingress, (200 * 1448_u32).wrapping_add(u32::MAX - 4)));
     let more = t.clone().settle(&mut Credit::default()).more[1];
     assert_eq!(more + t.sides[1].told, 200 * 1448, "the end is believed: more may have passed than was seen");
@@ -260,7 +271,7 @@ fn packets_that_come_by_before_they_are_read_off_wait_for_the_counters() {
     t.seen(Egress, 1500, 1448);
     t.count(&counted((1, 1500), (0, 0)));
     t.count(&counted((2, 3000), (0, 0)));
-    assert_eq!(t.fresh(), [1448 - 1448 / MARGIN, 0]);
+    assert_eq!(t.fresh(), [1448 - 1448 / ONE_WAY_MARGIN, 0]);
 }
 
 /// One direction's data through a router, as its conntrack counts them.
