@@ -4,6 +4,7 @@ use super::conntrack::{Entry, Tuple};
 use super::lease_wire::{Counted, CtId, LeaseReport, PASSED, Verdict};
 use super::nfqueue::{Connection, Fate, MAX_QUEUED, Queued};
 use super::reset;
+use crate::lease::segment::Segment;
 use crate::sorted::SortedMap;
 use std::net::IpAddr;
 
@@ -23,6 +24,10 @@ struct Flow {
     passed: bool,
     /// It was refused: its mark says so to the kernel.
     refused: bool,
+    /// The sequence number of its SYN, while the target has not answered that one.
+    syn: Option<u32>,
+    /// The target has answered its SYN.
+    answered: bool,
     /// Packets of it that wait.
     waiting: u32,
 }
@@ -34,6 +39,17 @@ struct Waiting {
     since_ms: u64,
     /// Enough of it to make a reset.
     head: Vec<u8>,
+}
+
+/// What becomes of a packet that `run` has not judged, because nothing is left to be judged of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// It goes on.
+    Silent,
+    /// It goes on once `run` is told of it.
+    Told(LeaseReport),
+    /// The same, and it ends a direction of an accepted connection.
+    End(LeaseReport),
 }
 
 /// What is said of a packet to the kernel.
@@ -77,6 +93,14 @@ fn report(packet: u32, queued: &Queued<'_>, connection: &Connection) -> LeaseRep
         length: queued.length,
         bytes: queued.bytes.to_vec(),
     }
+}
+
+/// A plain segment without payload, or anything that could stand for it.
+fn empty<'a>(queued: &Queued<'a>) -> Option<Segment<'a>> {
+    let segment = Segment::parse(queued.bytes, queued.length).ok()?;
+    let flags = segment.flags;
+    let other = flags.fin() || flags.rst() || flags.urg() || segment.options.multipath;
+    (segment.length == 0 && !other).then_some(segment)
 }
 
 /// All of them.
@@ -129,13 +153,26 @@ impl Flows {
         }
         let counted = Counted { ct: connection.ct, ..Counted::default() };
         let answer = connection.answer;
-        let fresh = Flow { original, answer, counted, passed: false, refused: false, waiting: 0 };
+        let fresh = Flow {
+            original,
+            answer,
+            counted,
+            passed: false,
+            refused: false,
+            syn: None,
+            answered: false,
+            waiting: 0,
+        };
+        let syn = empty(queued).filter(|s| s.flags.syn() && !s.flags.ack() && !connection.reply);
         self.flows.edit(
             connection.ct,
             || Box::new(fresh),
             |flow| {
                 flow.answer = answer;
                 flow.waiting += 1;
+                if let Some(syn) = syn {
+                    (flow.syn, flow.answered) = (Some(syn.seq), false);
+                }
             },
         );
         let head = queued.bytes.get(..reset::ENOUGH).unwrap_or(queued.bytes).to_vec();
@@ -143,13 +180,30 @@ impl Flows {
         Some(report(queued.packet, queued, &connection))
     }
 
-    /// A packet has come of a connection that the kernel itself lets pass but for the last ones of either side, which `run` wants
-    /// to see, and for what a flowtable of others must not: nothing is left to be judged. What `run` is told of the last ones, if
-    /// it is one; none if the connection is not known as one that goes on.
-    pub fn pass(&self, queued: &Queued<'_>, accepted: u32, refused: u32) -> Option<Option<LeaseReport>> {
-        let connection = queued.connection.filter(|c| c.mark & (accepted | refused) == accepted)?;
-        let goes_on = self.flows.get(&connection.ct).is_some_and(|f| f.passed && !f.refused);
-        goes_on.then(|| reset::is_end(queued.bytes).then(|| report(PASSED, queued, &connection)))
+    /// A packet has come of which nothing is left to be judged; none if it is another, or of a connection that is not known as one
+    /// that goes on.
+    ///
+    /// Of an accepted connection the kernel itself lets all pass but the last packets of either side, which `run` wants to see, and
+    /// what a flowtable of others must not have. Of one that is not decided yet it is what carries nothing: the target's answer to
+    /// the SYN that `run` let through, and after that what the buyer acknowledges.
+    pub fn ahead(&mut self, queued: &Queued<'_>, accepted: u32, refused: u32) -> Option<Ahead> {
+        let connection = queued.connection?;
+        let flow = self.flows.get_mut(&connection.ct).filter(|f| f.passed && !f.refused)?;
+        let told = || report(PASSED, queued, &connection);
+        if connection.mark & (accepted | refused) != 0 {
+            let is_accepted = connection.mark & (accepted | refused) == accepted;
+            let ahead = || if reset::is_end(queued.bytes) { Ahead::End(told()) } else { Ahead::Silent };
+            return is_accepted.then(ahead);
+        }
+        let segment = empty(queued).filter(|s| s.flags.ack())?;
+        match (connection.reply, segment.flags.syn()) {
+            (true, true) if flow.syn == Some(segment.ack.wrapping_sub(1)) => {
+                (flow.syn, flow.answered) = (None, true);
+                Some(Ahead::Told(told()))
+            }
+            (false, false) if flow.answered => Some(Ahead::Silent),
+            _ => None,
+        }
     }
 
     /// `run` has judged a packet; none if none of that number waits. The marks are those of what is accepted and refused.

@@ -11,7 +11,7 @@ use super::clients::Clients;
 use super::draft::Rendered;
 use super::lease_audit::Audit;
 use super::lease_caps::LeaseCaps;
-use super::lease_flows::{Flows, MAX_FLOWS, Word};
+use super::lease_flows::{Ahead, Flows, MAX_FLOWS, Word};
 use super::lease_kernel::{Kernel, Woken};
 use super::lease_rules::Marks;
 use super::lease_unheard::Unheard;
@@ -38,6 +38,8 @@ const GATHER_MS: u64 = 5;
 const MAX_DOOMED: usize = MAX_FLOWS as usize;
 /// How often packets are looked for that have waited too long, milliseconds.
 const LATE_MS: u64 = 1_000;
+/// Packets that are taken at most before an end is looked at.
+const MAX_BEFORE_END: u32 = 256;
 
 /// What of the guard's the leases need.
 pub struct Around<'a> {
@@ -129,7 +131,7 @@ impl Desk {
     /// The kernel has something to say.
     pub fn wake(&mut self, woken: Woken, around: &mut Around<'_>) {
         match woken {
-            Woken::Packet => self.take_packet(around),
+            Woken::Packet => _ = self.take_packet(around),
             Woken::End => self.take_ends(1, around),
             Woken::Caps => {
                 self.caps.wake(around.network);
@@ -138,23 +140,25 @@ impl Desk {
         }
     }
 
-    fn take_packet(&mut self, around: &mut Around<'_>) {
-        let Desk { kernel: Ok(kernel), flows, book, holder, doomed, .. } = self else { return };
+    /// Whether there was one.
+    fn take_packet(&mut self, around: &mut Around<'_>) -> bool {
+        let Desk { kernel: Ok(kernel), flows, book, holder, doomed, .. } = self else { return false };
         let Marks { accepted, refused, .. } = kernel.marks;
         let mut words = Vec::new();
-        kernel.queue.take(|queued| {
+        let there = kernel.queue.take(|queued| {
             let packet = queued.packet;
             let tell = |report| match *holder {
                 Some((client, _)) => around.clients.offer(client, &Report::Lease(report)),
                 None => false,
             };
-            let passes = flows.pass(&queued, accepted, refused);
             let is_doomed = queued.connection.is_some_and(|c| doomed.contains(&c.ct));
-            if let Some(last) = passes.filter(|_| !is_doomed) {
-                words.push(match last.map(tell) {
-                    None => Word::stop(packet),
-                    Some(true) => Word::pass(packet),
-                    Some(false) => Word::drop(packet),
+            let ahead = if is_doomed { None } else { flows.ahead(&queued, accepted, refused) };
+            if let Some(ahead) = ahead {
+                words.push(match ahead {
+                    Ahead::Silent => Word::stop(packet),
+                    Ahead::Told(report) if tell(report.clone()) => Word::stop(packet),
+                    Ahead::End(report) if tell(report.clone()) => Word::pass(packet),
+                    Ahead::Told(_) | Ahead::End(_) => Word::drop(packet),
                 });
                 return;
             }
@@ -164,9 +168,26 @@ impl Desk {
             }
         });
         kernel.say(words);
+        there
+    }
+
+    /// Takes the packets that wait. Before a connection's end is looked at, its last packets must have been, which say how much it
+    /// carried, and they come by another socket. A flood is not waited for.
+    fn take_packets(&mut self, around: &mut Around<'_>) {
+        for _ in 0..MAX_BEFORE_END {
+            if !self.take_packet(around) {
+                break;
+            }
+        }
     }
 
     fn take_ends(&mut self, most: usize, around: &mut Around<'_>) {
+        self.take_packets(around);
+        self.take_closed(most, around);
+    }
+
+    /// Takes ends alone: of connections that were just deleted no packet passes any more.
+    fn take_closed(&mut self, most: usize, around: &mut Around<'_>) {
         let Desk { kernel: Ok(kernel), flows, .. } = self else { return };
         let closed = kernel.ended(most).iter().map(|entry| flows.closed(entry)).collect();
         self.say_closed(closed, around);

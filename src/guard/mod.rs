@@ -1,7 +1,7 @@
 //! The guard: the process with `CAP_NET_ADMIN` that keeps the service user's traffic within policy, whatever `run` does.
 //!
-//! `run` parses what comes from the network and may be broken by it. The guard judges nothing that comes from the network, and hands packets of leases on as they are: it takes the owner's
-//! configuration and the kernel's reports of addresses and routes, renders a firewall table from them, puts it in force
+//! `run` parses what comes from the network and may be broken by it. The guard judges nothing that comes from the network, and hands packets of leases on as they are (whether one carries
+//! anything it reads itself, `lease_flows`): it takes the owner's configuration and the kernel's reports of addresses and routes, renders a firewall table from them, puts it in force
 //! in one transaction, reads it back, and tells `run` whether it stands.
 
 pub mod caps;

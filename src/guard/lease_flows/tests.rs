@@ -163,24 +163,24 @@ fn packets_of_what_ends_and_late_ones_are_lost() {
 fn only_what_the_kernel_itself_lets_pass_goes_on_without_a_verdict() {
     let (accepted, refused) = MARKS;
     let mut flows = Flows::new(10);
-    let pass = |flows: &Flows, mark| {
+    let pass = |flows: &mut Flows, mark| {
         let queued = queued(2, 1);
         let connection = queued.connection.map(|c| Connection { mark, ..c });
-        flows.pass(&Queued { connection, ..queued }, accepted, refused)
+        flows.ahead(&Queued { connection, ..queued }, accepted, refused)
     };
-    assert_eq!(pass(&flows, accepted), None, "nobody knows it");
+    assert_eq!(pass(&mut flows, accepted), None, "nobody knows it");
     assert!(arrive(&mut flows, 1, 1));
-    assert_eq!(pass(&flows, accepted), None, "none of its packets has passed");
+    assert_eq!(pass(&mut flows, accepted), None, "none of its packets has passed");
     flows.judge(1, Verdict::Stop, MARKS).unwrap();
     for mark in [0, refused, accepted | refused] {
-        assert_eq!(pass(&flows, mark), None, "{mark:x}");
+        assert_eq!(pass(&mut flows, mark), None, "{mark:x}");
     }
-    assert_eq!(pass(&flows, accepted | 0x0400_0000), Some(None), "it ends nothing");
+    assert_eq!(pass(&mut flows, accepted | 0x0400_0000), Some(Ahead::Silent), "it ends nothing");
     let fin = [&HELLO[..33], &[0x11], &HELLO[34..]].concat();
     let connection = queued(2, 1).connection.map(|c| Connection { mark: accepted, ..c });
     let last = Queued { connection, bytes: &fin, ..queued(2, 1) };
-    let Some(Some(LeaseReport::Packet { packet: PASSED, ct: 1, port: 20_000, bytes, .. })) =
-        flows.pass(&last, accepted, refused)
+    let Some(Ahead::End(LeaseReport::Packet { packet: PASSED, ct: 1, port: 20_000, bytes, .. })) =
+        flows.ahead(&last, accepted, refused)
     else {
         panic!("it waits")
     };
@@ -188,8 +188,63 @@ fn only_what_the_kernel_itself_lets_pass_goes_on_without_a_verdict() {
     assert!(flows.drop_late(u64::MAX).is_empty(), "it does not wait");
     assert!(arrive(&mut flows, 3, 1));
     flows.judge(3, Verdict::Refuse, MARKS).unwrap();
-    assert_eq!(pass(&flows, accepted), None, "run has refused it");
+    assert_eq!(pass(&mut flows, accepted), None, "run has refused it");
     assert!(!arrive(&mut flows, PASSED, 2), "its verdict could not be told from none");
+}
+
+/// A segment of this connection without payload.
+fn empty(reply: bool, flags: u8, (seq, ack): (u32, u32), options: &[u8]) -> &'static [u8] {
+    let ports = if reply { 0x01bb_c350u32 } else { 0xc350_01bb };
+    let words = u8::try_from(5 + options.len() / 4).unwrap() << 4;
+    let tcp =
+        [&[ports, seq, ack].map(u32::to_be_bytes).concat()[..], &[words, flags, 1, 1, 0, 0, 0, 0], options];
+    let length = u8::try_from(40 + options.len()).unwrap();
+    [&HELLO[..3], &[length], &HELLO[4..20], &tcp.concat()].concat().leak()
+}
+
+#[test]
+fn a_handshake_goes_on_by_itself_once_its_syn_may() {
+    let [syn_flag, syn_ack, ack_flag] = [2, 0x12, 0x10];
+    let (accepted, refused) = MARKS;
+    let mut flows = Flows::new(10);
+    let of = |reply, bytes: &'static [u8]| {
+        let connection = queued(2, 1).connection.map(|c| Connection { reply, ..c });
+        Queued { connection, length: u32::try_from(bytes.len()).unwrap(), bytes, ..queued(2, 1) }
+    };
+    let (syn, ack) = (empty(false, syn_flag, (7, 0), b""), empty(false, ack_flag, (8, 100), b""));
+    let answer = empty(true, syn_ack, (99, 8), b"\x02\x04\x05\xb4");
+    let ahead = |flows: &mut Flows, reply, bytes| flows.ahead(&of(reply, bytes), accepted, refused);
+
+    assert!(flows.arrive(&of(false, syn), is_open, 0).is_some(), "whether it may begin is for run to say");
+    assert_eq!(ahead(&mut flows, true, answer), None, "run has not said so yet");
+    flows.judge(2, Verdict::Stop, MARKS).unwrap();
+    assert_eq!(ahead(&mut flows, false, ack), None, "the target has not answered");
+    assert_eq!(ahead(&mut flows, true, empty(true, syn_ack, (99, 9), b"")), None, "it answers another SYN");
+    let multipath = empty(true, syn_ack, (99, 8), b"\x1e\x04\0\0");
+    assert_eq!(ahead(&mut flows, true, multipath), None, "another stream");
+    assert_eq!(ahead(&mut flows, false, answer), None, "the buyer cannot answer for it");
+    let Some(Ahead::Told(LeaseReport::Packet { packet: PASSED, ct: 1, reply: true, bytes, .. })) =
+        ahead(&mut flows, true, answer)
+    else {
+        panic!("run is asked")
+    };
+    assert_eq!(bytes, answer);
+    assert_eq!(ahead(&mut flows, true, answer), None, "once");
+    assert_eq!(ahead(&mut flows, false, ack), Some(Ahead::Silent));
+    assert_eq!(ahead(&mut flows, true, ack), None, "what the target acknowledges may settle a hello");
+    for more in [1, 2, 4, 32] {
+        assert_eq!(ahead(&mut flows, false, empty(false, ack_flag | more, (8, 100), b"")), None, "{more}");
+    }
+    assert_eq!(ahead(&mut flows, false, empty(false, 0, (8, 100), b"")), None, "it acknowledges nothing");
+    assert_eq!(flows.ahead(&queued(3, 1), accepted, refused), None, "a hello is judged");
+
+    assert!(flows.arrive(&of(false, syn), is_open, 0).is_some());
+    assert_eq!(ahead(&mut flows, false, ack), None, "a SYN begins anew");
+    flows.judge(2, Verdict::Stop, MARKS).unwrap();
+    assert!(ahead(&mut flows, true, answer).is_some());
+    assert!(flows.arrive(&queued(4, 1), is_open, 0).is_some());
+    flows.judge(4, Verdict::Refuse, MARKS).unwrap();
+    assert_eq!(ahead(&mut flows, false, ack), None, "it was refused");
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Desk {
         kernel.say(self.flows.drop_where(meant));
         let known = self.flows.those(meant);
         let left = kernel.kill(&known, which);
-        self.take_ends(MAX_FLOWS as usize, around);
+        self.take_closed(MAX_FLOWS as usize, around);
         let closed = self.flows.compare(&left?);
         self.say_closed(closed, around);
         Ok(())
@@ -35,6 +35,7 @@ impl Desk {
         if self.doom_ms.take_if(|due| *due <= around.now_ms).is_none() {
             return;
         }
+        self.take_packets(around);
         let doomed = std::mem::take(&mut self.doomed);
         if let Err(e) = self.kill(|e| doomed.contains(&e.counted.ct), around) {
             crate::error!("connections of leases cannot be ended: {e}");
@@ -100,6 +101,7 @@ impl Desk {
                     removed => removed?,
                 }
                 let (buyer, port) = (grant.buyer, grant.port);
+                self.take_packets(around);
                 self.kill(|e| (e.original.from.ip(), e.original.to.port()) == (buyer, port), around)?;
                 self.audit.remove(around.tables, grant);
                 Ok(())

@@ -4,6 +4,7 @@ use crate::guard::lease_wire::MAX_PACKET;
 use crate::guard::netlink::{self as nl, ERROR};
 use crate::guard::nfqueue::{Fate, Queued, take_queue, verdict};
 use crate::sys::linux::reactor::Io;
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use std::io;
 use std::task::{Context, Poll};
@@ -41,14 +42,16 @@ impl Queue {
         self.wait.poll_message(cx)
     }
 
-    /// Takes one message of the kernel's, if there is one.
-    pub fn take(&mut self, take: impl FnMut(Queued<'_>)) {
+    /// Takes one message of the kernel's, if there is one; whether there was.
+    pub fn take(&mut self, take: impl FnMut(Queued<'_>)) -> bool {
         // What did not fit was dropped, and nothing else happens.
         let received = rustix::net::recv(&self.socket.fd, &mut self.socket.piece[..], RecvFlags::DONTWAIT);
+        let there = !matches!(received, Err(Errno::AGAIN));
         let read = received.map_or(0, |(read, _)| read);
         let data = self.socket.piece.get(..read).unwrap_or_default();
         // An error is the answer to a verdict on a packet that is not there any more.
         nl::messages(data).filter_map(|m| Queued::read(&m)).for_each(take);
+        there
     }
 
     /// Says what becomes of a packet.
