@@ -6,6 +6,7 @@ import time
 from attacks import ATTACKS, BAD, GOOD
 from harness.hello import client_hello
 from harness.stream import RESET, Tcp, ending
+from reuse import ReuseAttacks
 from vmlab import image
 from vmlab.kinds import KINDS
 from vmlab.leases import LeaseWorld, Refused
@@ -207,16 +208,16 @@ class BehindFw4(Plain):
     fw4 = True
 
 
-@only("download", "another_name", "pause", "bytes")
-class Newer(Plain):
+@only("download", "another_name", "pause", "bytes", "port_", "fast_path", "overwrites")
+class Newer(ReuseAttacks, Plain):
     """Linux 6.12, behind that firewall."""
 
     kind = KINDS["x86_64-6.12"]
     fw4 = True
 
 
-@only("offloaded", "another_name", "bytes")
-class Mipsel(Plain):
+@only("offloaded", "another_name", "bytes", "fast_path")
+class Mipsel(ReuseAttacks, Plain):
     """A router's processor, and the program of its package."""
 
     kind = KINDS["mipsel"]

@@ -6,7 +6,7 @@ from harness.hello import client_hello
 from harness.netns import BUYER, NODE_WAN
 from harness.stream import RESET, ending
 from vmlab.leases import Holder, LeaseWorld, Refused
-from vmlab.packets import HUSHED, SYN, packet
+from vmlab.packets import ACK, FIN, HUSHED, PSH, SYN, packet
 
 
 class Ends(LeaseWorld):
@@ -113,6 +113,23 @@ class Ends(LeaseWorld):
         for now, then in zip(self.node.rss_kb(), rss):
             self.assertLess(now - then, 4096)
         # The flood's own connections are ended by the deadline; then the buyer's are taken again.
+        self.again()
+        self.assert_lan_untouched()
+
+    def test_ten_thousand_ends(self):
+        """FINs of an accepted connection pass the queue, one like the other."""
+        lease, stream = self.flow()
+        peer, hello = self.arena.peer(lease["address"][1]), client_hello(sni=GOOD)
+        self.assertTrue(peer.open())
+        peer.send(PSH | ACK, 0, hello)
+        self.assertTrue(peer.wait(lambda s: s.data))
+        rss = self.node.rss_kb()
+        for _ in range(10_000):
+            peer.send(FIN | ACK, len(hello))
+        stream.write(b"still there")
+        self.assertEqual(stream.read(), b"still there")
+        for now, then in zip(self.node.rss_kb(), rss):
+            self.assertLess(now - then, 4096)
         self.again()
         self.assert_lan_untouched()
 

@@ -11,6 +11,7 @@ from harness.netns import LAN_HOST, NODE_WAN, NODE_WAN6, ORIGIN6, TARGET, TARGET
 from harness.node import PORT
 from harness.stream import RESET, Tcp, ending
 from harness.target import Target
+from reuse import ReuseAttacks
 from vmlab.arena import Arena
 from vmlab.leases import Holder, LeaseWorld, Refused
 from vmlab.packets import ACK, PSH, RST, SYN
@@ -52,7 +53,7 @@ def answer(connection, data):
         connection.send(data)
 
 
-class Families(LeaseWorld):
+class Families(ReuseAttacks, LeaseWorld):
     """One machine with both families, behind a firewall that offloads first thing."""
 
     fw4 = True
