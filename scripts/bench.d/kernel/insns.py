@@ -51,11 +51,12 @@ def _padded(before, after):
 
 
 def blocks(before, after):
-    """The same by address of the block."""
+    """The same by address of the block, and how often each ran."""
     found = {}
     for address, n, count, was in zip(after[::_WORDS], after[1::_WORDS], after[2::_WORDS], _padded(before, after)):
         if count != was:
-            found[address & 0xFFFFFFFF] = found.get(address & 0xFFFFFFFF, 0) + n * (count - was)
+            instructions, times = found.get(address & 0xFFFFFFFF, (0, 0))
+            found[address & 0xFFFFFFFF] = instructions + n * (count - was), times + count - was
     return found
 
 
@@ -65,7 +66,7 @@ def of_program(path):
 
 
 def by_symbol(found, kallsyms, program=""):
-    """Instructions by function, the largest first. A process's are the daemon's, which lies at the addresses it was linked for; without its symbols one line."""
+    """Instructions by function, the largest first, and how often it was called. A process's are the daemon's, which lies at the addresses it was linked for; without its symbols one line."""
     symbols = []
     for line in [*kallsyms.splitlines(), *program.splitlines()]:
         words = line.split(maxsplit=2)
@@ -74,8 +75,11 @@ def by_symbol(found, kallsyms, program=""):
     symbols.sort()
     starts = [s[0] for s in symbols]
     sums = {}
-    for address, n in found.items():
+    for address, (n, times) in found.items():
         at = bisect.bisect_right(starts, address) - 1
-        name = "(processes)" if address < KERNEL and not program else symbols[at][1] if at >= 0 else "?"
-        sums[name] = sums.get(name, 0) + n
-    return sorted(sums.items(), key=lambda item: -item[1])
+        name = symbols[at][1] if at >= 0 else "?"
+        if address < KERNEL:
+            name = f"{name} (daemon)" if program else "(processes)"
+        instructions, calls = sums.get(name, (0, 0))
+        sums[name] = instructions + n, calls + (times if at >= 0 and starts[at] == address else 0)
+    return sorted(((name, *both) for name, both in sums.items()), key=lambda item: -item[1])

@@ -33,6 +33,18 @@ table ip forwarded {{
     chain exit {{ type nat hook postrouting priority 95; ct status dnat oifname eth0 masquerade; }}
 }}
 """
+# The same, and the packets of a connection that a lease's judge has to see (both SYNs, what follows them up to the target's first answer,
+# both FINs) wait for a process that lets each go: what no judge can do without.
+JUDGED = """
+table ip judged {
+    chain seen {
+        ct direction original ct original packets < 4 counter queue to 7
+        ct direction reply ct reply packets < 3 counter queue to 7
+        tcp flags fin,rst counter queue to 7
+    }
+    chain forward { type filter hook forward priority -100; tcp dport 443 ct status dnat goto seen; tcp sport 443 ct status dnat goto seen; }
+}
+"""
 PLAIN = 3128
 # The way to the listener without TLS, which is on loopback alone.
 DOOR = f"""
@@ -68,7 +80,7 @@ class Bench(LeaseWorld):
 
     @classmethod
     def files(cls):
-        return [*image.directories("usr", "usr/sbin"), ("usr/sbin/echomesh", 0o100755, pathlib.Path(cls.asked.binary).read_bytes())]
+        return [*image.directories("usr", "usr/sbin"), ("usr/sbin/echomesh", 0o100755, pathlib.Path(cls.asked.binary).read_bytes()), ("usr/sbin/queue", 0o100755, pathlib.Path(cls.asked.queue).read_bytes())]
 
     @classmethod
     def qemu_words(cls):
@@ -149,9 +161,9 @@ class Bench(LeaseWorld):
         cls.rows.append((name, unit, value))
         print(f"{value:10.3f} {unit:32} {name}  {more}", flush=True)
         if cls.asked.where and cls.asked.where in name and cls.last:
-            total = sum(cls.last.values())
-            for symbol, n in insns.by_symbol(cls.last, cls.kallsyms, cls.symbols)[: cls.asked.lines]:
-                print(f"           {100 * n / total:6.2f} %  {n / 1e6:10.2f} M  {symbol}")
+            total = sum(n for n, _ in cls.last.values())
+            for symbol, n, calls in insns.by_symbol(cls.last, cls.kallsyms, cls.symbols)[: cls.asked.lines]:
+                print(f"           {100 * n / total:6.2f} %  {n / 1e6:10.2f} M  {calls:9}  {symbol}")
             cls.last = None
 
     # ---- the rows
@@ -196,6 +208,12 @@ class Bench(LeaseWorld):
             if cls.wants(name):
                 cls.tables(*tables)
                 cls.both(name, dial)
+        name = "port forwarded, its set-up queued"
+        if cls.wants(name):
+            cls.tables(FIREWALL, FORWARDED, JUDGED)
+            cls.machine.ok("queue 7 </dev/null >/dev/null 2>&1 & echo $! >/tmp/queue.pid; sleep 1")
+            cls.setups(name, cls.from_outside)
+            print(cls.machine.ok("kill $(cat /tmp/queue.pid); nft list chain ip judged seen"), flush=True)
         cls.tables(FIREWALL)
 
     @classmethod
@@ -289,6 +307,7 @@ def table(rows):
 def main():
     words = argparse.ArgumentParser(prog="scripts/bench kernel", description="Instructions of a router's processor, by path.")
     words.add_argument("--binary", required=True)
+    words.add_argument("--queue", required=True, help="queue.c, built for the machine")
     words.add_argument("--megabytes", type=int, default=128)
     words.add_argument("--connections", type=int, default=200)
     words.add_argument("--repeats", type=int, default=3)
