@@ -19,6 +19,8 @@ pub const SOCKET: &str = "guard.sock";
 const RETRY: Duration = Duration::from_millis(250);
 /// The longest pause of a node that carries nothing without a guard, and of one that can do without.
 pub const LONGEST: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(64));
+/// How long a guard that has said nothing is listened to once more, milliseconds.
+const GRACE_MS: u64 = 500;
 /// Messages that are heard before anybody else gets a turn.
 const AT_ONCE: usize = 16;
 /// Root: only who may change the firewall may say how it is.
@@ -160,13 +162,47 @@ async fn hear(connection: &Seqpacket, listener: &dyn Listener, buffer: &mut [u8]
     };
     // One timer for all messages: to set it anew for each would cost more than to hear it.
     let silence = async {
-        loop {
-            let since = clock.mono_ms().saturating_sub(heard_ms.get());
-            if since >= SILENCE_MS {
-                return Lost::Silent;
-            }
-            async_io::Timer::after(Duration::from_millis(SILENCE_MS - since)).await;
+        let mut silence = Silence::default();
+        while let Some(pause) = silence.look(clock.mono_ms().saturating_sub(heard_ms.get())) {
+            async_io::Timer::after(Duration::from_millis(pause)).await;
         }
+        Lost::Silent
     };
     future::or(messages, silence).await
+}
+
+/// When a guard that has said nothing is given up. Until then nothing is allowed by what it said last ([`SILENCE_MS`]).
+#[derive(Debug, Default)]
+struct Silence {
+    /// It was too long at the last look. A processor that was not there comes back to this timer before what was said meanwhile,
+    /// or could be, is heard.
+    long: bool,
+}
+
+impl Silence {
+    /// Looks how long it is, milliseconds; how long until the next look, or none if it was too long at two.
+    fn look(&mut self, since_ms: u64) -> Option<u64> {
+        let left = SILENCE_MS.saturating_sub(since_ms);
+        let was_long = std::mem::replace(&mut self.long, left == 0);
+        match left {
+            0 if was_long => None,
+            0 => Some(GRACE_MS),
+            left => Some(left),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guard_is_silent_at_two_looks_one_after_the_other() {
+        let mut silence = Silence::default();
+        assert_eq!(silence.look(0), Some(SILENCE_MS));
+        assert_eq!(silence.look(SILENCE_MS + 9_000), Some(GRACE_MS));
+        assert_eq!(silence.look(SILENCE_MS - 1), Some(1), "what was said is heard only now");
+        assert_eq!(silence.look(SILENCE_MS), Some(GRACE_MS));
+        assert_eq!(silence.look(SILENCE_MS + GRACE_MS), None);
+    }
 }
