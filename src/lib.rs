@@ -29,5 +29,6 @@ pub mod sorted;
 pub mod sys;
 pub mod time;
 pub mod tls;
+pub mod turns;
 pub mod ubus;
 pub mod vault;

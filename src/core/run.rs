@@ -29,6 +29,7 @@ use crate::sys::linux::signals::{Signal, Signals};
 use crate::sys::linux::{Linux, net, reactor};
 use crate::tls::client::CertificateTime;
 use crate::tls::server::{Acceptor, ServerKey};
+use crate::turns;
 use crate::vault::Vault;
 use async_executor::LocalExecutor;
 use async_io::Async;
@@ -258,7 +259,7 @@ fn unlocked(
         None
     };
     let until = future::or(future::or(opened, told), keeping);
-    let key = reactor::block_on(executor.run(until)).map_err(failed)?;
+    let key = reactor::block_on(turns::run(&executor, until)).map_err(failed)?;
     match key {
         Some(_) => crate::info!("the key is open"),
         None => crate::info!("stopped"),
@@ -348,15 +349,15 @@ fn serve(running: Running<'_>) -> Result<(), Failed> {
     executor.spawn(async move { pacing.ledger.pacer.run().await }).detach();
     let config = node.config();
     crate::info!("node {} ready: relay {}, API {}", node.key.node_id(), config.relay.listen, api.place());
-    let running = executor.run(async {
+    let until = async {
         while wait(&signals).await == Signal::Reload {
             // Beside the wait for the next signal, which may be the one to end.
             let (node, source) = (node.clone(), source.clone());
             executor.spawn(async move { reload(&node, &source).await }).detach();
         }
         drain(&node, &supervisor).await;
-    });
-    reactor::block_on(running).map_err(failed)?;
+    };
+    reactor::block_on(turns::run(&executor, until)).map_err(failed)?;
     drop((api, bus));
     node.ledger.flush_log();
     crate::info!("stopped");
