@@ -179,6 +179,8 @@ class Families(ReuseAttacks, LeaseWorld):
         self.assertEqual(self.arena.leaks(), [])
 
     def test_extension_headers_reach_nobody(self):
+        wire = self.arena.wire
+        self.until("the arrival of what others have sent, some of it at a cap", lambda: wire.since(wire.mark()) == b"")
         lease = self.until("a lease", lambda: self.leased(self.holder))
         port = lease["address"][1]
         before = len(self.target.connections)
