@@ -259,7 +259,7 @@ fn unlocked(
         None
     };
     let until = future::or(future::or(opened, told), keeping);
-    let key = reactor::block_on(turns::run(&executor, until)).map_err(failed)?;
+    let key = reactor::block_on(turns::run(executor, until)).map_err(failed)?;
     match key {
         Some(_) => crate::info!("the key is open"),
         None => crate::info!("stopped"),

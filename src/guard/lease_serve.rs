@@ -154,11 +154,11 @@ impl Desk {
             let is_doomed = queued.connection.is_some_and(|c| doomed.contains(&c.ct));
             let ahead = if is_doomed { None } else { flows.ahead(&queued, accepted, refused) };
             if let Some(ahead) = ahead {
+                let once_told = |report, word| if tell(report) { word } else { Word::drop(packet) };
                 words.push(match ahead {
                     Ahead::Silent => Word::stop(packet),
-                    Ahead::Told(report) if tell(report.clone()) => Word::stop(packet),
-                    Ahead::End(report) if tell(report.clone()) => Word::pass(packet),
-                    Ahead::Told(_) | Ahead::End(_) => Word::drop(packet),
+                    Ahead::Told(report) => once_told(report, Word::stop(packet)),
+                    Ahead::End(report) => once_told(report, Word::pass(packet)),
                 });
                 return;
             }
