@@ -3,9 +3,9 @@ use async_executor::LocalExecutor;
 use futures_lite::future;
 use std::future::Future;
 
-/// Tasks that run before the reactor is asked what else is ready. One of them may carry half a megabyte, which takes a router's processor
-/// some 25 ms under TLS; while the bytes come as fast as that, it is ready again at once.
-const AT_ONCE: usize = 8;
+/// Tasks that run before the reactor is asked what else is ready. One of them may carry 128 KiB, which takes a router's processor
+/// some milliseconds under TLS; while the bytes come as fast as that, it is ready again at once.
+const AT_ONCE: usize = 4;
 
 /// Runs an executor's tasks until a future ends. `LocalExecutor::run` looks up after 200 of them: a router whose processor one
 /// tunnel kept busy heard nothing of its guard, nor of anybody else, for 100 MB.
