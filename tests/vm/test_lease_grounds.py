@@ -3,7 +3,6 @@ import re
 import time
 
 from attacks import GOOD
-from harness.control import wait_for
 from harness.hello import client_hello
 from vmlab.leases import LeaseWorld, Refused
 
@@ -27,7 +26,7 @@ class Grounds(LeaseWorld):
         stream.write(client_hello(sni=GOOD))
         self.machine.ok(do)
         try:
-            wait_for("the clash", lambda: whose in self.offload()["reason"], 15)
+            self.until("the clash", lambda: whose in self.offload()["reason"], 15)
             self.assertEqual(self.flows(lease), [])
             with self.assertRaises(Refused) as refused:
                 self.holder.lease(GOOD)
@@ -35,7 +34,7 @@ class Grounds(LeaseWorld):
             self.assertNotIn("echomesh_lease", self.machine.ok("nft list tables"))
         finally:
             self.machine.ok(undo)
-        wait_for("an end of the clash", lambda: sign not in self.offload()["reason"], 15)
+        self.until("an end of the clash", lambda: sign not in self.offload()["reason"], 15)
         self.holder.lease(GOOD)
 
     def test_a_mapping_like_a_upnp_daemons_ends_leases(self):
@@ -67,11 +66,11 @@ class Grounds(LeaseWorld):
             try:
                 stream = self.dial(lease)
                 stream.write(client_hello(sni=GOOD))
-                wait_for("its end", lambda: why in self.offload()["reason"] and self.flows(lease) == [], 10)
+                self.until("its end", lambda: why in self.offload()["reason"] and self.flows(lease) == [], 10)
             finally:
                 self.machine.ok(f"echo 1 >{switch}")
             seen = "has a connection that it does not count" in self.machine.ok("cat /tmp/guard.log")
-            wait_for("counters", lambda: why not in self.offload()["reason"], 15)
+            self.until("counters", lambda: why not in self.offload()["reason"], 15)
         self.assertTrue(seen)
 
     def test_a_mapping_elsewhere_is_nobodys_business(self):

@@ -20,12 +20,17 @@ relay: {listen: "0.0.0.0:8443", names: [node.lab.test]}
 YAML
 router '/mnt/echomesh version && mkdir -p /var/lib/echomesh /var/run/echomesh && chown -R echomesh:echomesh /etc/echomesh /var/lib/echomesh /var/run/echomesh || exit
 for part in guard run; do setsid /mnt/echomesh $part --config /etc/echomesh/config.yaml --user echomesh >/tmp/$part.log 2>&1 & done'
-until router '/mnt/echomesh status' | grep 'idle for'; do
-  [ $((tries += 1)) -lt 60 ] || { router 'cat /tmp/guard.log /tmp/run.log'; exit 1; }
-  sleep 1
-done
+is() {
+  until router '/mnt/echomesh status' | grep "$1 for"; do
+    [ $((tries += 1)) -lt 60 ] || { router 'cat /tmp/guard.log /tmp/run.log'; exit 1; }
+    sleep 1
+  done
+}
+is idle
 
 open=$(ask /open '{}') pin=$(ask /nodes | member spki)
+# The node hears of it with its next heartbeat.
+is active
 buyer "$lab" buyer --lab "$dir" --proxy https://44.2.2.2:8443 --pin "$pin" --session "$(member sessionId <<<"$open")" --token "$(member token <<<"$open")" \
   --get https://origin.lab.test/bytes/1000000 --lease
 router '/mnt/echomesh status; cat /tmp/guard.log /tmp/run.log'
