@@ -229,8 +229,9 @@ impl Side {
         let (fin, reset) = (self.fin.filter(stands), self.reset.filter(stands));
         let confirmed = fin.is_some() && self.got == fin.map(|fin| fin.wrapping_add(1));
         let fins = if confirmed { Word::Confirmed } else { word };
-        // A reset may count the FIN as well, or have the number of an acknowledgement that was late.
-        let ends = [(fin.and_then(place), fins), (reset.and_then(place), Word::Alone)];
+        // A reset may count the FIN as well, have the number of an acknowledgement that was late, or count what was lost before us.
+        let reset = reset.and_then(place).map(|end| end.min(likely));
+        let ends = [(fin.and_then(place), fins), (reset, Word::Alone)];
         let mut believed = ends.into_iter().filter_map(|(end, word)| {
             let n = end.filter(|n| *n <= most || self.set_back || out("lease-end-plausible"))?;
             (credit.take(likely.saturating_sub(n), word) || out("lease-end-plausible")).then_some(n)
