@@ -229,9 +229,12 @@ impl Side {
         let (fin, reset) = (self.fin.filter(stands), self.reset.filter(stands));
         let confirmed = fin.is_some() && self.got == fin.map(|fin| fin.wrapping_add(1));
         let fins = if confirmed { Word::Confirmed } else { word };
-        // A reset may count the FIN as well, have the number of an acknowledgement that was late, or count what was lost before us.
-        let reset = reset.and_then(place).map(|end| end.min(likely));
-        let ends = [(fin.and_then(place), fins), (reset, Word::Alone)];
+        // More than has passed was lost before us: a reset counts that, and a FIN of which the other side has not said that it has all.
+        let all_passed = |end: &u64| *end <= likely + self.again || self.set_back || out("lease-end-passed");
+        let fin = fin.and_then(place).filter(|end| confirmed || all_passed(end));
+        // A reset may count the FIN as well, or have the number of an acknowledgement that was late.
+        let reset = reset.and_then(place).map(|end| if end == likely + 1 { likely } else { end });
+        let ends = [(fin, fins), (reset.filter(all_passed), Word::Alone)];
         let mut believed = ends.into_iter().filter_map(|(end, word)| {
             let n = end.filter(|n| *n <= most || self.set_back || out("lease-end-plausible"))?;
             (credit.take(likely.saturating_sub(n), word) || out("lease-end-plausible")).then_some(n)

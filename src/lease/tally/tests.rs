@@ -203,23 +203,26 @@ fn an_end_that_cannot_be_true_is_not_believed() {
     let notes: [&dyn Fn(u32) -> Vec<Note>; 4] = [&targets, &buyers, &confirmed, &reset];
     let (known, alone) = (all / 8 + (256 << 10), all / 16 + (64 << 10));
     let limits = [(1, known), (0, alone), (0, known), (1, alone)];
-    for (note, (side, less)) in notes.into_iter().zip(limits) {
-        let is_reset = matches!(note(0).first(), Some(Note::Reset { .. }));
+    for (kind, (note, (side, less))) in notes.into_iter().zip(limits).enumerate() {
+        let [is_confirmed, is_reset] = [kind == 2, kind == 3];
+        let more = all + 12 * packets;
         for (end, believed) in [
-            (0, false),
-            (all - less, true),
-            (all - less - 1, false),
-            (all + 12 * packets, true),
-            (all + 12 * packets + 1, is_reset),
+            (0, None),
+            (all - less, Some(all - less)),
+            (all - less - 1, None),
+            (all, Some(all)),
+            // A reset may count a FIN. What was lost before is more than has passed, and only the other side's word is one for more.
+            (all + 1, if is_reset { Some(all) } else { is_confirmed.then_some(all + 1) }),
+            (all + 2, is_confirmed.then_some(all + 2)),
+            (more, is_confirmed.then_some(more)),
+            (more + 1, None),
         ] {
             let mut t = open();
             let bulk = (u64::from(packets), u64::from(packets) * 1500);
             t.count(&if side == 1 { counted((1, 52), bulk) } else { counted(bulk, (1, 52)) });
             note(end).iter().for_each(|n| t.note(n));
-            // What a reset says of more than has passed was lost before.
-            let believed = believed.then_some(if is_reset { end.min(all) } else { end });
             let wanted = believed.unwrap_or(estimate);
-            assert_eq!(t.settle(&mut Credit::default()).more[side], u64::from(wanted), "{side} {end}");
+            assert_eq!(t.settle(&mut Credit::default()).more[side], u64::from(wanted), "{kind} {side} {end}");
         }
     }
 }
@@ -361,6 +364,17 @@ proptest! {
         let all = o.told + settled.more[1] - settled.less[1];
         prop_assert_eq!(all, o.unique);
         prop_assert_eq!((settled.more[0], settled.less[0]), (0, 0));
+    }
+
+    /// What a reset counts and was lost before the router has not passed.
+    #[test]
+    fn a_reset_adds_nothing_to_what_has_passed(t in transfers(), lost in 0u64..100_000) {
+        let o = run(&t);
+        let mut tally = o.tally;
+        let seq = t.opening.isn[1].wrapping_add(1).wrapping_add((o.unique + lost) as u32);
+        tally.note(&Note::Reset { direction: Ingress, seq, ack: None });
+        let settled = tally.settle(&mut Credit::default());
+        prop_assert!(o.told + settled.more[1] - settled.less[1] <= o.passed);
     }
 
     /// A flow that carries data and is cut off is counted within 1 % of what has crossed the router.
