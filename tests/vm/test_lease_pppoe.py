@@ -112,13 +112,16 @@ class Dialled(LineWorld):
     def test_leases_take_the_fast_path_in_segments_that_fit(self):
         self.assert_fast("eth0")
 
-    def test_leases_take_the_fast_path_over_a_vlan(self):
+    def test_all_of_it_over_a_vlan(self):
         """The session's frames have a tag at the Ethernet device, where the flowtable takes them in; all as without."""
         self.machine.ok(f"ip link add link eth0 name eth0.{VLAN} type vlan id {VLAN}; ip link set eth0.{VLAN} up")
         self.addCleanup(self.machine.ok, f"ip link del eth0.{VLAN}")
         self.addCleanup(self.dial_again, "eth0")
         self.dial_again(f"eth0.{VLAN}", VLAN)
         self.assert_fast("eth0", f"eth0.{VLAN}")
+        self.assert_capped()
+        self.assert_pause()
+        self.assert_dialled_again(f"eth0.{VLAN}", VLAN)
 
     def assert_fast(self, *below):
         for v6 in (False, True):
@@ -159,6 +162,9 @@ class Dialled(LineWorld):
         self.assertEqual((connection.ended(), connection.got), (RESET, b""))
 
     def test_caps_hold_in_both_directions(self):
+        self.assert_capped()
+
+    def assert_capped(self):
         """Two sessions, each with its own: one takes and one sends."""
         (down, takes, _), (up, sends, target) = (self.flow(self.holder(maxMbps=CAP_MBPS)) for _ in range(2))
 
@@ -193,15 +199,23 @@ class Dialled(LineWorld):
         self.assertIn("htb ec40:", self.machine.ok(f"tc qdisc show dev {DEVICE} root"))
 
     def test_pause_ends_an_offloaded_flow_within_a_tenth_of_a_second(self):
+        self.assert_pause()
+
+    def assert_pause(self):
         lease, stream, _ = self.flow(self.holder())
         self.assert_pause_ends(lease, stream, self.wire)
+        self.node.control("start")
+        self.node.wait_state("active", "idle")
 
     def test_a_line_that_is_dialled_again(self):
+        self.assert_dialled_again("eth0")
+
+    def assert_dialled_again(self, nic, tag=0):
         lease, stream, target = self.flow(self.holder(maxMbps=CAP_MBPS))
         told = len(self.guard_errors())
         old = self.index()
         got = len(target.got)
-        self.dial_again("eth0")
+        self.dial_again(nic, tag)
         self.assertNotEqual(self.index(), old)
         self.until("the flows' end", lambda: not self.flows(lease))
         with contextlib.suppress(OSError):
