@@ -8,14 +8,14 @@ use super::lease::{self, Leases};
 use super::pki;
 use super::text::{base64, hex};
 use async_io::{Async, Timer};
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
 use futures_rustls::TlsConnector;
 use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::Bytes;
 use rustls::pki_types::ServerName;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// Longest head of an answer to CONNECT.
 const MAX_HEAD: usize = 32_768;
+/// How long a buyer waits for the target to close.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Most bytes printed of what follows a raw hello.
 const MAX_RAW: usize = 65_536;
 
@@ -184,8 +186,10 @@ impl Plan {
         let stream = Async::<TcpStream>::connect(endpoint).await?;
         stream.get_ref().set_nodelay(true)?;
         result.set("connectMs", number(mono_ms() - started));
+        let own = stream.get_ref().try_clone()?;
         let tunnel = Tunnel { stream: Box::new(stream), early: Vec::new(), split: self.buyer.split };
-        self.through(executor, tunnel, result).await
+        self.through(executor, tunnel, result).await?;
+        target_closed(own).await
     }
 
     /// What is done once the way to the target is there.
@@ -257,6 +261,22 @@ impl Plan {
         result.set("stage", text("done"));
         Ok(())
     }
+}
+
+/// Waits a while for the target's end of a connection. With the lease everything ends that goes by it, and what is cut off
+/// before its FINs is not counted to the byte.
+async fn target_closed(stream: TcpStream) -> io::Result<()> {
+    let stream = Async::new(stream)?;
+    let end = async {
+        // Nothing that was asked for comes any more.
+        while (&stream).read(&mut [0; 4096]).await.is_ok_and(|n| n > 0) {}
+    };
+    let late = async {
+        Timer::after(FAREWELL).await;
+    };
+    future::or(end, late).await;
+    // It may have closed first.
+    stream.get_ref().shutdown(Shutdown::Write).or(Ok(()))
 }
 
 fn split_port(place: &str, default: u16) -> (String, u16) {
