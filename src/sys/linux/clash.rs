@@ -1,5 +1,5 @@
 //! Whether another program is in the way of leases, by their ports or before their table: asked of the kernel.
-use super::netlink::{DUMPS, Tables};
+use super::netlink::{Tables, until_whole};
 use crate::guard::clash::Survey;
 use crate::guard::lease_rules::LeaseScope;
 use crate::guard::network::Network;
@@ -10,13 +10,10 @@ use std::io::{self, ErrorKind};
 /// # Errors
 /// The kernel's: sockets or tables cannot be read, or change faster than they can be.
 pub fn claim(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::Result<Option<String>> {
-    for _ in 0..DUMPS {
-        match look(tables, scope, network) {
-            Err(e) if e.kind() == ErrorKind::ResourceBusy => {}
-            found => return found,
-        }
-    }
-    Err(ErrorKind::ResourceBusy.into())
+    until_whole(|| match look(tables, scope, network) {
+        Err(e) if e.kind() == ErrorKind::ResourceBusy => Ok(None),
+        found => found.map(Some),
+    })
 }
 
 fn look(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::Result<Option<String>> {

@@ -32,7 +32,7 @@ const BUFFER: usize = 4 << 20;
 /// How long the kernel has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a dump is asked for again that was changed under way.
-pub(super) const DUMPS: u32 = 5;
+const DUMPS: u32 = 5;
 /// Groups of `RTMGRP_*`: links, IPv4 addresses and routes, IPv6 addresses and routes.
 const ROUTE_GROUPS: u32 = 1 | 0x10 | 0x40 | 0x100 | 0x400;
 /// `NFNLGRP_NFTABLES` as a bit.
@@ -166,6 +166,19 @@ impl Netlink {
     }
 }
 
+/// What `read` makes of one dump or several; again, some times, while it has none because one was changed under way.
+///
+/// # Errors
+/// That of `read`, or all of them were changed.
+pub(super) fn until_whole<T>(mut read: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
+    for _ in 0..DUMPS {
+        if let Some(found) = read()? {
+            return Ok(found);
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
+}
+
 /// The error of an `NLMSG_ERROR`; 0 is an acknowledgement.
 pub(super) fn failure(message: &nl::Message<'_>) -> Option<io::Error> {
     let number = nl::u32_at(message.body, 0)?.cast_signed();
@@ -254,7 +267,7 @@ impl Tables {
     /// # Errors
     /// The kernel's, or it changes faster than it can be read.
     pub fn read(&mut self, name: &str) -> io::Result<Found> {
-        for _ in 0..DUMPS {
+        until_whole(|| {
             self.0.drain();
             let mut found = Found::of(name);
             let mut whole = true;
@@ -264,11 +277,8 @@ impl Tables {
             for set in found.sets() {
                 whole &= self.ask(name, Ask::Elements(&set), &mut found)?;
             }
-            if whole {
-                return Ok(found);
-            }
-        }
-        Err(io::ErrorKind::ResourceBusy.into())
+            Ok(whole.then_some(found))
+        })
     }
 
     /// The counters alone.
@@ -286,7 +296,7 @@ impl Tables {
     /// # Errors
     /// The kernel's, or they change faster than they can be read.
     pub fn others_flowtables(&mut self) -> io::Result<Others> {
-        for _ in 0..DUMPS {
+        until_whole(|| {
             let mut others = Others::default();
             let whole = self.all(Ask::Flowtables, |m| {
                 let Some(other) = flowtable_of(m).filter(|f| f.table != LEASES) else { return };
@@ -297,11 +307,8 @@ impl Tables {
                     others.uncounted.get_or_insert_with(|| other.table.to_owned());
                 }
             })?;
-            if whole {
-                return Ok(others);
-            }
-        }
-        Err(io::ErrorKind::ResourceBusy.into())
+            Ok(whole.then_some(others))
+        })
     }
 
     /// Looks through the chains and rules of all tables, and the sets that they name.
@@ -364,7 +371,7 @@ impl Routes {
     /// # Errors
     /// The kernel's, or it changes faster than it can be read.
     pub fn read(&mut self, wanted: &Wanted) -> io::Result<Network> {
-        for _ in 0..DUMPS {
+        let answers = until_whole(|| {
             let mut answers = Answers::default();
             let mut whole = true;
             // `RTM_GETLINK`, `RTM_GETADDR`, `RTM_GETROUTE`, each with the largest of their headers.
@@ -373,18 +380,16 @@ impl Routes {
                 w.message((kind, REQUEST | DUMP, self.0.next()), &[0; 16], |_| {});
                 whole &= self.0.dump(&w.finish(), |m| answers.take(m))?;
             }
-            if whole {
-                let mut resolvers = Vec::new();
-                for path in super::routes::RESOLVERS {
-                    let text = super::routes::table_if_any(path)?;
-                    resolvers.extend(name_servers(&text).map(|p| p.0));
-                }
-                resolvers.sort_unstable();
-                resolvers.dedup();
-                return Ok(answers.network(wanted, resolvers));
-            }
+            Ok(whole.then_some(answers))
+        })?;
+        let mut resolvers = Vec::new();
+        for path in super::routes::RESOLVERS {
+            let text = super::routes::table_if_any(path)?;
+            resolvers.extend(name_servers(&text).map(|p| p.0));
         }
-        Err(io::ErrorKind::ResourceBusy.into())
+        resolvers.sort_unstable();
+        resolvers.dedup();
+        Ok(answers.network(wanted, resolvers))
     }
 }
 
@@ -397,16 +402,14 @@ impl Routes {
 /// The kernel's, or they change faster than they can be read.
 pub(super) fn addresses() -> io::Result<Vec<Prefix>> {
     let mut socket = Netlink::open(ROUTE, 0, ADDRESSES, None)?;
-    for _ in 0..DUMPS {
+    until_whole(|| {
         let mut answers = Answers::default();
         let mut w = Writer::default();
         // `RTM_GETADDR` with `struct ifaddrmsg`: of any family.
         w.message((22, REQUEST | DUMP, socket.next()), &[0; 8], |_| {});
-        if socket.dump(&w.finish(), |m| answers.take(m))? {
-            return Ok(answers.addresses());
-        }
-    }
-    Err(io::ErrorKind::ResourceBusy.into())
+        let whole = socket.dump(&w.finish(), |m| answers.take(m))?;
+        Ok(whole.then(|| answers.addresses()))
+    })
 }
 
 #[cfg(test)]

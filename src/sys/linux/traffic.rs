@@ -1,5 +1,5 @@
 //! A socket for the kernel's traffic control, and one for its reports.
-use super::netlink::{DUMPS, Netlink, PIECE, ROUTE};
+use super::netlink::{Netlink, PIECE, ROUTE, until_whole};
 use crate::guard::netlink::Writer;
 use crate::guard::shaping::plain;
 use crate::guard::tc::{Ask, Found, Root, Step, ask, is_foreign, ours, write, write_trial};
@@ -96,7 +96,7 @@ impl Traffic {
     }
 
     fn ask(&mut self, device: u32, questions: &[Ask]) -> io::Result<Found> {
-        for _ in 0..DUMPS {
+        until_whole(|| {
             let mut found = Found::of(device);
             let mut whole = true;
             for what in questions {
@@ -104,11 +104,8 @@ impl Traffic {
                 let question = ask(what, self.socket.next(), device);
                 whole &= self.socket.dump(&question, |m| found.take(m))?;
             }
-            if whole {
-                return Ok(found);
-            }
-        }
-        Err(io::ErrorKind::ResourceBusy.into())
+            Ok(whole.then_some(found))
+        })
     }
 
     /// The devices that have our queueing discipline.
