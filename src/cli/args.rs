@@ -1,6 +1,6 @@
-//! A command line, read by the table of [`super::help`].
-use super::help::{self, COMMANDS, Command, OPTIONS};
-use super::{Exit, Failure};
+//! A command line, read by the table of [`super::commands`].
+use super::commands::{COMMANDS, Command, OPTIONS};
+use super::{Exit, Failure, help};
 use std::ffi::{OsStr, OsString};
 
 /// What a command line asks for.

@@ -2,6 +2,7 @@
 //! on files.
 pub mod args;
 mod client;
+mod commands;
 mod files;
 mod guard;
 mod help;
