@@ -26,6 +26,7 @@ pub mod quarantine;
 pub mod region;
 pub mod rules;
 pub mod run;
+mod running;
 pub mod sandbox;
 pub mod services;
 pub mod session;
