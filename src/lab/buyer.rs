@@ -4,7 +4,8 @@ use super::client::{self, Duplex};
 use super::clock::mono_ms;
 use super::http::{Executor, Payload};
 use super::json::{Json, Members, canonical, number, object, parse, text};
-use super::lease::{self, Leases};
+use super::lease::Leases;
+use super::lease_proxy;
 use super::pki;
 use super::text::{base64, hex};
 use async_io::{Async, Timer};
@@ -35,7 +36,7 @@ pub async fn run(executor: &Executor, buyer: Buyer) -> io::Result<bool> {
     if let (Some(listen), Some(leases)) = (plan.buyer.listen, &leases) {
         let (listener, address) = super::http::bind(listen)?;
         println!("{}", canonical(&object([("listening", text(address.to_string()))])));
-        return lease::serve(executor, listener, Rc::clone(leases)).await.map(|()| true);
+        return lease_proxy::serve(executor, listener, Rc::clone(leases)).await.map(|()| true);
     }
     let started = mono_ms();
     let mut tasks = Vec::new();

@@ -21,6 +21,7 @@ pub(crate) mod httpsig;
 pub(crate) mod json;
 pub(crate) mod keys;
 mod lease;
+mod lease_proxy;
 mod origin;
 mod pki;
 mod shape;
