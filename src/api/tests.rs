@@ -1,145 +1,10 @@
 //! The API over real sockets, with a fake node.
+mod connections;
+mod support;
+
 use super::*;
-use crate::http::head::MAX_HEAD;
-use crate::http::request::MAX_BODY;
-use crate::http::server::{Deadlines, Listener, MAX_CONNECTIONS, serve};
-use crate::json::{Value, array, object, parse};
-use crate::time::Unix;
-use async_executor::LocalExecutor;
-use async_io::{Async, Timer};
-use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, future};
-use std::cell::{Cell, RefCell};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
-
-const STATUS: &[u8] = include_bytes!("testdata/status.json");
-const ID: &str = "c2b9f8c8-0000-4000-8000-0123456789ab";
-
-struct Fake {
-    config: RefCell<Value>,
-    etag: Cell<u32>,
-    done: RefCell<Vec<Action>>,
-    well: Cell<bool>,
-}
-
-impl Backend for Fake {
-    fn status(&self) -> Value {
-        parse(STATUS).unwrap()
-    }
-    fn control(&self, action: Action) -> Result<(), Problem> {
-        self.done.borrow_mut().push(action);
-        Ok(())
-    }
-    fn config(&self) -> (Value, String) {
-        (self.config.borrow().clone(), format!("v{}", self.etag.get()))
-    }
-    fn put_config(&self, document: Value) -> Later<Result<Tagged, Problem>> {
-        if document.member("version").is_none() {
-            let problem = Problem::config_invalid(vec!["version is missing".into()]);
-            return Box::pin(std::future::ready(Err(problem)));
-        }
-        self.config.replace(document);
-        self.etag.set(self.etag.get() + 1);
-        self.reload()
-    }
-    fn reload(&self) -> Later<Result<Tagged, Problem>> {
-        Box::pin(std::future::ready(Ok(self.config())))
-    }
-    fn sessions(&self) -> Value {
-        array([object([("sessionId", ID.into())])])
-    }
-    fn close_session(&self, id: &str) -> Result<(), Problem> {
-        if id == ID { Ok(()) } else { Err(Problem::session_unknown()) }
-    }
-    fn export(
-        &self,
-        archive: Archive,
-        since: Option<Unix>,
-    ) -> Result<Box<dyn Iterator<Item = Vec<u8>>>, Problem> {
-        let first = since.map_or(0, |s| s.0) + if archive == Archive::Bundles { 100 } else { 0 };
-        Ok(Box::new((first..first + 3).map(|n| format!("{{\"n\":{n}}}\n").into_bytes())))
-    }
-    fn page(&self, _: Archive, _: Option<Unix>, _: Option<u64>, _: usize) -> Result<Page, Problem> {
-        Err(Problem::locked())
-    }
-    fn diagnostics(&self) -> Value {
-        object([("probePassRate", 1.into())])
-    }
-    fn recent_log(&self) -> Vec<String> {
-        (0..300).map(|n| format!("info: line {n}")).collect()
-    }
-    fn health(&self) -> Health {
-        Health { checks: vec![("meter", true), ("relay", self.well.get())] }
-    }
-}
-
-struct Setup {
-    executor: Rc<LocalExecutor<'static>>,
-    address: SocketAddr,
-    fake: Rc<Fake>,
-    token: String,
-}
-
-impl Setup {
-    /// Sends bytes on a fresh connection and reads to its end.
-    async fn raw(&self, request: impl AsRef<[u8]>) -> String {
-        let mut stream = self.connect().await;
-        stream.write_all(request.as_ref()).await.unwrap();
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8(answer).unwrap()
-    }
-
-    async fn connect(&self) -> Async<TcpStream> {
-        Async::<TcpStream>::connect(self.address).await.unwrap()
-    }
-
-    /// A request with the token, `Connection: close` and further fields; the status and all that came.
-    async fn ask(&self, line: &str, fields: &str, body: &str) -> (u16, String) {
-        let token = &self.token;
-        let length =
-            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-        let head = format!(
-            "{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
-        );
-        let answer = self.raw(format!("{head}{fields}{length}\r\n{body}")).await;
-        let status = answer.get(9..12).and_then(|s| s.parse().ok()).expect(&answer);
-        (status, answer)
-    }
-}
-
-/// Runs a test against a served API; `head` and `body` deadlines as given.
-fn with_api<F: Future<Output = ()>>(deadlines: Deadlines, test: impl FnOnce(Rc<Setup>) -> F) {
-    let executor = Rc::new(LocalExecutor::new());
-    let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
-    let address = listener.get_ref().local_addr().unwrap();
-    let config = RefCell::new(object([("version", 1.into())]));
-    let fake =
-        Rc::new(Fake { config, etag: Cell::new(1), done: RefCell::new(Vec::new()), well: Cell::new(true) });
-    let (token, text) = Token::new(&[7; 32]);
-    let api = Rc::new(Api::new(fake.clone(), token, vec!["router.lan".into()]));
-    let server = serve(executor.clone(), Listener::Tcp(listener), api, deadlines);
-    executor.spawn(server).detach();
-    let setup = Rc::new(Setup { executor: executor.clone(), address, fake, token: text.to_string() });
-    let limit = async {
-        Timer::after(Duration::from_secs(20)).await;
-        panic!("the test hangs");
-    };
-    future::block_on(executor.run(future::or(test(setup), limit)));
-}
-
-fn slow() -> Deadlines {
-    Deadlines::default()
-}
-
-fn slug(answer: &str) -> String {
-    let body = answer.split_once("\r\n\r\n").unwrap().1;
-    assert!(answer.contains("Content-Type: application/problem+json\r\n"), "{answer}");
-    let problem = parse(body.as_bytes()).unwrap();
-    assert_eq!(problem.member("status").unwrap().as_int().unwrap().to_string(), answer[9..12]);
-    assert!(!problem.member("detail").unwrap().as_str().unwrap().is_empty());
-    problem.member("type").unwrap().as_str().unwrap().to_owned()
-}
+use crate::json::parse;
+use support::*;
 
 #[test]
 fn every_route_answers() {
@@ -323,23 +188,6 @@ fn paths_and_methods_that_do_not_exist_are_told_apart() {
 }
 
 #[test]
-fn limits_hold_at_the_bound() {
-    with_api(slow(), |api| async move {
-        let fill = "a".repeat(MAX_HEAD);
-        let (status, answer) = api.ask("GET /status", &format!("X: {fill}\r\n"), "").await;
-        assert_eq!((status, slug(&answer).as_str()), (431, "head-too-large"));
-        let json = "Content-Type: application/json\r\n";
-        let whole = format!("{{\"version\":1{}}}", " ".repeat(MAX_BODY - 13));
-        assert_eq!(whole.len(), MAX_BODY);
-        assert_eq!(api.ask("PUT /config", json, &whole).await.0, 200);
-        let (status, answer) = api.ask("PUT /config", json, &format!("{whole} ")).await;
-        assert_eq!((status, slug(&answer).as_str()), (413, "too-large"));
-        let both = api.ask("PUT /config", "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "").await;
-        assert_eq!((both.0, slug(&both.1).as_str()), (400, "malformed"));
-    });
-}
-
-#[test]
 fn whoever_floods_without_the_token_is_slowed_down_and_the_owner_is_not() {
     with_api(slow(), |api| async move {
         let bare = "GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -364,55 +212,6 @@ fn no_answer_lets_a_page_of_another_origin_read_it() {
             assert!(answer.contains("X-Content-Type-Options: nosniff\r\n"), "{answer}");
             assert!(!answer.contains(&api.token), "{answer}");
         }
-    });
-}
-
-#[test]
-fn the_body_of_a_refused_request_is_not_awaited() {
-    with_api(slow(), |api| async move {
-        let head = "PUT /config HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n";
-        let mut stream = api.connect().await;
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = vec![0; 400];
-        let n = stream.read(&mut answer).await.unwrap();
-        assert!(answer[..n].starts_with(b"HTTP/1.1 401 "));
-    });
-}
-
-#[test]
-fn a_client_that_waits_for_100_continue_gets_it() {
-    with_api(slow(), |api| async move {
-        let mut stream = api.connect().await;
-        let head = format!(
-            "POST /control HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 18\r\nConnection: close\r\n\r\n",
-            api.token
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut interim = [0; 25];
-        stream.read_exact(&mut interim).await.unwrap();
-        assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
-        stream.write_all(br#"{"action":"pause"}"#).await.unwrap();
-        let mut rest = String::new();
-        stream.read_to_string(&mut rest).await.unwrap();
-        assert!(rest.starts_with("HTTP/1.1 200 "));
-        assert_eq!(*api.fake.done.borrow(), [Action::Pause]);
-    });
-}
-
-#[test]
-fn pipelined_requests_are_answered_in_order() {
-    with_api(slow(), |api| async move {
-        let token = &api.token;
-        let common = format!("HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n");
-        let chunked = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{\"action\"\r\n8\r\n:\"stop\"}\r\n0\r\n\r\n";
-        let first = format!("POST /control {common}{chunked}");
-        let text = format!(
-            "{first}HEAD /status {common}\r\nGET /healthz {common}\r\nGET /none {common}Connection: close\r\n\r\n"
-        );
-        let answer = api.raw(text).await;
-        let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|a| &a[..3]).collect();
-        assert_eq!(statuses, ["200", "200", "200", "404"]);
-        assert_eq!(*api.fake.done.borrow(), [Action::Stop]);
     });
 }
 
@@ -447,59 +246,5 @@ fn the_openapi_document_and_the_routes_agree() {
         listed.sort();
         routes.sort();
         assert_eq!(listed, routes);
-    });
-}
-
-#[test]
-fn a_silent_client_is_left_and_a_slow_one_told() {
-    let short = Deadlines { head: Duration::from_millis(80), body: Duration::from_millis(80) };
-    with_api(short, |api| async move {
-        assert_eq!(api.raw("").await, "");
-        assert_eq!(slug(&api.raw("GET /sta").await), "timeout");
-        let head = format!(
-            "PUT /config HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 9\r\n\r\n",
-            api.token
-        );
-        assert_eq!(slug(&api.raw(head + "{").await), "timeout");
-    });
-}
-
-#[test]
-fn a_hundred_requests_at_once_are_all_answered() {
-    let deadlines = Deadlines { head: Duration::from_secs(1), ..slow() };
-    with_api(deadlines, |api| async move {
-        let ask = |n: usize| {
-            let api = api.clone();
-            api.executor.clone().spawn(async move {
-                if n.is_multiple_of(2) {
-                    return api.ask("GET /status", "", "").await.0;
-                }
-                // Keeps the connection for as long as the server lets it.
-                let text = format!(
-                    "GET /status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
-                    api.token
-                );
-                api.raw(text).await[9..12].parse().unwrap()
-            })
-        };
-        let tasks: Vec<_> = (0..100).map(ask).collect();
-        for task in tasks {
-            assert_eq!(task.await, 200);
-        }
-    });
-}
-
-#[test]
-fn connections_beyond_the_limit_wait_and_idle_ones_give_way() {
-    with_api(slow(), |api| async move {
-        let mut idle = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
-            idle.push(api.connect().await);
-        }
-        let started = crate::clock::Clock::new();
-        assert_eq!(api.ask("GET /status", "", "").await.0, 200);
-        assert!(started.now().mono_ms() < 5_000);
-        let mut end = [0; 1];
-        assert_eq!(idle[0].read(&mut end).await.unwrap(), 0);
     });
 }
