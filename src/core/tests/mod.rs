@@ -6,6 +6,7 @@ mod breakers;
 mod clocks;
 mod control;
 mod crash;
+mod fake_guard;
 mod flash;
 mod geo;
 mod guard;
@@ -23,6 +24,7 @@ pub(super) mod schema;
 mod services;
 mod settling;
 mod wan;
+mod wire;
 mod words;
 
 use bench::{Bench, ID, START, id, open_order, profile};
