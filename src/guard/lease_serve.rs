@@ -363,7 +363,7 @@ impl Desk {
             self.carry_out(actions, around);
         }
         if self.decide_ms <= around.now_ms {
-            self.decide(around);
+            self.decide_again(around);
         }
         if self.caps.due_ms().is_some_and(|due| due <= around.now_ms) {
             self.caps.tidy(around.now_ms);

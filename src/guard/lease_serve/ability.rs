@@ -80,6 +80,18 @@ impl Desk {
         }
     }
 
+    /// Decides anew after a while, if anything may be better by then. The kernel is asked by a table that it is not to keep, and
+    /// with that one's hooks it drops all packets that wait in anybody's queues (net/netfilter/nf_queue.c,
+    /// `nf_queue_nf_hook_drop`): not while leases live, nor for what is there already.
+    pub(super) fn decide_again(&mut self, around: &mut Around<'_>) {
+        let is_best = self.way.as_ref().is_ok_and(|way| way.flowtable.is_some());
+        if self.rendered.is_none() && !is_best {
+            return self.decide(around);
+        }
+        self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
+        self.review(around);
+    }
+
     /// Decides how leases are carried. Where that is another way than those that live have, they end.
     pub(super) fn decide(&mut self, around: &mut Around<'_>) {
         self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
