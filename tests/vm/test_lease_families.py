@@ -206,6 +206,20 @@ class Families(ReuseAttacks, LeaseWorld):
             peer.send(RST, len(hello))
         self.assertEqual(len(self.target.connections), before + 3)
 
+    def test_what_waits_outlasts_the_guards_looks_at_the_kernel(self):
+        """It looks every 30 s. A packet that is dropped in the queue is sent again by any stack but this."""
+        port = self.until("a lease", lambda: self.leased(self.holder))["address"][1]
+        hello, end = client_hello(sni=GOOD), time.monotonic() + 32
+        while time.monotonic() < end:
+            peer = self.arena.peer(port)
+            self.assertTrue(peer.open())
+            # Held until the rest is there.
+            peer.send(PSH | ACK, 0, hello[:100])
+            self.assertIsNone(peer.wait(lambda s: s.data, 0.4))
+            peer.send(PSH | ACK, 100, hello[100:])
+            self.assertTrue(peer.wait(lambda s: s.data, 3))
+            peer.send(RST, len(hello))
+
     def test_the_range_is_closed_to_all_but_the_lease(self):
         own = self.until("a lease", lambda: self.leased(self.holder))["address"][1]
         before = len(self.target.connections)
