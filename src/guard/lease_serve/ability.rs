@@ -85,11 +85,11 @@ impl Desk {
     /// `nf_queue_nf_hook_drop`): not while leases live, nor for what is there already.
     pub(super) fn decide_again(&mut self, around: &mut Around<'_>) {
         let is_best = self.way.as_ref().is_ok_and(|way| way.flowtable.is_some());
-        if self.rendered.is_none() && !is_best {
-            return self.decide(around);
+        if self.rendered.is_some() || is_best {
+            self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
+        } else {
+            self.decide(around);
         }
-        self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
-        self.review(around);
     }
 
     /// Decides how leases are carried. Where that is another way than those that live have, they end.
