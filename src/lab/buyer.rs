@@ -2,6 +2,7 @@
 use super::args::Buyer;
 use super::client::{self, Duplex};
 use super::clock::mono_ms;
+use super::farewell;
 use super::http::{Executor, Payload};
 use super::json::{Json, Members, canonical, number, object, parse, text};
 use super::lease::Leases;
@@ -9,14 +10,14 @@ use super::lease_proxy;
 use super::pki;
 use super::text::{base64, hex};
 use async_io::{Async, Timer};
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use futures_rustls::TlsConnector;
 use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::Bytes;
 use rustls::pki_types::ServerName;
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -24,8 +25,6 @@ use std::time::Duration;
 
 /// Longest head of an answer to CONNECT.
 const MAX_HEAD: usize = 32_768;
-/// How long a buyer waits for the target to close.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// Most bytes printed of what follows a raw hello.
 const MAX_RAW: usize = 65_536;
 
@@ -190,7 +189,7 @@ impl Plan {
         let own = stream.get_ref().try_clone()?;
         let tunnel = Tunnel { stream: Box::new(stream), early: Vec::new(), split: self.buyer.split };
         self.through(executor, tunnel, result).await?;
-        target_closed(own).await
+        farewell::both_ended(own).await
     }
 
     /// What is done once the way to the target is there.
@@ -262,22 +261,6 @@ impl Plan {
         result.set("stage", text("done"));
         Ok(())
     }
-}
-
-/// Waits a while for the target's end of a connection. With the lease everything ends that goes by it, and what is cut off
-/// before its FINs is not counted to the byte.
-async fn target_closed(stream: TcpStream) -> io::Result<()> {
-    let stream = Async::new(stream)?;
-    let end = async {
-        // Nothing that was asked for comes any more.
-        while (&stream).read(&mut [0; 4096]).await.is_ok_and(|n| n > 0) {}
-    };
-    let late = async {
-        Timer::after(FAREWELL).await;
-    };
-    future::or(end, late).await;
-    // It may have closed first.
-    stream.get_ref().shutdown(Shutdown::Write).or(Ok(()))
 }
 
 fn split_port(place: &str, default: u16) -> (String, u16) {

@@ -15,6 +15,7 @@ pub(crate) mod coordinator;
 mod demo;
 mod doh;
 mod endpoint;
+mod farewell;
 mod flood;
 mod http;
 pub(crate) mod httpsig;
