@@ -86,6 +86,13 @@ impl Scope {
         (new, differs)
     }
 
+    /// What a new configuration asks for, as far as that goes without a restart: the bits of marks and the ports of leases stay.
+    /// Connections that live, the queue of undecided packets and `run` have the old ones, and a bit that has meant one thing
+    /// must not mean another while they do.
+    pub fn changed_to(&self, new: Scope) -> Scope {
+        Scope { mark: self.mark, leases: self.leases, ..new }
+    }
+
     fn add_url(&mut self, url: Option<&str>) -> Option<u16> {
         let origin = Url::parse(url?).ok()?.origin;
         match origin.literal() {
@@ -160,6 +167,15 @@ mod tests {
         assert_eq!((&now.literals, &now.listen), (&old.literals, &new.listen));
         assert_eq!(now.wan_device, Choice::Auto);
         assert_eq!(now.with_ports_of(&now), (now.clone(), false));
+    }
+
+    #[test]
+    fn what_has_marks_keeps_them_until_a_restart() {
+        let old = scope("");
+        let new = scope("lease:\n  markMask: \"0x07800000\"\n  ports: 20000-20063\nnetwork:\n  maxMbps: 7\n");
+        assert_ne!((&new.leases, new.mark), (&old.leases, old.mark));
+        let now = old.changed_to(new);
+        assert_eq!((&now.leases, now.mark, now.max_kbps), (&old.leases, old.mark, 7_000));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Guard {
         };
         let (ports_only, differs) = self.scope.with_ports_of(&found);
         self.literals_differ = differs && !by_root;
-        self.scope = if by_root { found } else { ports_only };
+        self.scope = if by_root { self.scope.changed_to(found) } else { ports_only };
         self.look_around();
         self.render_again();
         self.report();
