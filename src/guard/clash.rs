@@ -3,11 +3,14 @@
 //!
 //! Rules of others are read for what could send a new TCP connection from the WAN elsewhere. What is not understood counts
 //! as a claim: a lease less does no harm, a port taken from the owner does.
+mod reading;
+
+use self::reading::Reading;
 use super::early::Early;
 use super::found::Theirs;
 use super::messages::{INTERVAL_END, NEW_ELEMENTS, NEW_RULE, number};
 use super::netlink::{self as nl, Message, attributes};
-use crate::sorted::{SortedMap, SortedSet};
+use crate::sorted::SortedSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Sets of others that are looked into at most; the rest count as claims.
@@ -43,26 +46,6 @@ pub struct Survey {
     early: Early,
 }
 
-/// What a register holds that matters.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Held {
-    Port,
-    Device,
-    Protocol,
-}
-
-/// What a rule says so far.
-struct Reading<'a> {
-    wan: &'a SortedSet<String>,
-    held: SortedMap<usize, Held>,
-    first: u16,
-    last: u16,
-    set: Option<(String, usize)>,
-    /// It could meet a new TCP connection from the WAN.
-    concerns: bool,
-    redirects: bool,
-}
-
 impl Survey {
     /// Of this range, on a router whose WAN has these devices.
     pub fn new(ports: (u16, u16), wan: &SortedSet<String>) -> Survey {
@@ -79,23 +62,15 @@ impl Survey {
         let Some(theirs) = Theirs::of(message, NEW_RULE, 2) else { return };
         self.early.take_rule(&theirs);
         let Theirs { family, table, chain, body } = theirs;
-        let mut reading = Reading {
-            wan: &self.wan,
-            held: SortedMap::new(),
-            first: 0,
-            last: u16::MAX,
-            set: None,
-            concerns: true,
-            redirects: false,
-        };
+        let mut reading = Reading::new(family, &self.wan);
         for (_, expression) in attributes(nl::attribute(body, 4).unwrap_or_default()) {
             let data = nl::attribute(expression, 2).unwrap_or_default();
             reading.take(nl::text(expression, 1).unwrap_or_default(), data);
         }
-        if reading.concerns && reading.redirects {
+        if reading.takes() {
             let which = match reading.set {
                 Some((set, at)) => Which::In(SetName { family, table: table.to_owned(), set }, at),
-                None => Which::Range(reading.first, reading.last),
+                None => Which::Range(reading.ports.0, reading.ports.1),
             };
             self.add(which, format!("a redirection in table {table}, chain {chain}"));
         }
@@ -194,100 +169,8 @@ fn socket(text: &str) -> Option<(IpAddr, u16)> {
     Some((address, u16::from_str_radix(port, 16).ok()?))
 }
 
-impl Reading<'_> {
-    fn take(&mut self, name: &str, data: &[u8]) {
-        let value = |kind| nl::attribute(nl::attribute(data, kind)?, 1);
-        let register = |kind| nl::be32(data, kind).and_then(place);
-        match name {
-            "payload" => {
-                // The destination port in the transport header.
-                let is_port = [2, 3, 4].map(|k| nl::be32(data, k)) == [Some(2); 3];
-                self.hold(register(1), is_port.then_some(Held::Port));
-            }
-            "meta" => {
-                let held = match nl::be32(data, 2) {
-                    Some(6) => Some(Held::Device),
-                    Some(16) => Some(Held::Protocol),
-                    _ => None,
-                };
-                self.hold(register(1), held);
-            }
-            "cmp" => {
-                let Some((held, value)) = register(1).and_then(|r| self.held.get(&r)).zip(value(3)) else {
-                    return;
-                };
-                self.compare(*held, nl::be32(data, 2).unwrap_or(1), value);
-            }
-            "range" if nl::be32(data, 2) == Some(0) => {
-                let is_port = register(1).and_then(|r| self.held.get(&r)) == Some(&Held::Port);
-                if let Some((from, to)) =
-                    value(3).and_then(port).zip(value(4).and_then(port)).filter(|_| is_port)
-                {
-                    (self.first, self.last) = (self.first.max(from), self.last.min(to));
-                }
-            }
-            "lookup" if nl::be32(data, 5).unwrap_or(0) == 0 => {
-                let Some(from) = register(2) else { return };
-                let at =
-                    self.held.iter().find(|(r, h)| **r >= from && **h == Held::Port).map(|(r, _)| r - from);
-                self.set = nl::text(data, 1).map(ToOwned::to_owned).zip(at).or(self.set.take());
-            }
-            // `NFT_NAT_DNAT`.
-            "nat" => self.redirects |= nl::be32(data, 1) == Some(1),
-            "redir" => self.redirects = true,
-            _ => {}
-        }
-    }
-
-    fn hold(&mut self, register: Option<usize>, held: Option<Held>) {
-        let Some(register) = register else { return };
-        match held {
-            Some(held) => _ = self.held.insert(register, held),
-            None => _ = self.held.remove(&register),
-        }
-    }
-
-    /// `NFT_CMP_EQ`, `LT`, `LTE`, `GT`, `GTE` are 0 and 2 to 5.
-    fn compare(&mut self, held: Held, operation: u32, value: &[u8]) {
-        match (held, operation) {
-            (Held::Port, _) => {
-                let Some(port) = port(value) else { return };
-                match operation {
-                    0 => (self.first, self.last) = (port, port),
-                    2 => self.last = self.last.min(port.saturating_sub(1)),
-                    3 => self.last = self.last.min(port),
-                    4 => self.first = self.first.max(port.saturating_add(1)),
-                    5 => self.first = self.first.max(port),
-                    _ => {}
-                }
-            }
-            // A value that is not padded is the beginning of a name.
-            (Held::Device, 0) => {
-                let name = value.split(|b| *b == 0).next().unwrap_or_default();
-                let is_whole = name.len() < value.len();
-                self.concerns &= self
-                    .wan
-                    .iter()
-                    .map(|w| w.as_bytes())
-                    .any(|w| if is_whole { w == name } else { w.starts_with(name) });
-            }
-            (Held::Protocol, 0) => self.concerns &= value == [6],
-            _ => {}
-        }
-    }
-}
-
 fn port(value: &[u8]) -> Option<u16> {
     value.first_chunk::<2>().map(|b| u16::from_be_bytes(*b))
-}
-
-/// Where a register begins in the kernel's array of them, bytes: `NFT_REG_1` to `4` of 16, `NFT_REG32_00` to `15` of 4.
-fn place(register: u32) -> Option<usize> {
-    match register {
-        1..=4 => Some((register as usize - 1) * 16),
-        8..=23 => Some((register as usize - 8) * 4),
-        _ => None,
-    }
 }
 
 /// The elements of a set, as a dump tells them.

@@ -29,10 +29,12 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Takes one in, and numbers it; the oldest goes if there are too many.
-    pub fn add(&mut self, socket: Seqpacket) -> u64 {
-        if self.list.len() >= MAX_CLIENTS {
-            self.list.remove(0);
+    /// Takes one in, and numbers it; the oldest goes if there are too many, but not the one to be kept.
+    pub fn add(&mut self, socket: Seqpacket, kept: Option<u64>) -> u64 {
+        if self.list.len() >= MAX_CLIENTS
+            && let Some(oldest) = self.list.iter().position(|c| Some(c.id) != kept)
+        {
+            self.list.remove(oldest);
         }
         self.last += 1;
         self.list.push(Client { id: self.last, way: Outbox::new(socket), exchange: Exchange::default() });

@@ -16,13 +16,21 @@ pub struct LeaseCaps {
     possible: Result<(), String>,
 }
 
+impl Default for LeaseCaps {
+    /// None are possible yet.
+    fn default() -> LeaseCaps {
+        let not_yet = || "what was there of leases has not ended".to_owned();
+        LeaseCaps { caps: Err(not_yet()), possible: Err(not_yet()) }
+    }
+}
+
 impl LeaseCaps {
-    /// None yet; those that an earlier guard left are gone.
-    pub fn start(network: &Network) -> LeaseCaps {
-        let caps = Caps::start().map_err(|e| format!("traffic control: {e}"));
-        let mut new = LeaseCaps { caps, possible: Err(String::new()) };
-        new.look_around(network);
-        new
+    /// Begins, if it has not: those that an earlier guard left go. Until its connections have ended they are under them.
+    pub fn start_if_new(&mut self, network: &Network) {
+        if self.caps.is_err() {
+            self.caps = Caps::start().map_err(|e| format!("traffic control: {e}"));
+            self.look_around(network);
+        }
     }
 
     /// Why a session with a cap can have no lease; none if it can.

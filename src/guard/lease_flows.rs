@@ -116,8 +116,14 @@ pub struct Flows {
 impl Flows {
     /// None; `most` at a time.
     pub fn new(most: u32) -> Flows {
-        let most = usize::try_from(most.min(MAX_FLOWS)).unwrap_or(0);
-        Flows { most, flows: SortedMap::new(), waiting: SortedMap::new(), busy_ms: 0 }
+        let mut new = Flows { most: 0, flows: SortedMap::new(), waiting: SortedMap::new(), busy_ms: 0 };
+        new.bound(most);
+        new
+    }
+
+    /// So many at a time from now on. Those that there are go on.
+    pub fn bound(&mut self, most: u32) {
+        self.most = usize::try_from(most.min(MAX_FLOWS)).unwrap_or(0);
     }
 
     /// Whether there is no connection.

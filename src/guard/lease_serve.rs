@@ -5,15 +5,15 @@
 //! the connections are deleted until the kernel has none; then the table goes.
 mod ability;
 mod in_kernel;
+mod packets;
 
 use self::ability::{DECIDE_MS, Grounds};
 use super::clients::Clients;
 use super::draft::Rendered;
 use super::lease_audit::Audit;
 use super::lease_caps::LeaseCaps;
-use super::lease_flows::{Ahead, Flows, MAX_FLOWS, Word};
+use super::lease_flows::{Flows, MAX_FLOWS};
 use super::lease_kernel::{Kernel, Woken};
-use super::lease_rules::Marks;
 use super::lease_unheard::Unheard;
 use super::lease_wire::{
     Ability, Counted, CtId, Denial, Grant, LeaseReport, LeaseRequest, MAX_COUNTED, Offload, Verdict,
@@ -25,8 +25,9 @@ use super::protocol::Report;
 use super::ranges::{Ranges, denied};
 use super::scope::Scope;
 use crate::sorted::SortedSet;
+use crate::sys::linux::iptables::Iptables;
 use crate::sys::linux::netlink::Tables;
-use crate::sys::linux::netlink::conntrack;
+use crate::sys::linux::offload::Answers;
 use std::task::{Context, Poll};
 
 /// How long `run` may say nothing while connections live, milliseconds: it asks for their counters every second.
@@ -38,13 +39,13 @@ const GATHER_MS: u64 = 5;
 const MAX_DOOMED: usize = MAX_FLOWS as usize;
 /// How often packets are looked for that have waited too long, milliseconds.
 const LATE_MS: u64 = 1_000;
-/// Packets that are taken at most before an end is looked at.
-const MAX_BEFORE_END: u32 = 256;
 
 /// What of the guard's the leases need.
 pub struct Around<'a> {
     /// The kernel's tables.
     pub tables: &'a mut Tables,
+    /// Those that they do not show.
+    pub iptables: &'a Iptables,
     /// `run`.
     pub clients: &'a mut Clients,
     /// What the owner wants.
@@ -63,6 +64,7 @@ pub struct Desk {
     way: Result<Decision, String>,
     decide_ms: u64,
     grounds: Grounds,
+    answers: Answers,
     ability: Ability,
     book: Book,
     flows: Flows,
@@ -86,23 +88,23 @@ impl Desk {
     /// Of a guard that begins: whatever was there of leases ends.
     pub fn start(around: &mut Around<'_>) -> Desk {
         let kernel = Kernel::open(around.scope);
-        let most = conntrack::most().unwrap_or(0) / 4;
-        let grounds = Grounds::of(around);
+        let (grounds, mut answers) = (Grounds::of(around), Answers::default());
         let mut desk = Desk {
             kernel,
-            way: grounds.way(around),
-            grounds,
+            way: grounds.way(&mut answers, around),
+            answers,
             decide_ms: around.now_ms.saturating_add(DECIDE_MS),
             ability: Ability {
                 possible: false,
                 offload: Offload::Plain,
                 caps: false,
                 reason: String::new(),
-                max_flows: most,
+                max_flows: grounds.most,
             },
             book: Book::default(),
-            flows: Flows::new(most),
-            caps: LeaseCaps::start(around.network),
+            flows: Flows::new(grounds.most),
+            grounds,
+            caps: LeaseCaps::default(),
             audit: Audit::default(),
             holder: None,
             unheard: Unheard::default(),
@@ -131,7 +133,7 @@ impl Desk {
     /// The kernel has something to say.
     pub fn wake(&mut self, woken: Woken, around: &mut Around<'_>) {
         match woken {
-            Woken::Packet => _ = self.take_packet(around),
+            Woken::Packet => _ = self.take_packet(&|_, _| false, around),
             Woken::End => self.take_ends(1, around),
             Woken::Caps => {
                 self.caps.wake(around.network);
@@ -140,70 +142,9 @@ impl Desk {
         }
     }
 
-    /// Whether there was one.
-    fn take_packet(&mut self, around: &mut Around<'_>) -> bool {
-        let Desk { kernel: Ok(kernel), flows, book, holder, doomed, .. } = self else { return false };
-        let Marks { accepted, refused, .. } = kernel.marks;
-        let mut words = Vec::new();
-        let there = kernel.queue.take(|queued| {
-            let packet = queued.packet;
-            let tell = |report| match *holder {
-                Some((client, _)) => around.clients.offer(client, &Report::Lease(report)),
-                None => false,
-            };
-            let is_doomed = queued.connection.is_some_and(|c| doomed.contains(&c.ct));
-            let ahead = if is_doomed { None } else { flows.ahead(&queued, accepted, refused) };
-            if let Some(ahead) = ahead {
-                let once_told = |report, word| if tell(report) { word } else { Word::drop(packet) };
-                words.push(match ahead {
-                    Ahead::Silent => Word::stop(packet),
-                    Ahead::Told(report) => once_told(report, Word::stop(packet)),
-                    Ahead::End(report) => once_told(report, Word::pass(packet)),
-                });
-                return;
-            }
-            let is_open = |buyer, port| book.of(buyer, port).is_some();
-            if !flows.arrive(&queued, is_open, around.now_ms).is_some_and(tell) {
-                words.push(flows.lose(packet).unwrap_or(Word::drop(packet)));
-            }
-        });
-        kernel.say(words);
-        there
-    }
-
-    /// Takes the packets that wait. Before a connection's end is looked at, its last packets must have been, which say how much it
-    /// carried, and they come by another socket. A flood is not waited for.
-    fn take_packets(&mut self, around: &mut Around<'_>) {
-        for _ in 0..MAX_BEFORE_END {
-            if !self.take_packet(around) {
-                break;
-            }
-        }
-    }
-
-    fn take_ends(&mut self, most: usize, around: &mut Around<'_>) {
-        self.take_packets(around);
-        self.take_closed(most, around);
-    }
-
-    /// Takes ends alone: of connections that were just deleted no packet passes any more.
-    fn take_closed(&mut self, most: usize, around: &mut Around<'_>) {
-        let Desk { kernel: Ok(kernel), flows, .. } = self else { return };
-        let closed = kernel.ended(most).iter().map(|entry| flows.closed(entry)).collect();
-        self.say_closed(closed, around);
-    }
-
-    fn say_closed(&mut self, closed: Vec<Counted>, around: &mut Around<'_>) {
-        let is_heard = self.holder.is_some_and(|(client, _)| around.clients.find(client).is_some());
-        for counted in closed {
-            self.caps.end(counted.ct);
-            self.audit.closed(&counted);
-            if is_heard {
-                self.say(LeaseReport::Closed(counted), around);
-            } else {
-                self.unheard.add(counted, around.now_ms);
-            }
-        }
+    /// The connection that has the leases.
+    pub fn holder(&self) -> Option<u64> {
+        self.holder.map(|(client, _)| client)
     }
 
     /// Somebody has connected: perhaps `run`, whose connections ended when it was not there.
@@ -311,6 +252,8 @@ impl Desk {
             Ok(list) => list,
             Err(e) => return crate::warn!("connections of leases cannot be listed: {e}"),
         };
+        // What has come meanwhile is in the list's counters, or has ended and is not in the list.
+        self.take_ends(MAX_FLOWS as usize, around);
         let closed = self.flows.compare(&list);
         self.say_closed(closed, around);
         if list.iter().any(|e| !e.is_counted) {

@@ -17,6 +17,7 @@ use super::work::{Kept, Source, Work};
 use crate::api::run_dir::RunDir;
 use crate::clock::Clock;
 use crate::policy::wan::{Wan, can_bind};
+use crate::sys::linux::iptables::Iptables;
 use crate::sys::linux::machine;
 use crate::sys::linux::netlink::{Routes, Tables};
 use crate::sys::linux::reactor::block_on;
@@ -57,9 +58,10 @@ pub fn print(source: Source, uid: u32) -> Result<String, String> {
 pub fn run(source: Source, run_dir: Option<&Path>, user: User) -> Result<(), String> {
     let dir = RunDir::candidates(run_dir).into_iter().next().ok_or("there is no run directory")?;
     prepare(dir.path(), &user).map_err(|e| format!("{}: {e}", dir.path().display()))?;
+    let iptables = Iptables::open().map_err(|e| format!("iptables' tables cannot be listed: {e}"))?;
     keep_net_admin(user.uid, user.gid).map_err(|e| format!("privileges cannot be given up: {e}"))?;
     let signals = Signals::take().map_err(|e| e.to_string())?;
-    let mut guard = Guard::start(source, user.uid, &dir.path().join(SOCKET))?;
+    let mut guard = Guard::start(source, iptables, user.uid, &dir.path().join(SOCKET))?;
     let mut layers = Layers::default();
     filter_calls(Profile::Guard, &mut layers);
     for (layer, why) in layers.missing {
@@ -92,6 +94,7 @@ struct Guard {
     /// The devices that lead outward as `run` has been told.
     told: Wan,
     keeper: Keeper,
+    iptables: Iptables,
     leases: Desk,
     routes: Routes,
     table_events: Events,
@@ -109,7 +112,7 @@ struct Guard {
 }
 
 impl Guard {
-    fn start(source: Source, uid: u32, socket: &Path) -> Result<Guard, String> {
+    fn start(source: Source, iptables: Iptables, uid: u32, socket: &Path) -> Result<Guard, String> {
         let named = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
         let (scope, source) = source.open()?;
         let missing = "the kernel has no nf_tables (OpenWrt: kmod-nft-core), or this is not root's network";
@@ -126,6 +129,7 @@ impl Guard {
         let (clock, mut clients) = (Clock::new(), Clients::default());
         let leases = Desk::start(&mut Around {
             tables: &mut keeper.tables,
+            iptables: &iptables,
             clients: &mut clients,
             scope: &scope,
             network: &network,
@@ -140,6 +144,7 @@ impl Guard {
             network,
             told: Wan::default(),
             keeper,
+            iptables,
             leases,
             routes,
             table_events,
@@ -230,6 +235,7 @@ impl Guard {
     fn with_leases(&mut self, act: impl FnOnce(&mut Desk, &mut Around<'_>)) {
         let mut around = Around {
             tables: &mut self.keeper.tables,
+            iptables: &self.iptables,
             clients: &mut self.clients,
             scope: &self.scope,
             network: &self.network,
@@ -306,7 +312,7 @@ impl Guard {
             Report::Lease(self.leases.ability()),
         ];
         if reports.iter().all(|report| client.send(&report.encode()).is_ok()) {
-            let client = self.clients.add(client);
+            let client = self.clients.add(client, self.leases.holder());
             self.with_leases(|leases, around| leases.welcome(client, around));
         }
     }

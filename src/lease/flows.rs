@@ -78,10 +78,7 @@ pub struct FlowCounts {
 impl Flows {
     /// So many may be there at a time. Those that there are go on.
     pub fn bound(&self, most: u32) {
-        let mut gate = self.gate.borrow_mut();
-        if gate.count() == (0, 0) {
-            *gate = Gate::new(usize::try_from(most).unwrap_or(MAX_FLOWS));
-        }
+        self.gate.borrow_mut().bound_to(usize::try_from(most).unwrap_or(MAX_FLOWS));
     }
 
     /// What leases have carried, counted twice, and what was charged of it: payload of egress and ingress.

@@ -51,6 +51,11 @@ impl Gate {
         Gate { most: most.min(MAX_FLOWS), undecided: SortedMap::new(), open: SortedMap::new() }
     }
 
+    /// Never more than so many from now on. Those that there are go on.
+    pub fn bound_to(&mut self, most: usize) {
+        self.most = most.min(MAX_FLOWS);
+    }
+
     /// Flows that are not decided, and those that are accepted.
     pub fn count(&self) -> (usize, usize) {
         (self.undecided.len(), self.open.len())

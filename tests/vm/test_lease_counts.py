@@ -100,6 +100,24 @@ class Counts(LeaseWorld):
         self.assertEqual((found["reason"], found["egress"]["agrees"], found["ingress"]["agrees"]), ("", True, True))
         self.assertRegex(self.machine.ok("nft list table netdev others"), r"counter packets [1-9]")
 
+    def test_what_ended_before_all_leases_did_is_counted(self):
+        """A buyer ends its connections, and in the same moment the one that its two leases live on: the table goes."""
+        holder = Holder(self, self.session)
+        holder.lease("origin.lab.test")
+        lease, streams = holder.lease(GOOD), []
+        for _ in range(40):
+            stream = self.dial(lease)
+            self.echo(stream, client_hello(sni=GOOD))
+            self.echo(stream, bytes(100))
+            streams.append(stream)
+        for stream in streams:
+            stream.close_write()
+        holder.close()
+        self.until("the flows' end", lambda: self.own()["open"] == 0)
+        self.assertEqual(self.own()["bytesEgress"], sum(stream.sent for stream in streams))
+        for stream in streams:
+            stream.close()
+
     def bundles(self, session):
         return [b["bundle"] for b in self.lab.session(session.id)["bundles"]]
 

@@ -2,8 +2,9 @@
 import re
 import time
 
-from attacks import GOOD
+from attacks import BAD, GOOD
 from harness.hello import client_hello
+from harness.stream import RESET, ending
 from vmlab.leases import LeaseWorld, Refused
 
 
@@ -88,6 +89,58 @@ class Grounds(LeaseWorld):
         while time.monotonic() < end:
             self.assertTrue(test())
             time.sleep(0.5)
+
+    def test_a_reload_with_another_mask_lets_no_hello_through(self):
+        """One bit further down, what comes by a lease would have the bit of what was accepted."""
+        config = self.node.config
+        self.addCleanup(self.reload, config)
+        self.reload({**config, "lease": {"markMask": "0x07800000"}})
+        lease = self.holder.lease(GOOD)
+        mark = self.arena.wire.mark()
+        streams = [self.dial(lease) for _ in range(10)]
+        for stream in streams:
+            stream.write(client_hello(sni=BAD))
+        time.sleep(1)
+        self.assertEqual(self.arena.wire.since(mark), b"")
+        self.assertEqual([ending(stream) for stream in streams], [RESET] * len(streams))
+        self.echo(lease)
+
+    def reload(self, config):
+        self.node.config = config
+        self.node.write()
+        self.machine.ok("kill -HUP $(cat /tmp/guard.pid)")
+        time.sleep(0.5)
+
+    def echo(self, lease):
+        """How many connections the kernel has of the lease once one is accepted."""
+        stream, hello = self.dial(lease), client_hello(sni=GOOD)
+        self.addCleanup(stream.close)
+        stream.write(hello)
+        self.assertEqual(stream.read(), hello)
+        return len(self.flows(lease))
+
+    def test_what_a_guard_cannot_end_stays_behind_its_queue(self):
+        """The next guard finds the queue taken, by a predecessor that is neither alive nor gone."""
+        lease = self.holder.lease(GOOD)
+        self.assertEqual(self.echo(lease), 1)
+        self.machine.ok("kill -STOP $(cat /tmp/guard.pid)")
+        undecided = self.arena.peer(lease["address"][1])
+        undecided.syn()
+        self.machine.ok("mkdir -p /tmp/next; chown echomesh /tmp/next; setsid echomesh guard --config /etc/echomesh/config.json --run-dir /tmp/next "
+                        "--user echomesh >/tmp/next.log 2>&1 & echo $! >/tmp/next.pid")  # fmt: skip
+        self.until("the next guard", lambda: "guard ready" in self.machine.sh("cat /tmp/next.log"))
+        self.still(3, lambda: "echomesh_lease" in self.machine.ok("nft list tables"))
+        self.assertEqual(len(self.flows(lease)), 1)
+        said = self.machine.ok("cat /tmp/next.log")
+        self.assertEqual(said.count("what was there of leases cannot be ended"), 2, said)
+        # The predecessor goes, and with it what was there.
+        self.machine.ok("kill -9 $(cat /tmp/guard.pid)")
+        self.until("an end of all", lambda: "echomesh_lease" not in self.machine.ok("nft list tables"))
+        self.assertEqual(self.flows(lease), [])
+        self.machine.ok("kill $(cat /tmp/next.pid); sleep 0.5")
+        self.node.start_guard()
+        self.node.wait_state("active", "idle")
+        self.until("leases", lambda: self.offload()["active"] == "software")
 
     def test_the_kernels_table_is_the_one_that_is_printed(self):
         self.holder.lease(GOOD)

@@ -61,7 +61,7 @@ impl NodeState {
         match self {
             NodeState::Unconfigured => "No coordinator is configured; set coordinator.url.",
             NodeState::Locked => "The key is locked; give its passphrase.",
-            NodeState::GuardDown => "The guard's firewall table is not in force, so nothing is carried.",
+            NodeState::GuardDown => "The guard's firewall table is not in force, so nothing new is carried.",
             NodeState::Quarantined => "A violation was found.",
             NodeState::Paused => "Paused by the owner.",
             NodeState::OutsideSchedule => "The owner's schedule is closed now.",

@@ -11,8 +11,9 @@ enum Value<'a> {
     Number(u32),
     Text(&'a str),
     Data(&'a [u8]),
+    Bytes(&'a [u8]),
 }
-use Value::{Data, Number, Text};
+use Value::{Bytes, Data, Number, Text};
 
 fn message(kind: u8, family: u8, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut w = Writer::default();
@@ -21,9 +22,14 @@ fn message(kind: u8, family: u8, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
 }
 
 fn survey(rules: &[Vec<Expression<'_>>]) -> Survey {
+    survey_of(1, rules)
+}
+
+/// Of rules of a table of this family (`NFPROTO_*`).
+fn survey_of(family: u8, rules: &[Vec<Expression<'_>>]) -> Survey {
     let mut survey = Survey::new((40_000, 40_999), &["wan0".to_owned()].into());
     for rule in rules {
-        let bytes = message(NEW_RULE, 1, |w| {
+        let bytes = message(NEW_RULE, family, |w| {
             w.put_text(1, "fw4");
             w.put_text(2, "dstnat_wan");
             w.nest(4, |w| rule.iter().for_each(|e| expression(w, e)));
@@ -42,6 +48,7 @@ fn expression(w: &mut Writer, (name, attributes): &Expression<'_>) {
                     Number(n) => w.put_be32(*kind, *n),
                     Text(t) => w.put_text(*kind, t),
                     Data(d) => w.nest(*kind, |w| w.put(1, d)),
+                    Bytes(b) => w.put(*kind, b),
                 }
             }
         });
@@ -91,6 +98,52 @@ fn a_mapping_in_the_range_is_found_and_named() {
     let source = ("nat", vec![(1, Number(0))]);
     assert_eq!(says(vec![dport(), compare(0, &40_005u16.to_be_bytes()), source]), None, "its own way out");
     assert_eq!(says(vec![dport(), compare(0, &40_005u16.to_be_bytes())]), None, "no redirection");
+}
+
+/// `struct xt_tcp`: destination ports, and the flags of what is meant the other way round.
+fn xt_tcp(first: u16, last: u16, inverted: u8) -> Vec<u8> {
+    let ports = [0, u16::MAX, first, last].map(u16::to_ne_bytes);
+    [ports.as_flattened(), &[0, 0, 0, inverted]].concat()
+}
+
+fn target(name: &str) -> Expression<'_> {
+    ("target", vec![(1, Text(name)), (2, Number(0))])
+}
+
+#[test]
+fn redirections_of_iptables_are_found() {
+    let by_match = |name: &str, info: &[u8], to: &str| {
+        says(vec![("match", vec![(1, Text(name)), (2, Number(0)), (3, Bytes(info))]), target(to)])
+    };
+    for name in ["DNAT", "REDIRECT", "NETMAP", "TPROXY"] {
+        assert!(by_match("tcp", &xt_tcp(40_010, 40_010, 0), name).unwrap().contains("port 40010;"), "{name}");
+        assert_eq!(by_match("tcp", &xt_tcp(80, 443, 0), name), None, "{name}");
+    }
+    assert!(by_match("tcp", &xt_tcp(39_000, 40_001, 0), "DNAT").unwrap().contains("ports 40000-40001;"));
+    assert!(by_match("tcp", &xt_tcp(80, 80, 2), "DNAT").unwrap().contains("all ports"), "all but one");
+    assert!(by_match("tcp", &[0; 4], "DNAT").unwrap().contains("all ports"), "cut off");
+    assert!(by_match("multiport", &[0; 48], "DNAT").unwrap().contains("all ports"), "not understood");
+    assert_eq!(by_match("udp", &xt_tcp(40_010, 40_010, 0), "DNAT"), None);
+    assert_eq!(by_match("tcp", &xt_tcp(40_010, 40_010, 0), "MASQUERADE"), None, "its own way out");
+    assert!(says(vec![("tproxy", vec![])]).is_some());
+}
+
+#[test]
+fn ipv4s_protocol_is_understood_as_iptables_asks_for_it() {
+    let protocol = || load("payload", [(1, 1), (2, 1), (3, 9), (4, 1)]);
+    let says = |family, number| {
+        survey_of(family, &[vec![protocol(), compare(0, &[number]), target("DNAT")]]).claim()
+    };
+    assert_eq!(says(2, 17), None, "UDP");
+    assert!(says(2, 6).is_some() && says(10, 17).is_some(), "in IPv6 that is of an address");
+}
+
+#[test]
+fn what_is_made_of_a_port_is_none() {
+    let masked = ("bitwise", vec![(1, Number(1)), (2, Number(1))]);
+    assert!(
+        says(vec![dport(), masked, compare(0, &80u16.to_be_bytes()), dnat()]).unwrap().contains("all ports")
+    );
 }
 
 #[test]

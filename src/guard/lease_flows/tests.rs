@@ -112,6 +112,18 @@ fn connections_and_packets_are_bounded() {
 }
 
 #[test]
+fn another_bound_holds_for_those_that_come() {
+    let mut flows = Flows::new(2);
+    assert!(arrive(&mut flows, 1, 1) && arrive(&mut flows, 2, 2));
+    flows.bound(1);
+    assert!(arrive(&mut flows, 3, 1) && arrive(&mut flows, 4, 2), "those that there are go on");
+    flows.bound(3);
+    assert!(arrive(&mut flows, 5, 3) && !arrive(&mut flows, 6, 4));
+    flows.bound(u32::MAX);
+    assert!((4..=MAX_FLOWS).all(|n| arrive(&mut flows, 1, n)) && !arrive(&mut flows, 1, MAX_FLOWS + 1));
+}
+
+#[test]
 fn a_connection_stays_while_the_kernel_has_it() {
     let mut flows = Flows::new(10);
     arrive(&mut flows, 1, 1);

@@ -8,11 +8,14 @@ use crate::guard::protocol::Report;
 use crate::guard::ranges::denied;
 use crate::sys::linux::clash::claim;
 use crate::sys::linux::netlink::conntrack;
-use crate::sys::linux::offload::facts;
+use crate::sys::linux::offload::Answers;
 use std::io;
 
 /// How often it is decided anew how leases are carried, milliseconds: other programs' tables and disciplines change.
 pub(super) const DECIDE_MS: u64 = 30_000;
+
+/// Of the connections that the kernel keeps, leases have one in so many: the rest is the owner's.
+const PART: u32 = 4;
 
 impl Desk {
     /// What can be done with leases now.
@@ -39,7 +42,7 @@ impl Desk {
         while reason.len() > MAX_REASON {
             reason.pop();
         }
-        Ability { possible, offload, caps, reason, ..self.ability.clone() }
+        Ability { possible, offload, caps, reason, max_flows: self.grounds.most }
     }
 
     fn tell_ability(&mut self, around: &mut Around<'_>) {
@@ -80,23 +83,21 @@ impl Desk {
         }
     }
 
-    /// Decides anew after a while, if anything may be better by then. The kernel is asked by a table that it is not to keep, and
-    /// with that one's hooks it drops all packets that wait in anybody's queues (net/netfilter/nf_queue.c,
-    /// `nf_queue_nf_hook_drop`): not while leases live, nor for what is there already.
+    /// Decides anew after a while. What the kernel lacked it is asked for again, but not while leases live.
     pub(super) fn decide_again(&mut self, around: &mut Around<'_>) {
-        let is_best = self.way.as_ref().is_ok_and(|way| way.flowtable.is_some());
-        if self.rendered.is_some() || is_best {
-            self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
-        } else {
-            self.decide(around);
+        self.reopen(around);
+        if self.rendered.is_none() {
+            self.answers.forget_what_is_missing();
         }
+        self.decide(around);
     }
 
     /// Decides how leases are carried. Where that is another way than those that live have, they end.
     pub(super) fn decide(&mut self, around: &mut Around<'_>) {
         self.decide_ms = around.now_ms.saturating_add(DECIDE_MS);
         self.grounds = Grounds::of(around);
-        self.way = self.grounds.way(around);
+        self.flows.bound(self.grounds.most);
+        self.way = self.grounds.way(&mut self.answers, around);
         if self.rendered.is_some() && self.rendered != self.wanted(around) {
             crate::info!("leases end: the network, the configuration or the way to carry them has changed");
             self.end_all(around);
@@ -118,6 +119,8 @@ pub(super) struct Grounds {
     claimed: Option<String>,
     /// The kernel counts connections that begin now.
     counted: bool,
+    /// Connections that leases may have: a part of those that the kernel keeps.
+    pub most: u32,
     /// Flowtables of others, or why they are not known.
     others: Result<Others, String>,
 }
@@ -128,11 +131,12 @@ impl Grounds {
         let others = around.tables.others_flowtables();
         let others = others.map_err(|e| format!("others' flowtables cannot be read: {e}"));
         let counted = conntrack::is_counting().unwrap_or(false);
-        Grounds { claimed: claimed(around), counted, others }
+        let most = conntrack::most().unwrap_or(0) / PART;
+        Grounds { claimed: claimed(around), counted, most, others }
     }
 
     /// How leases are carried here.
-    pub fn way(&self, around: &mut Around<'_>) -> Result<Decision, String> {
+    pub fn way(&self, answers: &mut Answers, around: &mut Around<'_>) -> Result<Decision, String> {
         let scope = around.scope.leases.as_ref().ok_or("lease.markMask has fewer than 4 bits")?;
         if let Some(whose) = &self.claimed {
             return Err(whose.clone());
@@ -144,12 +148,13 @@ impl Grounds {
             );
         }
         let others = self.others.as_ref().map_err(Clone::clone)?;
-        decide(around.scope.offload, &facts(around.tables, scope, around.network, others))
+        let facts = answers.facts(around.tables, scope, around.network, others);
+        decide(around.scope.offload, &facts)
     }
 }
 
 fn claimed(around: &mut Around<'_>) -> Option<String> {
     let scope = around.scope.leases.as_ref()?;
     let unread = |e: io::Error| Some(format!("who else has the ports of leases cannot be found out: {e}"));
-    claim(around.tables, scope, around.network).unwrap_or_else(unread)
+    claim(around.tables, around.iptables, scope, around.network).unwrap_or_else(unread)
 }

@@ -1,6 +1,7 @@
 //! The table of leases and the connections in the kernel: put there, looked after and ended as the book says.
 use super::{Around, Desk, MAX_FLOWS};
 use crate::guard::conntrack::Entry;
+use crate::guard::lease_kernel::Kernel;
 use crate::guard::lease_rules::render;
 use crate::guard::lease_set;
 use crate::guard::lease_wire::Counted;
@@ -23,7 +24,9 @@ impl Desk {
         };
         kernel.say(self.flows.drop_where(meant));
         let known = self.flows.those(meant);
-        let left = kernel.kill(&known, which);
+        let left = kernel.kill(&known, &which);
+        // Until they were deleted, their last packets were counted and came to wait.
+        self.take_packets_of(&meant, around);
         self.take_closed(MAX_FLOWS as usize, around);
         let closed = self.flows.compare(&left?);
         self.say_closed(closed, around);
@@ -61,10 +64,19 @@ impl Desk {
         let mut failed = 0;
         while let Some(action) = todo.pop_front() {
             match self.act(&action, around) {
-                Ok(()) if action == Action::Clear => self.owed_ms = None,
+                Ok(()) if action == Action::Clear => {
+                    self.owed_ms = None;
+                    self.caps.start_if_new(around.network);
+                }
                 Ok(()) => {}
                 Err(e) => {
-                    crate::error!("a lease cannot be had as it should be: {e}");
+                    if self.owed_ms.is_none() {
+                        crate::error!("a lease cannot be had as it should be: {e}");
+                    }
+                    if self.rendered.is_none() {
+                        // The kernel may have lost what it had when it was asked.
+                        self.answers.forget();
+                    }
                     failed += 1;
                     todo = self.book.failed(&action, around.now_ms).into();
                     if failed > 1 {
@@ -129,11 +141,20 @@ impl Desk {
     }
 
     fn clear(&mut self, around: &mut Around<'_>) -> io::Result<()> {
+        // The queue is emptied with the table's hooks.
+        self.take_packets(around);
         self.rendered = None;
         let found = around.tables.read(LEASES)?;
-        if let (true, Some(leases)) =
-            (found.table().is_some() || !found.sets().is_empty(), &around.scope.leases)
-        {
+        let is_there = found.table().is_some() || !found.sets().is_empty();
+        if is_there {
+            self.reopen(around);
+            self.hear_of_ends();
+            if let Err(why) = &self.kernel {
+                // While it stands, what is undecided finds a queue that nobody reads. Without it all would pass.
+                return Err(io::Error::other(format!("what was there of leases cannot be ended: {why}")));
+            }
+        }
+        if let (true, Some(leases)) = (is_there, &around.scope.leases) {
             // Whatever comes while connections are ended finds no lease, and what is undecided a queue.
             if let Err(e) = around.tables.replace(&render(leases, around.network, None, false).table) {
                 crate::error!("the table of leases cannot be emptied first: {e}");
@@ -148,6 +169,13 @@ impl Desk {
             kernel.ends = None;
         }
         Ok(())
+    }
+
+    /// What the kernel lacked when the guard started it may have by now.
+    pub(super) fn reopen(&mut self, around: &Around<'_>) {
+        if self.kernel.is_err() {
+            self.kernel = Kernel::open(around.scope);
+        }
     }
 
     /// Somebody may have changed the table.

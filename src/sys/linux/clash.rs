@@ -1,4 +1,5 @@
 //! Whether another program is in the way of leases, by their ports or before their table: asked of the kernel.
+use super::iptables::Iptables;
 use super::netlink::{Tables, until_whole};
 use crate::guard::clash::Survey;
 use crate::guard::lease_rules::LeaseScope;
@@ -9,7 +10,15 @@ use std::io::{self, ErrorKind};
 ///
 /// # Errors
 /// The kernel's: sockets or tables cannot be read, or change faster than they can be.
-pub fn claim(tables: &mut Tables, scope: &LeaseScope, network: &Network) -> io::Result<Option<String>> {
+pub fn claim(
+    tables: &mut Tables,
+    iptables: &Iptables,
+    scope: &LeaseScope,
+    network: &Network,
+) -> io::Result<Option<String>> {
+    if let Some(whose) = iptables.claim()? {
+        return Ok(Some(whose));
+    }
     until_whole(|| match look(tables, scope, network) {
         Err(e) if e.kind() == ErrorKind::ResourceBusy => Ok(None),
         found => found.map(Some),

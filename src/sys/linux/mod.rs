@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "system calls that no safe crate offers; each block has its SAFETY comment")]
 pub mod clash;
 pub mod device;
+pub mod iptables;
 pub mod local_time;
 pub mod machine;
 #[cfg(all(target_pointer_width = "32", target_env = "musl"))]

@@ -6,6 +6,7 @@ use crate::guard::lease_rules::{LeaseScope, QUEUE, render};
 use crate::guard::network::Network;
 use crate::guard::offload::{self, Facts, Link, Others, devices, pppoe_devices};
 use crate::guard::table::{Chain, Flowtable, Hook, Place, Table};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
@@ -13,34 +14,74 @@ use std::path::Path;
 const TRIAL: &str = "echomesh_trial";
 const DEVICES: &str = "/sys/class/net";
 
-/// All of it, beside what others have.
-pub fn facts(tables: &mut Tables, scope: &LeaseScope, network: &Network, others: &Others) -> Facts {
-    let pppoe = pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default());
-    let flowtable = Flowtable { devices: devices(&network.wan, &pppoe, false, link) };
-    let software = attempt(tables, scope, network, Some(&flowtable)).map(|()| flowtable);
-    let table = attempt(tables, scope, network, None).map_err(|e| missing(tables, &e));
-    let software = software.map_err(|e| no_flowtable(&e));
-    Facts { table, software, others: others.clone() }
+/// What the kernel has answered, and what it was asked.
+///
+/// It is asked by tables that it is not to keep, and with the hooks of such a table it drops all packets that wait in anybody's
+/// queues (net/netfilter/nf_queue.c, `nf_queue_nf_hook_drop`). So nothing is asked twice.
+#[derive(Debug, Default)]
+pub struct Answers(Option<Asked>);
+
+#[derive(Debug)]
+struct Asked {
+    /// Of the tables' text: they themselves are large.
+    hash: u64,
+    table: Result<(), String>,
+    flowtable: Result<(), String>,
 }
 
-fn attempt(
-    tables: &mut Tables,
-    scope: &LeaseScope,
-    network: &Network,
-    flowtable: Option<&Flowtable>,
-) -> io::Result<()> {
-    if flowtable.is_some_and(|f| f.devices.is_empty()) {
-        return Err(ErrorKind::NotConnected.into());
+impl Answers {
+    /// Nothing is known any more.
+    pub fn forget(&mut self) {
+        self.0 = None;
     }
-    let mut table = render(scope, network, flowtable, true).table;
-    table.name = TRIAL.to_owned();
-    tables.attempt(&table)
+
+    /// What the kernel lacks it may have by the next time.
+    pub fn forget_what_is_missing(&mut self) {
+        self.0.take_if(|asked| asked.table.is_err() || asked.flowtable.is_err());
+    }
+
+    /// All of it, beside what others have.
+    pub fn facts(
+        &mut self,
+        tables: &mut Tables,
+        scope: &LeaseScope,
+        network: &Network,
+        others: &Others,
+    ) -> Facts {
+        let pppoe = pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default());
+        let flowtable = Flowtable { devices: devices(&network.wan, &pppoe, false, link) };
+        let plain = render(scope, network, None, true);
+        let offloaded =
+            (!flowtable.devices.is_empty()).then(|| render(scope, network, Some(&flowtable), true));
+        let mut hasher = DefaultHasher::new();
+        (&plain.text, offloaded.as_ref().map(|o| &o.text)).hash(&mut hasher);
+        let hash = hasher.finish();
+        let known = self.0.take_if(|asked| asked.hash == hash);
+        let asked = known.unwrap_or_else(|| Asked::of(tables, hash, plain.table, offloaded.map(|o| o.table)));
+        let asked = self.0.insert(asked);
+        Facts {
+            table: asked.table.clone(),
+            software: asked.flowtable.clone().map(|()| flowtable),
+            others: others.clone(),
+        }
+    }
+}
+
+impl Asked {
+    fn of(tables: &mut Tables, hash: u64, plain: Table, offloaded: Option<Table>) -> Asked {
+        let mut attempt = |table| tables.attempt(&Table { name: TRIAL.to_owned(), ..table });
+        let flowtable = match offloaded {
+            Some(table) => attempt(table).map_err(|e| no_flowtable(&e)),
+            None => Err("there is no line".to_owned()),
+        };
+        let table = attempt(plain).map_err(|e| missing(tables, &e));
+        Asked { hash, table, flowtable }
+    }
 }
 
 /// Why a flowtable is not possible.
 fn no_flowtable(e: &io::Error) -> String {
     match e.kind() {
-        ErrorKind::NotConnected => "there is no line".to_owned(),
         ErrorKind::NotFound => "the kernel has no flowtables (OpenWrt: kmod-nft-offload)".to_owned(),
         _ => format!("the kernel takes no flowtable: {e}"),
     }

@@ -253,6 +253,19 @@ mod tests {
     }
 
     #[test]
+    fn the_guard_reaches_processes_and_the_kernel_but_no_network() {
+        let rule = sockets(Profile::Guard);
+        assert_eq!((rule.number, rule.otherwise), (number(libc::SYS_socket), Verdict::Kill));
+        let known = [libc::AF_UNIX, libc::AF_NETLINK].map(flags);
+        for way in &rule.ways {
+            let family = way.iter().find(|test| test.argument == 0).expect("each way has a family");
+            assert!(family.mask == u32::MAX && family.values.iter().all(|f| known.contains(f)), "{family:?}");
+        }
+        let run = sockets(Profile::Run);
+        assert!(run.ways.iter().flatten().any(|t| t.argument == 0 && t.values.contains(&flags(libc::AF_INET))));
+    }
+
+    #[test]
     fn uci_opens_no_socket_and_makes_no_namespace() {
         let table = table(Profile::Uci, 7);
         assert!(table.rules.windows(2).all(|two| two[0].number < two[1].number));
