@@ -262,7 +262,9 @@ mod tests {
             assert!(family.mask == u32::MAX && family.values.iter().all(|f| known.contains(f)), "{family:?}");
         }
         let run = sockets(Profile::Run);
-        assert!(run.ways.iter().flatten().any(|t| t.argument == 0 && t.values.contains(&flags(libc::AF_INET))));
+        assert!(
+            run.ways.iter().flatten().any(|t| t.argument == 0 && t.values.contains(&flags(libc::AF_INET)))
+        );
     }
 
     #[test]
