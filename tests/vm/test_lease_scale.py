@@ -13,8 +13,8 @@ from vmlab.leases import Holder, LeaseWorld
 from vmlab.mixed import ABORTED, CLEAN, KINDS, Gauge, Mixed
 
 # How many leases are opened and closed, how many connections over few leases, and how many are counted; by hand: 20000, 20000 and 1000.
-LEASES = int(os.environ.get("VMLAB_LEASES", "120"))
-FLOWS = int(os.environ.get("VMLAB_FLOWS", "160"))
+LEASES = int(os.environ.get("VMLAB_LEASES", "1200"))
+FLOWS = int(os.environ.get("VMLAB_FLOWS", "1200"))
 CONNECTIONS = int(os.environ.get("VMLAB_CONNECTIONS", "72"))
 MANY, MANY_ADDRESS = "many.test", "44.10.0.83"
 
