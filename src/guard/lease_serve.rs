@@ -8,6 +8,7 @@ mod in_kernel;
 mod packets;
 
 use self::ability::{DECIDE_MS, Grounds};
+use self::packets::Gone;
 use super::clients::Clients;
 use super::draft::Rendered;
 use super::lease_audit::Audit;
@@ -133,7 +134,7 @@ impl Desk {
     /// The kernel has something to say.
     pub fn wake(&mut self, woken: Woken, around: &mut Around<'_>) {
         match woken {
-            Woken::Packet => _ = self.take_packet(&|_, _| false, around),
+            Woken::Packet => _ = self.take_packet(&mut Gone::new(&|_, _| false), around),
             Woken::End => self.take_ends(1, around),
             Woken::Caps => {
                 self.caps.wake(around.network);

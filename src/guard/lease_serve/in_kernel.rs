@@ -1,4 +1,5 @@
 //! The table of leases and the connections in the kernel: put there, looked after and ended as the book says.
+use super::packets::Gone;
 use super::{Around, Desk, MAX_FLOWS};
 use crate::guard::conntrack::Entry;
 use crate::guard::lease_kernel::Kernel;
@@ -26,7 +27,7 @@ impl Desk {
         let known = self.flows.those(meant);
         let left = kernel.kill(&known, &which);
         // Until they were deleted, their last packets were counted and came to wait.
-        self.take_packets_of(&meant, around);
+        self.take_packets_of(Gone::new(&meant), around);
         self.take_closed(MAX_FLOWS as usize, around);
         let closed = self.flows.compare(&left?);
         self.say_closed(closed, around);

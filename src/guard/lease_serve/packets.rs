@@ -4,18 +4,43 @@ use crate::guard::conntrack::Tuple;
 use crate::guard::lease_flows::{Ahead, Word};
 use crate::guard::lease_rules::Marks;
 use crate::guard::lease_wire::{Counted, CtId, LeaseReport};
+use crate::guard::nfqueue::{Connection, Queued};
 use crate::guard::protocol::Report;
+use crate::lease::segment::Segment;
+use crate::sorted::SortedSet;
 
 /// Packets that are taken at most before an end is looked at.
 const MAX_BEFORE_END: u32 = 256;
 
+/// Connections that were just deleted. What waits of them is lost.
+pub(super) struct Gone<'a> {
+    which: &'a dyn Fn(CtId, &Tuple) -> bool,
+    /// Of these it is more than ends.
+    lost: SortedSet<CtId>,
+}
+
+impl<'a> Gone<'a> {
+    pub fn new(which: &'a dyn Fn(CtId, &Tuple) -> bool) -> Gone<'a> {
+        Gone { which, lost: SortedSet::new() }
+    }
+
+    fn has(&self, connection: &Connection) -> bool {
+        (self.which)(connection.ct, &connection.original)
+    }
+
+    /// Whether all that was sent before a packet has gone on, and the packet carries nothing: its numbers say what has passed.
+    fn is_true(&mut self, ct: CtId, queued: &Queued<'_>) -> bool {
+        let is_bare = Segment::parse(queued.bytes, queued.length).is_ok_and(|segment| segment.length == 0);
+        if !is_bare {
+            self.lost.insert(ct);
+        }
+        !self.lost.contains(&ct)
+    }
+}
+
 impl Desk {
-    /// Whether there was one. Of connections that are gone nothing goes on, but `run` is told of their ends.
-    pub(super) fn take_packet(
-        &mut self,
-        is_gone: &dyn Fn(CtId, &Tuple) -> bool,
-        around: &mut Around<'_>,
-    ) -> bool {
+    /// Whether there was one.
+    pub(super) fn take_packet(&mut self, gone: &mut Gone<'_>, around: &mut Around<'_>) -> bool {
         let Desk { kernel: Ok(kernel), flows, book, holder, doomed, .. } = self else { return false };
         let Marks { accepted, refused, .. } = kernel.marks;
         let mut words = Vec::new();
@@ -25,14 +50,18 @@ impl Desk {
                 Some((client, _)) => around.clients.offer(client, &Report::Lease(report)),
                 None => false,
             };
+            if let Some(connection) = queued.connection.filter(|c| gone.has(c)) {
+                let ahead = flows.ahead(&queued, accepted, refused);
+                if let (true, Some(Ahead::End(report))) = (gone.is_true(connection.ct, &queued), ahead) {
+                    tell(report);
+                }
+                return words.push(Word::drop(packet));
+            }
             let is_doomed = queued.connection.is_some_and(|c| doomed.contains(&c.ct));
             let ahead = if is_doomed { None } else { flows.ahead(&queued, accepted, refused) };
-            let goes_on = queued.connection.is_none_or(|c| !is_gone(c.ct, &c.original));
             if let Some(ahead) = ahead {
-                let once_told =
-                    |report, word| if tell(report) && goes_on { word } else { Word::drop(packet) };
+                let once_told = |report, word| if tell(report) { word } else { Word::drop(packet) };
                 words.push(match ahead {
-                    Ahead::Silent if !goes_on => Word::drop(packet),
                     Ahead::Silent => Word::stop(packet),
                     Ahead::Told(report) => once_told(report, Word::stop(packet)),
                     Ahead::End(report) => once_told(report, Word::pass(packet)),
@@ -40,7 +69,7 @@ impl Desk {
                 return;
             }
             let is_open = |buyer, port| book.of(buyer, port).is_some();
-            if !goes_on || !flows.arrive(&queued, is_open, around.now_ms).is_some_and(tell) {
+            if !flows.arrive(&queued, is_open, around.now_ms).is_some_and(tell) {
                 words.push(flows.lose(packet).unwrap_or(Word::drop(packet)));
             }
         });
@@ -51,16 +80,13 @@ impl Desk {
     /// Takes the packets that wait. Before a connection's end is looked at, its last packets must have been, which say how much it
     /// carried, and they come by another socket. A flood is not waited for.
     pub(super) fn take_packets(&mut self, around: &mut Around<'_>) {
-        self.take_packets_of(&|_, _| false, around);
+        self.take_packets_of(Gone::new(&|_, _| false), around);
     }
 
-    pub(super) fn take_packets_of(
-        &mut self,
-        is_gone: &dyn Fn(CtId, &Tuple) -> bool,
-        around: &mut Around<'_>,
-    ) {
+    /// The same where some connections are gone: `run` is told of their ends.
+    pub(super) fn take_packets_of(&mut self, mut gone: Gone<'_>, around: &mut Around<'_>) {
         for _ in 0..MAX_BEFORE_END {
-            if !self.take_packet(is_gone, around) {
+            if !self.take_packet(&mut gone, around) {
                 break;
             }
         }
