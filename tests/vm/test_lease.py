@@ -1,6 +1,8 @@
 """Leases on a router's kernel: what passes, what is offloaded, and what never reaches a target."""
+import json
 import os
 import pathlib
+import subprocess
 import time
 
 from attacks import ATTACKS, BAD, GOOD
@@ -62,6 +64,38 @@ class Plain(LeaseWorld):
         self.assertEqual((done.stdout, done.stderr), (b"200 1000000", b""))
         self.clean()
 
+    def test_a_download_by_curl_is_offloaded_while_it_runs(self):
+        lease = self.holder.lease("origin.lab.test")
+        address, port = lease["address"]
+        words = self.curl_words("--limit-rate", "1M", "--connect-to", f"origin.lab.test:443:{address}:{port}", "-o", "/dev/null", "-w", "%{http_code} %{size_download}",
+                                "https://origin.lab.test/bytes/2000000")  # fmt: skip
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as curl:
+            self.addCleanup(curl.kill)
+            self.until("the fast path", lambda: "[OFFLOAD]" in "".join(self.flows(lease)))
+            self.assertIsNone(curl.poll(), "seen while it ran")
+            self.assertEqual(curl.communicate(timeout=30), (b"200 2000000", b""))
+        self.until("the flow's end", lambda: self.own()["open"] == 0)
+        self.clean()
+
+    def test_a_renewed_lease_goes_on_for_its_whole_time(self):
+        lease, stream = self.opened()
+        whole = max(self.left(lease))
+        self.until("some of its time is over", lambda: max(self.left(lease)) <= whole - 2)
+        reply = self.holder.ask("POST", f"/leases/{lease['leaseId']}/renew")
+        self.assertEqual(reply.status, 200)
+        again = json.loads(reply.body)
+        self.assertEqual([again[name] for name in ("leaseId", "endpoint", "host")], [lease[name] for name in ("leaseId", "endpoint", "host")])
+        self.assertGreater(again["expiresAt"], lease["expiresAt"])
+        self.until("the kernel's word", lambda: min(self.left(lease)) >= whole - 1, 2)
+        # What was open goes on, and the next connection begins.
+        for one in (stream, self.dial(lease)):
+            first = client_hello(sni=GOOD)
+            one.write(first)
+            self.assertEqual(self.echoed(one, len(first)), first)
+            one.close()
+        unknown = self.holder.ask("POST", f"/leases/{'0' * 32}/renew")
+        self.assertEqual((unknown.status, unknown.slug), (404, "lease-unknown"))
+
     def test_another_name_never_reaches_the_target_and_both_sides_are_reset(self):
         lease = self.holder.lease(GOOD)
         before = len(self.target.connections)
@@ -97,7 +131,7 @@ class Plain(LeaseWorld):
         lease = self.holder.lease(GOOD)
         own = lease["address"][1]
         before = len(self.target.connections)
-        for port in [*range(40_000, 41_000, 97), own - 1, own + 1]:
+        for port in {*self.ports[:: len(self.ports) // 10], own - 1, own + 1}:
             if port != own:
                 peer = self.arena.peer(port)
                 self.assertFalse(peer.open(0.5), port)
@@ -208,7 +242,7 @@ class BehindFw4(Plain):
     fw4 = True
 
 
-@only("download", "another_name", "pause", "bytes", "port_", "fast_path", "overwrites")
+@only("download", "another_name", "pause", "bytes", "port_", "fast_path", "overwrites", "renewed")
 class Newer(ReuseAttacks, Plain):
     """Linux 6.12, behind that firewall."""
 
@@ -216,7 +250,7 @@ class Newer(ReuseAttacks, Plain):
     fw4 = True
 
 
-@only("offloaded", "another_name", "bytes", "fast_path")
+@only("offloaded", "another_name", "bytes", "fast_path", "renewed")
 class Mipsel(ReuseAttacks, Plain):
     """A router's processor, and the program of its package."""
 

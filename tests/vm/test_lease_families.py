@@ -17,7 +17,7 @@ from vmlab.leases import Holder, LeaseWorld, Refused
 from vmlab.packets import ACK, PSH, RST, SYN
 
 CAP_MBPS = 4
-CAP_SECONDS = 4
+CAP_SECONDS = 10
 DOWN = b"down"
 # The LAN's prefixes: of a delegated /56 the first network, and one of its own.
 LAN6, LAN_HOST6, ULA_HOST = "2a10:5:0:1::1", "2a10:5:0:1::10", "fd00:5::10"

@@ -7,6 +7,14 @@ from harness.hello import client_hello
 from harness.stream import RESET, ending
 from vmlab.leases import LeaseWorld, Refused
 
+# Who has a port of leases: the reason for it, what makes it so, and what ends it.
+MAPPING = ("table upnp, chain prerouting has port 40123",
+           "nft 'add table inet upnp; add chain inet upnp prerouting { type nat hook prerouting priority dstnat; }; "
+           "add rule inet upnp prerouting iifname eth0 tcp dport 40123 dnat ip to 192.168.1.10:22'", "nft delete table inet upnp")  # fmt: skip
+LISTENER = ("port 40200", "setsid nc -l -p 40200 </dev/null >/dev/null 2>&1 & echo $! >/tmp/nc.pid", "nc -w 1 127.0.0.1 40200 </dev/null || true")
+# Debian's links to what both targets are in are not in the machine.
+IPTABLES = "for x in DNAT REDIRECT; do ln -sf libxt_NAT.so /usr/lib/libxt_$x.so; done; XTABLES_LIBDIR=/usr/lib xtables-nft-multi iptables"
+
 
 def plain(text):
     """A table's text without what two equal ones may differ in: space, counts, order of parts and elements."""
@@ -29,20 +37,43 @@ class Grounds(LeaseWorld):
         try:
             self.until("the clash", lambda: whose in self.offload()["reason"], 15)
             self.assertEqual(self.flows(lease), [])
-            with self.assertRaises(Refused) as refused:
-                self.holder.lease(GOOD)
-            self.assertEqual(refused.exception.args, (503, "lease-unavailable"))
-            self.assertNotIn("echomesh_lease", self.machine.ok("nft list tables"))
+            self.assert_none()
         finally:
             self.machine.ok(undo)
         self.until("an end of the clash", lambda: sign not in self.offload()["reason"], 15)
         self.holder.lease(GOOD)
 
+    def assert_none(self):
+        with self.assertRaises(Refused) as refused:
+            self.holder.lease(GOOD)
+        self.assertEqual(refused.exception.args, (503, "lease-unavailable"))
+        self.assertNotIn("echomesh_lease", self.machine.ok("nft list tables"))
+
+    def refused_from_the_start(self, whose, do, undo):
+        """A guard that begins while what is done stands gives none, and says why; afterwards it does."""
+        self.machine.ok(do)
+        try:
+            self.another_guard()
+            offload = self.offload()
+            self.assertEqual(offload["active"], "relay")
+            self.assertIn(whose, offload["reason"])
+            self.assert_none()
+        finally:
+            self.machine.ok(undo)
+        self.until("an end of the clash", lambda: self.offload()["active"] == "software", 15)
+        self.holder.lease(GOOD)
+
     def test_a_mapping_like_a_upnp_daemons_ends_leases(self):
-        rule = "iifname eth0 tcp dport 40123 dnat ip to 192.168.1.10:22"
-        self.refused_for("table upnp, chain prerouting has port 40123",
-                         f"nft 'add table inet upnp; add chain inet upnp prerouting {{ type nat hook prerouting priority dstnat; }}; add rule inet upnp prerouting {rule}'",
-                         "nft delete table inet upnp")  # fmt: skip
+        self.refused_for(*MAPPING)
+
+    def test_a_mapping_that_is_there_first_leaves_none(self):
+        self.refused_from_the_start(*MAPPING)
+
+    def test_a_mapping_by_iptables_ends_leases(self):
+        for target in ("REDIRECT --to-ports 80", "DNAT --to-destination 192.168.1.10:22"):
+            with self.subTest(target=target):
+                add, delete = (f"{IPTABLES} -t nat -{verb} PREROUTING -i eth0 -p tcp --dport 40010 -j {target}" for verb in "AD")
+                self.refused_for("table nat, chain PREROUTING has port 40010", add, delete)
 
     def test_a_flowtable_that_comes_before_the_judge_ends_leases(self):
         chain = "type filter hook forward priority -150"
@@ -52,7 +83,10 @@ class Grounds(LeaseWorld):
                          "nft delete table inet early", "before leases")  # fmt: skip
 
     def test_a_program_that_listens_in_the_range_ends_leases(self):
-        self.refused_for("port 40200", "setsid nc -l -p 40200 </dev/null >/dev/null 2>&1 & echo $! >/tmp/nc.pid", "nc -w 1 127.0.0.1 40200 </dev/null || true")
+        self.refused_for(*LISTENER)
+
+    def test_a_program_that_listens_there_first_leaves_none(self):
+        self.refused_from_the_start(*LISTENER)
 
     def test_without_connection_trackings_counters_there_are_no_leases(self):
         switch = "/proc/sys/net/netfilter/nf_conntrack_acct"
@@ -78,6 +112,9 @@ class Grounds(LeaseWorld):
         self.holder.lease(GOOD)
         rule = "iifname eth0 tcp dport { 80, 39999, 41000-50000 } dnat ip to 192.168.1.10"
         self.machine.ok(f"nft 'add table inet upnp; add chain inet upnp prerouting {{ type nat hook prerouting priority dstnat; }}; add rule inet upnp prerouting {rule}'")
+        theirs = "PREROUTING -i eth0 -p tcp --dport 50:60 -j REDIRECT --to-ports 80"
+        self.machine.ok(f"{IPTABLES} -t nat -A {theirs}")
+        self.addCleanup(self.machine.ok, f"{IPTABLES} -t nat -D {theirs}")
         try:
             self.still(7, lambda: "lease.ports" not in self.offload()["reason"])
             self.holder.lease(GOOD)

@@ -7,7 +7,7 @@ from vmlab.leases import Refused
 from vmlab.lines import LineWorld
 
 CAP_MBPS = 4
-CAP_SECONDS = 3
+CAP_SECONDS = 10
 SIZE = 1_000_000
 
 
@@ -49,12 +49,17 @@ class Lines(LineWorld):
         return check if check and check["ingress"]["trackedBytes"] > least else None
 
     def assert_capped(self, holder):
+        """Within a tenth of the cap. Less than that is a miss in two measurements only: a machine without a processor of its own now and
+        then stands still."""
         lease, stream, _ = self.flow(holder)
-        rate = self.download(stream, CAP_MBPS * 125_000 * CAP_SECONDS) / 125_000
-        print(f"     {rate:.2f} Mbit/s of {CAP_MBPS}")
-        self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
-        self.assertLess(rate, 1.1 * CAP_MBPS)
-        return lease
+        for _ in range(2):
+            rate = self.download(stream, CAP_MBPS * 125_000 * CAP_SECONDS) / 125_000
+            print(f"     {rate:.2f} Mbit/s of {CAP_MBPS}")
+            self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+            self.assertLess(rate, 1.1 * CAP_MBPS)
+            if rate > 0.9 * CAP_MBPS:
+                return lease
+        self.fail("less than the cap")
 
     def test_a_vlan(self):
         # The switch between the line and the router's port tags what it hands on. It answers for nobody itself.

@@ -19,7 +19,7 @@ from vmlab.pppoe import MTU, SESSION, Isp
 
 DEVICE = "pppoe-wan"
 CAP_MBPS = 4
-CAP_SECONDS = 3
+CAP_SECONDS = 10
 SIZE = 1_000_000
 DOWN = b"down"
 # The modem's own page, on the line's Ethernet, where owners give their router an address to see it.

@@ -29,8 +29,12 @@ is() {
 is idle
 
 open=$(ask /open '{}') pin=$(ask /nodes | member spki)
-# The node hears of it with its next heartbeat.
+# The node hears of it with its next heartbeat, counts it as open at once, and carries buyers when it says so.
 is active
+until ask /sessions | grep -q '"state":"active"'; do
+  [ $((tries += 1)) -lt 60 ] || { ask /sessions; exit 1; }
+  sleep 0.2
+done
 buyer "$lab" buyer --lab "$dir" --proxy https://44.2.2.2:8443 --pin "$pin" --session "$(member sessionId <<<"$open")" --token "$(member token <<<"$open")" \
   --get https://origin.lab.test/bytes/1000000 --lease
 router '/mnt/echomesh status; cat /tmp/guard.log /tmp/run.log'

@@ -31,8 +31,9 @@ class Kind:
 # Debian's packages of the programs that look into the kernel, and of the libraries these need; all of bookworm.
 TOOLS = ("nftables", "iproute2", "conntrack", "ethtool", "libc6", "libnftables1", "libnftnl11", "libmnl0", "libxtables12", "libjansson4",
          "libedit2", "libgmp10", "libbsd0", "libtinfo6", "libmd0", "libbpf1", "libelf1", "zlib1g", "libcap2", "libdb5.3", "libselinux1",
-         "libpcre2-8-0", "libtirpc3", "libnetfilter-conntrack3", "libnfnetlink0")  # fmt: skip
-PROGRAMS = ("nft", "ip", "tc", "conntrack", "ethtool")
+         "libpcre2-8-0", "libtirpc3", "libnetfilter-conntrack3", "libnfnetlink0", "iptables", "libip4tc2", "libip6tc2")  # fmt: skip
+# iptables-nft is known by the name of what it is asked for; what it knows of TCP and of NAT lies beside it.
+PROGRAMS = ("nft", "ip", "tc", "conntrack", "ethtool", "xtables-nft-multi", "libxt_tcp.so", "libxt_NAT.so")
 # The same for a router that dials in.
 DIAL_TOOLS = ("ppp", "libcrypt1", "libssl3", "libpam0g", "libaudit1", "libcap-ng0", "libpcap0.8", "libdbus-1-3", "libsystemd0", "libgcrypt20",
               "libgpg-error0", "liblz4-1", "liblzma5", "libzstd1")  # fmt: skip
@@ -41,6 +42,7 @@ DIAL_PROGRAMS = ("pppd", "pppoe.so")
 _NETFILTER = ("nf_tables", "nft_ct", "nft_nat", "nft_chain_nat", "nft_masq", "nft_reject_inet", "nft_queue", "nfnetlink_queue",
               "nft_flow_offload", "nf_flow_table_inet", "nf_conntrack_netlink", "nft_limit", "nft_objref", "nft_fib_inet",
               "nft_redir", "nft_log", "nft_quota", "nft_connlimit", "nf_conntrack_ftp", "nft_numgen", "nft_hash", "nft_socket",
+              "nft_compat", "xt_tcpudp", "xt_nat", "xt_REDIRECT",
               "veth", "bridge", "8021q", "dummy", "tun", "sch_htb", "sch_ingress", "cls_u32", "cls_flower", "cls_matchall", "cls_fw", "act_police",
               "sch_fq_codel", "sch_cake", "sch_netem", "sch_prio", "sch_tbf")  # fmt: skip
 

@@ -45,10 +45,6 @@ table inet fw4 {
 """
 
 
-# Of a connection: it came in by a lease, was accepted, was refused.
-MARKS = 0x07000000
-
-
 class Refused(Exception):
     """A request for a lease that was refused: status and slug."""
 
@@ -97,6 +93,9 @@ class LeaseWorld(VmWorld):
     memory_mb = 256
     tools = True
     fw4 = False
+    # Ports of leases, and what connections have that came in by one, were accepted, were refused: as the node has them by default.
+    ports = range(40_000, 41_000)
+    marks = 0x07000000
     # No cap: 10 Gbit/s and more are none.
     node_config = {"network": {"maxMbps": 20_000, "perSession": {"maxConnections": 512, "maxNewPerSecond": 1000, "maxNewPerHostPerSecond": 1000}}}
 
@@ -146,9 +145,11 @@ class LeaseWorld(VmWorld):
         stream.close()
         return reply.status, reply.body
 
+    def curl_words(self, *words):
+        return self.topology.buyer.command("curl", "-q", "-sS", "--max-time", "60", "--cacert", str(self.lab.ca_file), *map(str, words))
+
     def curl(self, *words):
-        command = self.topology.buyer.command("curl", "-q", "-sS", "--max-time", "60", "--cacert", str(self.lab.ca_file), *map(str, words))
-        return subprocess.run(command, capture_output=True, check=False)
+        return subprocess.run(self.curl_words(*words), capture_output=True, check=False)
 
     def close(self, stream):
         """Ends the newest connection cleanly, first the buyer's side and then the target's."""
@@ -167,13 +168,29 @@ class LeaseWorld(VmWorld):
     def until(self, what, test, seconds=10):
         return wait_for(what, test, seconds, every=0.1)
 
+    def kill_guard(self):
+        self.addCleanup(self.mend)
+        self.machine.ok("kill -9 $(cat /tmp/guard.pid)")
+        self.node.wait_state("guard-down")
+
+    def mend(self):
+        """A test that fails leaves no node without a guard to the next one."""
+        if "there" not in self.machine.sh("kill -0 $(cat /tmp/guard.pid) && echo there"):
+            self.node.start_guard()
+
+    def another_guard(self):
+        """Kills the guard; the next one puts back what that one left."""
+        self.kill_guard()
+        self.node.start_guard()
+        self.node.wait_state("active")
+
     def own(self):
         """This session as the node counts it."""
         return self.node.sessions()[self.session.id]
 
-    def assert_pause_ends(self, lease, stream, wire):
-        """Within a tenth of a second nothing of an offloaded flow passes any more, and nothing of it is left."""
-        self.assertIn("[OFFLOAD]", "".join(self.flows(lease)))
+    def assert_pause_ends(self, lease, stream, wire, path="[OFFLOAD]"):
+        """Within a tenth of a second nothing of a flow passes any more that is offloaded, or goes where its path is, and nothing of it is left."""
+        self.assertIn(path, "".join(self.flows(lease)))
         self.node.control("pause")
         self.addCleanup(self.node.wait_state, "active", "idle")
         self.addCleanup(self.node.control, "start")
@@ -193,5 +210,17 @@ class LeaseWorld(VmWorld):
         """No element, no entry with a mark: as if there had never been a lease."""
         listed = self.machine.sh("nft -j list table inet echomesh_lease")
         self.assertNotIn('"elem": [[', listed)
+        self.assertEqual(self.marked(), [])
+
+    def marked(self):
+        """Connection tracking's lines with a mark of leases."""
         listed = self.machine.sh("conntrack -L -p tcp 2>/dev/null").splitlines()
-        self.assertEqual([x for x in listed if (found := re.search(r" mark=(\d+) ", x)) and int(found[1]) & MARKS], [])
+        return [x for x in listed if (found := re.search(r" mark=(\d+) ", x)) and int(found[1]) & self.marks]
+
+    def left(self, lease):
+        """Seconds that the kernel leaves a lease, in the set that opens its port and in the map that leads on."""
+        listed = json.loads(self.machine.ok("nft -j list table inet echomesh_lease"))["nftables"]
+        places = {name: part["elem"] for entry in listed for part in entry.values() if (name := part.get("name")) in ("open4", "leases4") and "elem" in part}
+        # A map's element is a pair.
+        keys = [elem["elem"] for elem in places["open4"]], [elem[0]["elem"] for elem in places["leases4"]]
+        return [next(key["expires"] for key in found if key["val"]["concat"][1] == lease["address"][1]) for found in keys]

@@ -33,7 +33,8 @@ class Machine:
         namespace.ip("addr", "add", f"{HERE}/30", "dev", "shell0")
         prepare()
         number = len(self.wires)
-        script = f"ip addr add {INSIDE}/30 dev eth{number}; ip link set eth{number} up; nc -ll -p {SHELL} -e /agent &\n" + self.start_script
+        # Who gets a shell finds everything done.
+        script = f"{self.start_script}\nip addr add {INSIDE}/30 dev eth{number}; ip link set eth{number} up; nc -ll -p {SHELL} -e /agent &\n"
         extra = [*image.directories("etc"), ("etc/rc", 0o100644, _RC.encode()), ("agent", 0o100755, _AGENT.encode()), ("start", 0o100644, script.encode()), *self.files]
         initrd = self.log.with_suffix(".cpio")
         # Later archives lie over earlier ones. Unpacked as it is: reading is quicker than inflating on an emulated processor.
