@@ -6,6 +6,7 @@ import time
 from attacks import ATTACKS, BAD, GOOD
 from harness.hello import client_hello
 from harness.stream import RESET, Tcp, ending
+from kills import Kills
 from reuse import ReuseAttacks
 from vmlab import image
 from vmlab.kinds import KINDS
@@ -13,7 +14,7 @@ from vmlab.leases import LeaseWorld, Refused
 from vmlab.packets import ACK, PSH, RST, SYN
 
 
-class Plain(LeaseWorld):
+class Plain(Kills, LeaseWorld):
     """No firewall but ours."""
 
     def opened(self):
@@ -143,11 +144,6 @@ class Plain(LeaseWorld):
         self.assertEqual(self.arena.wire.since(mark), b"")
         peer.send(RST)
 
-    def test_pause_ends_an_offloaded_flow_within_a_tenth_of_a_second(self):
-        lease, stream = self.opened()
-        stream.timeout(5)
-        self.assert_pause_ends(lease, stream, self.arena.wire)
-
     def test_what_is_given_back_ends(self):
         lease, stream = self.opened()
         where = stream.sock.getsockname()
@@ -216,7 +212,7 @@ class Newer(ReuseAttacks, Plain):
     fw4 = True
 
 
-@only("offloaded", "another_name", "bytes", "fast_path")
+@only("offloaded", "another_name", "pause", "bytes", "fast_path")
 class Mipsel(ReuseAttacks, Plain):
     """A router's processor, and the program of its package."""
 

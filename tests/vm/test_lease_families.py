@@ -242,8 +242,8 @@ class Families(ReuseAttacks, LeaseWorld):
         self.assert_lan_untouched()
 
     def test_pause_ends_an_offloaded_flow_within_a_tenth_of_a_second(self):
-        lease, stream, _ = self.flow()
-        self.assert_pause_ends(lease, stream, self.arena.wire)
+        lease, *ends = self.flow()
+        self.assert_pause_ends(lease, [ends], self.arena.wire)
 
     def test_caps_hold_in_both_directions(self):
         """Two sessions, each with its own: one takes and one sends."""
