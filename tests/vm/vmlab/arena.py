@@ -82,6 +82,11 @@ class Arena:
         strike, read = self.strike(attack, port, GOOD, 10, lambda read: read and read == self.strikes[-1].hellos[GOOD])
         return read == strike.hellos[GOOD]
 
+    def arrivals(self, mark, sport):
+        """Segments from a port of the buyer's that have come to the target since a place in what arrives."""
+        time.sleep(0.3)
+        return [s[4] for s in self.wire.segments[mark:] if s[2] == sport]
+
     def close(self):
         self.ether.close()
         self.wire.close()
