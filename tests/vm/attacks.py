@@ -6,17 +6,27 @@ byte may ever reach the target; and, where it says so, with the lease's own host
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from harness.hello import client_hello, record
+from harness.hello import client_hello, hello_retry_request, record
 from vmlab.packets import ACK, FIN, PSH, RST, SYN, URG, Peer, fragments
 
 # Of one length: either can lie over the other's place in the stream.
 GOOD, BAD = "target.test", "tarqet.test"
 # Places in the hello: the middle of its name, and its end.
 MID, END = "mid", "end"
+BEHIND = "behind"
+# Hops to the first machine behind the router, which does not hand it on.
+DIES_BEHIND = 3
 
 
 class Open(NamedTuple):
-    """The handshake."""
+    """The handshake, with options in its SYN; so long an answer to it is waited for."""
+
+    options: bytes = b""
+    seconds: float = 3
+
+
+class Heed(NamedTuple):
+    """Waits for what the target says to what it has, and acknowledges that."""
 
 
 class Part(NamedTuple):
@@ -28,8 +38,8 @@ class Part(NamedTuple):
     flags: int = PSH | ACK
     options: bytes = b""
     bad_sum: bool = False
-    # Where in the stream they are said to be, from their own place.
-    shift: int = 0
+    # Where in the stream they are said to be, from their own place; or behind the lease's own hello.
+    shift: object = 0
     ack: int = 0
     ttl: int = 64
 
@@ -71,6 +81,10 @@ class Attack:
     control: bool = True
     # What is sent instead of a plain hello, from the host's name.
     make: object = None
+    # What the target says to the first bytes instead of what it says else.
+    answer: bytes = b""
+    # How many hellos arrive in the control.
+    hellos: int = 1
 
 
 def _fragmented(host):
@@ -91,6 +105,8 @@ def _quantum(host):
 
 # RFC 2385, RFC 7323: the first is unknown to the target's end, the second is of long ago.
 _MD5 = b"\x13\x12" + bytes(16) + b"\1\1"
+# RFC 8684 sections 3.1 and 3.2: MP_CAPABLE of version 1, MP_JOIN.
+MULTIPATH = {"MP_CAPABLE": b"\x1e\x04\x01\x81", "MP_JOIN": b"\x1e\x0c\x10\0" + bytes(8)}
 _OPEN = Open()
 ATTACKS = [
     Attack("one segment", (_OPEN, Part())),
@@ -125,7 +141,9 @@ ATTACKS = [
     Attack("the allowed one outside the window", (_OPEN, Part(of=GOOD, shift=1 << 20), Part()), control=False),
     Attack("the allowed one acknowledges the future", (_OPEN, Part(of=GOOD, ack=1 << 20), Part()), control=False),
     Attack("the allowed one with an unknown MD5", (_OPEN, Part(of=GOOD, options=_MD5), Sleep(0.2), Part(), Sleep(0.2), Part()), control=False),
-    Attack("the allowed one dies behind the router", (_OPEN, Part(of=GOOD, ttl=2), Sleep(0.2), Part()), control=False),
+    Attack("the allowed one dies behind the router", (_OPEN, Part(of=GOOD, ttl=DIES_BEHIND), Sleep(0.2), Part()), control=False),
+    Attack("Multipath TCP", (Open(MULTIPATH["MP_CAPABLE"], 0.3), Part()), control=False),
+    Attack("a second hello that the target asks for", (_OPEN, Part(of=GOOD), Heed(), Part(shift=BEHIND)), answer=hello_retry_request(), hellos=2),
     Attack("nobody waits for the handshake", (Bare(SYN, -1), Part(), Part()), control=False),
 ]
 
@@ -140,8 +158,11 @@ def play(attack, peer: Peer, bytes_of, host):
     middle = whole.find(host.encode()) + 3
     for step in attack.steps:
         if isinstance(step, Open):
-            if not peer.open():
+            if not peer.open(step.seconds, step.options):
                 return False
+        elif isinstance(step, Heed):
+            peer.wait(lambda s: s.data)
+            peer.send(ACK, len(bytes_of(GOOD)))
         elif isinstance(step, Sleep):
             peer.wait(lambda _: False, step.seconds)
         elif isinstance(step, SynData):
@@ -158,11 +179,11 @@ def play(attack, peer: Peer, bytes_of, host):
             for piece in reversed(pieces) if step.backwards else pieces:
                 peer.ether.send(piece)
         else:
-            _part(step, peer, bytes_of(step.of) if step.of else whole, middle)
+            _part(step, peer, bytes_of(step.of) if step.of else whole, middle, len(bytes_of(GOOD)) if step.shift == BEHIND else step.shift)
     return True
 
 
-def _part(step, peer, data, middle):
+def _part(step, peer, data, middle, shift):
     begin, end = ({MID: middle, END: len(data)}.get(p, p) for p in (step.begin, step.end))
     more = {"options": step.options, "bad_sum": step.bad_sum, "ack": peer.there + step.ack, "ttl": step.ttl}
-    peer.send(step.flags, begin + step.shift, data[begin:end], **more)
+    peer.send(step.flags, begin + shift, data[begin:end], **more)

@@ -11,7 +11,12 @@ from harness.hello import client_hello
 from harness.netns import BUYER, NODE_WAN
 from harness.stream import RESET, ending
 from vmlab.leases import Holder, LeaseWorld, Refused
-from vmlab.packets import ACK, FIN, HUSHED, PSH, SYN, packet
+from vmlab.packets import ACK, FIN, HUSHED, PSH, RST, SYN, packet
+
+# Of a second buyer.
+ANOTHER = "44.3.3.9"
+# So many connections are undecided at once.
+UNDECIDED = 256
 
 
 class Ends(LeaseWorld):
@@ -143,7 +148,7 @@ class Ends(LeaseWorld):
     def test_ten_thousand_syns(self):
         lease, stream = self.flow()
         port = lease["address"][1]
-        before = len(self.target.connections)
+        mark = len(self.arena.wire.segments)
         rss = self.node.rss_kb()
         for number in range(10_000):
             source = BUYER if number % 2 else f"44.3.{3 + number % 200}.{1 + number // 200 % 250}"
@@ -151,7 +156,10 @@ class Ends(LeaseWorld):
             self.arena.ether.send(packet(source, NODE_WAN, sport, port, number * 7919, 0, SYN))
         stream.write(b"still there")
         self.assertEqual(stream.read(), b"still there")
-        self.assertEqual(len(self.target.connections), before)
+        # By their sequence numbers, which NAT leaves as they are: the buyer's own, and no stranger's.
+        time.sleep(0.3)
+        arrived = [s[4].seq // 7919 for s in self.arena.wire.segments[mark:] if s[4].flags & SYN]
+        self.assertEqual({number % 2 for number in arrived}, {1})
         # Leases have a quarter of what the kernel remembers, and no more than 4096.
         most = int(self.machine.ok("sysctl -n net.netfilter.nf_conntrack_max"))
         self.assertLessEqual(len(self.flows(lease)), min(most // 4, 4096))
@@ -160,6 +168,67 @@ class Ends(LeaseWorld):
         # The flood's own connections are ended by the deadline; then the buyer's are taken again.
         self.again()
         self.assert_lan_untouched()
+
+    def test_a_buyer_without_a_hello_is_forgotten_after_ten_seconds(self):
+        """Of a silent one nothing waits that could be answered: the kernel forgets it, and resets whatever comes. Half a hello waits, and both
+        sides are reset for it."""
+        lease, before = self.holder.lease(GOOD), len(self.target.connections)
+        silent, half = (self.arena.peer(lease["address"][1]) for _ in range(2))
+        hello = client_hello(sni=GOOD)
+        began = time.monotonic()
+        for peer in (silent, half):
+            self.assertTrue(peer.open())
+        ends = {c.peer[1]: c for c in (self.target.next(before + n) for n in range(2))}
+        half.send(PSH | ACK, 0, hello[:100])
+        time.sleep(began + 9 - time.monotonic())
+        self.assertEqual(len(self.flows(lease)), 2)
+        self.assertEqual([ends[peer.sport].end for peer in (silent, half)], [None, None])
+        self.until("the deadline", lambda: not [line for line in self.flows(lease) if f"sport={silent.sport} " in line], 4)
+        self.assertGreater(time.monotonic() - began, 10)
+        self.assertEqual(ends[half.sport].ended(2), RESET)
+        # It is sent again, as any stack does.
+        for peer, at in ((half, 0), (silent, 0)):
+            mark = len(self.arena.wire.segments)
+            peer.send(PSH | ACK, at, hello)
+            self.assertTrue(peer.wait(lambda s: s.flags & RST, 2))
+            self.assertEqual([s for s in self.arena.arrivals(mark, peer.sport) if s.data], [])
+        self.assertEqual(ends[half.sport].got + ends[silent.sport].got, b"")
+        self.assertEqual(self.node.status()["refusals"].get("hello-timeout"), 2)
+
+    def another_buyer(self):
+        """One with another address, and a lease."""
+        buyer = self.topology.buyer
+        buyer.ip("addr", "replace", f"{ANOTHER}/24", "dev", "eth0")
+        buyer.ip("route", "replace", "default", "via", "44.3.3.1", "src", ANOTHER)
+        try:
+            holder = Holder(self, self.lab.open(seconds=60))
+        finally:
+            buyer.ip("route", "replace", "default", "via", "44.3.3.1")
+        self.addCleanup(holder.close)
+        return holder.lease(GOOD)["address"][1]
+
+    def put_out(self):
+        return self.node.status()["refusals"].get("rate-limited", 0)
+
+    def test_a_flood_puts_out_its_own_buyers_connections_alone(self):
+        """Of too many connections without a hello the one that gives way is of the buyer who has most, not the oldest of all."""
+        port, flooded = self.another_buyer(), self.holder.lease(GOOD)["address"][1]
+        other, hello = self.arena.peer(port, ANOTHER), client_hello(sni=GOOD)
+        self.assertTrue(other.open())
+        other.send(PSH | ACK, 0, hello[:100])
+        flood, before = [(sport, sport * 7919) for sport in HUSHED[-300:]], self.put_out()
+        for sport, seq in flood:
+            self.arena.ether.send(packet(BUYER, NODE_WAN, sport, flooded, seq, 0, SYN))
+            # No faster than one target may be asked.
+            time.sleep(0.01)
+        # One for each that was one too many, and nothing else that is called so.
+        self.until("those that give way", lambda: self.put_out() - before >= len(flood) + 1 - UNDECIDED)
+        self.assertEqual(self.put_out() - before, len(flood) + 1 - UNDECIDED)
+        other.send(PSH | ACK, 100, hello[100:])
+        self.assertTrue(other.wait(lambda s: s.data))
+        other.send(RST, len(hello))
+        for sport, seq in flood:
+            self.arena.ether.send(packet(BUYER, NODE_WAN, sport, flooded, seq + 1, 0, RST))
 
     def test_ten_thousand_ends(self):
         """FINs of an accepted connection pass the queue, one like the other."""

@@ -202,8 +202,8 @@ class Dialled(LineWorld):
         self.assert_pause()
 
     def assert_pause(self):
-        lease, stream, _ = self.flow(self.holder())
-        self.assert_pause_ends(lease, stream, self.wire)
+        lease, *ends = self.flow(self.holder())
+        self.assert_pause_ends(lease, [ends], self.wire)
         self.node.control("start")
         self.node.wait_state("active", "idle")
 

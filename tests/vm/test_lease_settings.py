@@ -66,8 +66,7 @@ class Settings(test_lease.Plain):
         self.assertEqual((self.own()["bytesIngress"], self.own()["bytesEgress"]), (stream.received, stream.sent))
         self.test_another_name_never_reaches_the_target_and_both_sides_are_reset()
         lease, stream = self.opened()
-        stream.timeout(5)
-        self.assert_pause_ends(lease, stream, self.arena.wire, path="ESTABLISHED")
+        self.assert_pause_ends(lease, [(stream, self.target.connections[-1])], self.arena.wire, path="ESTABLISHED")
         self.clean()
 
     def test_a_flowtable_of_others_without_counters_leaves_no_plain_path(self):

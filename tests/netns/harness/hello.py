@@ -1,4 +1,5 @@
 """ClientHellos made by hand (RFC 8446 section 4.1.2), for what no library would send."""
+import hashlib
 import os
 import struct
 
@@ -33,6 +34,13 @@ def client_hello(sni="target.test", alpn=("http/1.1",), versions=(TLS13, TLS12),
     body = struct.pack("!H", legacy) + os.urandom(32) + _vec(1, os.urandom(32))
     body += _vec(2, b"\x13\x01\x13\x02\xc0\x2b\xc0\x2f") + _vec(1, b"\0") + _vec(2, extensions)
     return record(b"\1" + _vec(3, body))
+
+
+def hello_retry_request():
+    """What asks for another hello, with a key of P-256 (RFC 8446 sections 4.1.3 and 4.1.4)."""
+    extensions = extension(VERSIONS, struct.pack("!H", TLS13)) + extension(51, b"\0\x17")
+    body = struct.pack("!H", TLS12) + hashlib.sha256(b"HelloRetryRequest").digest() + _vec(1, b"") + b"\x13\x01\0" + _vec(2, extensions)
+    return b"\x16\x03\x03" + _vec(2, b"\2" + _vec(3, body))
 
 
 def record(message, size=None):

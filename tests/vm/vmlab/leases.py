@@ -1,5 +1,4 @@
 """A world whose router is a machine with the kernel path, and a buyer who holds leases."""
-import contextlib
 import json
 import os
 import pathlib
@@ -16,6 +15,7 @@ from . import image
 from .arena import Arena
 from .kinds import KINDS
 from .packets import Wire
+from .spate import LIMIT, QUIET, Side, Spate
 from .world import VmWorld
 
 # What matters of fw4: with the owner's offloading on, its flowtable takes flows first thing in `forward`.
@@ -188,22 +188,38 @@ class LeaseWorld(VmWorld):
         """This session as the node counts it."""
         return self.node.sessions()[self.session.id]
 
-    def assert_pause_ends(self, lease, stream, wire, path="[OFFLOAD]"):
-        """Within a tenth of a second nothing of a flow passes any more that is offloaded, or goes where its path is, and nothing of it is left."""
-        self.assertIn(path, "".join(self.flows(lease)))
-        self.node.control("pause")
+    def assert_pause_ends(self, lease, flows, wire, path="[OFFLOAD]"):
+        """Of the target's `wire`; `flows` are connections of the lease, both ends of each, which go where the path is."""
+        command = self.node.ready("pause")
         self.addCleanup(self.node.wait_state, "active", "idle")
         self.addCleanup(self.node.control, "start")
-        told = last = time.monotonic()
-        mark = wire.mark()
-        with contextlib.suppress(OSError):
-            while time.monotonic() < told + 1:
-                stream.write(b"y" * 100)
-                if not stream.read():
-                    break
-                last = time.monotonic()
-        self.assertLess(last - told, 0.1)
-        self.assertEqual((wire.since(mark), self.flows(lease)), (b"", []))
+        self.assert_ends("pause", command, lease, flows, wire, path)
+
+    def assert_ends(self, what, command, lease, flows, wire, path="[OFFLOAD]"):
+        """The command ends offloaded connections in full spate: a tenth of a second after it was begun nothing passes any more on either
+        side, by the kernel's clock at both ends of the router; both ends are reset, and nothing is left."""
+        self.assertEqual([path in line for line in self.flows(lease)], [True] * len(flows))
+        near = Wire(self.topology.buyer, "eth0", flows[0][0].sock.getsockname()[0])
+        self.addCleanup(near.close)
+        sides = [
+            # Nothing else may come to the target then.
+            Side("target", wire, [connection.peer[1] for _, connection in flows]),
+            Side("buyer", near, [stream.sock.getsockname()[1] for stream, _ in flows], lambda s: s[2] == lease["address"][1]),
+        ]
+        with Spate(flows, pace=max(0.005, 0.0008 * len(flows))):
+            time.sleep(0.5)
+            began = time.monotonic()
+            command()
+            answered = time.monotonic() - began
+            time.sleep(max(0, LIMIT + QUIET - answered))
+        # What has arrived is read.
+        time.sleep(0.2)
+        self.assertEqual([side.silent(began - 0.5, began) for side in sides], [[], []], "all were under way")
+        last = {side.name: round(side.last(began), 3) for side in sides}
+        print(f"     {what}: seconds from its beginning to the last segment of {len(flows)} at each end {last}, to its answer {answered:.3f}")
+        self.assertLess(max(last.values()), LIMIT)
+        self.assertEqual(self.flows(lease), [])
+        self.assertEqual([side.not_reset(began) for side in sides], [[], []])
         self.assert_nothing_left()
 
     def assert_nothing_left(self):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 # Source ports of hand-made connections: the kernel of the buyer's namespace says nothing about these.
 HUSHED = range(2000, 4000)
+# The kernel says when it has taken a packet in (SO_TIMESTAMPNS, asm-generic/socket.h), however late it is read here.
+_STAMP = 35
 _IPV4, _IPV6, _TCP, _FRAGMENT = 0x0800, 0x86DD, 6, 44
 _identities = itertools.cycle(range(1, 65536))
 
@@ -79,6 +81,8 @@ class Segment:
     flags: int
     data: bytes
     options: bytes = b""
+    # When it came in, seconds of the monotonic clock; of a `Wire`'s segments.
+    at: float = 0.0
 
     def mss(self):
         """What a SYN says of the largest segment (RFC 9293 section 3.7.1), if that is its first option."""
@@ -204,10 +208,10 @@ class Peer:
         elif segment.flags & FIN and not self.ended:
             self.ended = "fin"
 
-    def open(self, seconds=3):
-        """The handshake; tells whether it was answered."""
+    def open(self, seconds=3, options=b""):
+        """The handshake, with the segments' size and these options; tells whether it was answered."""
         for _ in range(3):
-            self.syn(options=b"\2\4\5\xb4")
+            self.syn(options=b"\2\4\5\xb4" + options)
             answer = self.wait(lambda s: s.flags & (SYN | RST), seconds)
             if answer:
                 break
@@ -225,6 +229,7 @@ class Wire:
         self._socket = _packets(namespace, device, kind or (_IPV6 if ":" in address else _IPV4), 32 << 20)
         self._head = 14 if kind is None else 22
         self.address, self.segments, self.fragmented, self.tails, self._stop = address, [], 0, [], False
+        self._socket.setsockopt(socket.SOL_SOCKET, _STAMP, 1)
         self._socket.settimeout(0.1)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -232,7 +237,7 @@ class Wire:
     def _run(self):
         while not self._stop:
             try:
-                frame, where = self._socket.recvfrom(1 << 17)
+                frame, said, _, where = self._socket.recvmsg(1 << 17, 64)
             except TimeoutError:
                 continue
             if where[2] == socket.PACKET_OUTGOING:
@@ -240,6 +245,7 @@ class Wire:
             packet = frame[self._head :]
             found = parse(packet)
             if found and found[1] == self.address:
+                found[4].at = _moment(said)
                 self.segments.append(found)
             if len(packet) < 20:
                 continue
@@ -258,7 +264,18 @@ class Wire:
         time.sleep(0.15)
         return b"".join(s[4].data for s in self.segments[mark:])
 
+    def between(self, first, last=float("inf")):
+        """What came between two moments of the monotonic clock, as far as it has been read."""
+        return [s for s in list(self.segments) if first < s[4].at <= last]
+
     def close(self):
         self._stop = True
         self._thread.join()
         self._socket.close()
+
+
+def _moment(said):
+    """What the kernel's stamp of a packet is by the monotonic clock."""
+    (stamp,) = (data for level, kind, data in said if (level, kind) == (socket.SOL_SOCKET, _STAMP))
+    seconds, nanoseconds = struct.unpack("qq", stamp)
+    return seconds + nanoseconds * 1e-9 - time.time() + time.monotonic()

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import stat
+import time
 
 from harness.control import Http, wait_for
 from harness.netns import NODE_LAN, NODE_WAN, NODE_WAN6, Topology
@@ -102,6 +103,17 @@ class VmNode(Node):
             token = self.machine.sh("cat /var/run/echomesh/api.token").strip()
             headers["Authorization"] = f"Bearer {token}"
         return Http(lambda: self.machine.namespace.connect((INSIDE, API)), headers)
+
+    def ready(self, action):
+        return self.ready_for("POST", "/control", {"action": action})
+
+    def ready_for(self, method, path, body=None):
+        """A request that only has to be sent: neither the token nor the way through the machine's shell is the node's."""
+        headers = self._http()._headers
+        sock = self.machine.namespace.connect((INSIDE, API))
+        # A program is started behind it.
+        time.sleep(0.5)
+        return lambda: Http(lambda: sock, headers).call(method, path, body)
 
     def stop(self, seconds=10):
         self.machine.sh("for p in run guard; do kill $(cat /tmp/$p.pid); done; sleep 1")
