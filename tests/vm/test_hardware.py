@@ -24,7 +24,7 @@ table inet forwarding {{
 BULK = 100_000
 
 
-@test_lease.only("download", "another_name", "pause", "bytes")
+@test_lease.only("download_is", "another_name", "pause", "bytes")
 class Hardware(test_lease.Plain):
     """The owner wants the hardware, for leases as well."""
 
