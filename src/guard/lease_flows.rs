@@ -76,6 +76,11 @@ impl Word {
         Word { packet, fate: Fate::Stop, mark: None, bytes: None }
     }
 
+    /// It is answered with a reset by its chain, to which it comes again with this mark.
+    pub fn refuse(packet: u32, refused: u32) -> Word {
+        Word { packet, fate: Fate::Again, mark: Some(refused), bytes: None }
+    }
+
     /// It is lost.
     pub fn drop(packet: u32) -> Word {
         Word { packet, fate: Fate::Drop, mark: None, bytes: None }
@@ -224,13 +229,15 @@ impl Flows {
             Verdict::Accept => word(Fate::Accept, Some(accepted), None),
             Verdict::Pass => Word::pass(packet),
             Verdict::Drop => Word::drop(packet),
+            // The target has heard nothing. Its chain answers the buyer; a reset of ours would be dropped by who lets nothing new in.
+            Verdict::Refuse if reset::is_syn(&waiting.head) => Word::refuse(packet, refused),
             Verdict::Refuse => match reset::of(&waiting.head) {
                 Some(rst) => word(Fate::Accept, Some(refused), Some(rst)),
                 None => Word::drop(packet),
             },
         };
         match self.flows.get_mut(&waiting.ct) {
-            Some(flow) if word.fate != Fate::Drop => {
+            Some(flow) if !matches!(word.fate, Fate::Drop | Fate::Again) => {
                 flow.passed = true;
                 flow.refused |= word.bytes.is_some();
             }

@@ -207,6 +207,8 @@ fn forward(scope: &LeaseScope, flowtable: bool, others: bool) -> Vec<NamedChain>
                 denied(vec![W::Original, W::NotTo(HTTPS)]),
                 vec![W::AnyFlag(SYN), W::ClampMss],
                 vec![W::Tcp(true), W::Marked(refused), W::Count("refused"), W::Reject(true)],
+                // A SYN that came from the queue again: of what it would begin nothing is kept.
+                vec![W::Tcp(true), W::PacketMarked(refused), W::Count("refused"), W::Reject(true)],
                 vec![W::Count("forwarded")],
                 vec![W::Marked(accepted), W::Goto("lease_open")],
                 vec![W::ClearPacketMark(accepted | refused)],

@@ -1,7 +1,7 @@
 //! The reset (RFC 9293, section 3.5.2) that takes the place of a refused packet: from its sender to its receiver, with its sequence
 //! number and nothing in it.
 
-use super::rules::{ACK, FIN, RST};
+use super::rules::{ACK, FIN, RST, SYN};
 
 /// `IPPROTO_TCP`.
 const TCP: u8 = 6;
@@ -26,11 +26,21 @@ pub fn of(packet: &[u8]) -> Option<Vec<u8>> {
 
 /// Whether a packet of TCP ends a direction of its connection, or all of it; also where its flags are not to be found.
 pub fn is_end(packet: &[u8]) -> bool {
+    flags(packet).is_none_or(|flags| flags & (FIN | RST) != 0)
+}
+
+/// TCP's flags; those of a packet of IPv6 with extension headers are not found.
+fn flags(packet: &[u8]) -> Option<u8> {
     let tcp = match packet.first().map(|first| (first >> 4, usize::from(first & 15))) {
         Some((4, words)) => words * 4,
         _ => HEADER_V6,
     };
-    packet.get(tcp + 13).is_none_or(|flags| flags & (FIN | RST) != 0)
+    packet.get(tcp + 13).copied()
+}
+
+/// Whether a packet of TCP asks for a connection.
+pub fn is_syn(packet: &[u8]) -> bool {
+    flags(packet).is_some_and(|flags| flags & (SYN | ACK) == SYN)
 }
 
 fn v4(packet: &[u8]) -> Option<Vec<u8>> {
@@ -153,9 +163,9 @@ mod tests {
             for (flags, ends) in [(0x10, false), (0x18, false), (0x11, true), (4, true), (2, false)] {
                 let mut packet = packet.clone();
                 packet[at] = flags;
-                assert_eq!(is_end(&packet), ends, "{flags}");
+                assert_eq!((is_end(&packet), is_syn(&packet)), (ends, flags == 2), "{flags}");
             }
-            assert!(is_end(&packet[..at]));
+            assert!(is_end(&packet[..at]) && !is_syn(&packet[..at]));
         }
         assert!(is_end(&[]));
     }

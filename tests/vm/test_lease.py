@@ -304,14 +304,14 @@ def only(*names):
     return cut
 
 
-@only("offloaded", "another_name", "attacks", "bytes")
+@only("offloaded", "another_name", "attacks", "bytes", "multipath")
 class BehindFw4(Plain):
     """A firewall that offloads every flow first thing."""
 
     fw4 = True
 
 
-@only("download", "another_name", "attacks", "pause", "bytes", "port_", "fast_path", "overwrites", "renewed")
+@only("download", "another_name", "attacks", "pause", "bytes", "port_", "fast_path", "overwrites", "renewed", "multipath")
 class Newer(ReuseAttacks, Plain):
     """Linux 6.12, behind that firewall."""
 

@@ -215,6 +215,20 @@ fn empty(reply: bool, flags: u8, (seq, ack): (u32, u32), options: &[u8]) -> &'st
 }
 
 #[test]
+fn a_syn_that_is_refused_is_for_its_chain_to_answer_and_begins_nothing() {
+    let mut flows = Flows::new(1);
+    let syn = |packet, ct| Queued { bytes: empty(false, 2, (7, 0), b""), length: 40, ..queued(packet, ct) };
+    assert!(flows.arrive(&syn(1, 1), is_open, 0).is_some());
+    assert_eq!(flows.judge(1, Verdict::Refuse, MARKS), Some(Word::refuse(1, MARKS.1)));
+    assert_eq!(
+        Word::refuse(1, MARKS.1),
+        Word { packet: 1, fate: Fate::Again, mark: Some(MARKS.1), bytes: None }
+    );
+    assert!(flows.is_empty(), "the kernel keeps nothing of it");
+    assert!(flows.arrive(&syn(2, 2), is_open, 0).is_some(), "and there is room");
+}
+
+#[test]
 fn a_handshake_goes_on_by_itself_once_its_syn_may() {
     let [syn_flag, syn_ack, ack_flag] = [2, 0x12, 0x10];
     let (accepted, refused) = MARKS;

@@ -34,6 +34,14 @@ impl Desk {
         Ok(())
     }
 
+    /// Deletes the connections that are known at once, before anything is read or proved.
+    fn cut(&mut self, around: &mut Around<'_>) -> io::Result<()> {
+        let Ok(kernel) = &mut self.kernel else { return Ok(()) };
+        kernel.conntrack.delete(&self.flows.those(|_, _| true))?;
+        self.take_packets_of(Gone::new(&|_, _| true), around);
+        Ok(())
+    }
+
     /// Ends the connections that `run` wants ended, if it is time.
     pub(super) fn kill_doomed(&mut self, around: &mut Around<'_>) {
         if self.doom_ms.take_if(|due| *due <= around.now_ms).is_none() {
@@ -144,6 +152,7 @@ impl Desk {
     fn clear(&mut self, around: &mut Around<'_>) -> io::Result<()> {
         // The queue is emptied with the table's hooks.
         self.take_packets(around);
+        self.cut(around)?;
         self.rendered = None;
         let found = around.tables.read(LEASES)?;
         let is_there = found.table().is_some() || !found.sets().is_empty();

@@ -6,6 +6,7 @@ use crate::guard::lease_rules::Marks;
 use crate::guard::lease_wire::{Counted, CtId, LeaseReport};
 use crate::guard::nfqueue::{Connection, Queued};
 use crate::guard::protocol::Report;
+use crate::guard::reset;
 use crate::lease::segment::Segment;
 use crate::sorted::SortedSet;
 
@@ -69,8 +70,14 @@ impl Desk {
                 return;
             }
             let is_open = |buyer, port| book.of(buyer, port).is_some();
-            if !flows.arrive(&queued, is_open, around.now_ms).is_some_and(tell) {
-                words.push(flows.lose(packet).unwrap_or(Word::drop(packet)));
+            match flows.arrive(&queued, is_open, around.now_ms) {
+                Some(report) => {
+                    if !tell(report) {
+                        words.extend(flows.lose(packet));
+                    }
+                }
+                None if reset::is_syn(queued.bytes) => words.push(Word::refuse(packet, refused)),
+                None => words.push(Word::drop(packet)),
             }
         });
         kernel.say(words);

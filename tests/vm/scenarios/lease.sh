@@ -28,7 +28,12 @@ is() {
 }
 is idle
 
-open=$(ask /open '{}') pin=$(ask /nodes | member spki)
+# It is idle before the coordinator knows it.
+until open=$(ask /open '{}' 2>&1) && grep -q sessionId <<<"$open"; do
+  [ $((tries += 1)) -lt 60 ] || { printf '%s\n' "$open"; exit 1; }
+  sleep 0.2
+done
+pin=$(ask /nodes | member spki)
 # The node hears of it with its next heartbeat, counts it as open at once, and carries buyers when it says so.
 is active
 until ask /sessions | grep -q '"state":"active"'; do
