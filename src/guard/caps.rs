@@ -23,6 +23,8 @@ pub struct Caps {
     /// The device by which all leaves; else why caps cannot be kept.
     device: Result<u32, String>,
     shaping: Shaping,
+    /// Caps were taken off sessions that had leases: their connections have no filters any more, whatever is put there.
+    are_lost: bool,
     /// When our queueing discipline goes, because no session needs it.
     ends_ms: Option<u64>,
     /// When classes go that no session has any more.
@@ -44,7 +46,7 @@ impl Caps {
         }
         let device = Err("no line is known yet".to_owned());
         let shaping = Shaping::default();
-        Ok(Caps { traffic, reports, wait, device, shaping, ends_ms: None, drained_ms: None })
+        Ok(Caps { traffic, reports, wait, device, shaping, are_lost: false, ends_ms: None, drained_ms: None })
     }
 
     /// The network is another one. Caps of a device that is no longer the line are gone then.
@@ -80,6 +82,7 @@ impl Caps {
     /// # Errors
     /// A sentence; then no cap is in force.
     pub fn set(&mut self, caps: &[Cap], total_kbps: u32, now_ms: u64) -> Result<(), String> {
+        self.are_lost &= !caps.is_empty();
         let steps = self.shaping.caps(caps, total_kbps);
         let steps = steps.map_err(|e| format!("a cap cannot be had: {e:?}"))?;
         self.ends_ms = match self.shaping.is_idle() {
@@ -119,7 +122,7 @@ impl Caps {
 
     /// Whether a session's cap is in force, as far as is known.
     pub fn hold(&self, class: u16) -> bool {
-        self.shaping.has(class)
+        self.shaping.has(class) && !self.are_lost
     }
 
     /// Whether something was changed: then [`Caps::hear`] has to be asked.
@@ -178,6 +181,7 @@ impl Caps {
         if !self.shaping.stands() {
             return;
         }
+        self.are_lost |= !self.shaping.is_idle();
         self.shaping.forget();
         let Ok(device) = self.device else { return };
         // A device that is gone has nothing any more, and somebody's root is not ours to remove.

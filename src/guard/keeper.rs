@@ -48,11 +48,6 @@ impl Keeper {
         self.in_force
     }
 
-    /// Nobody knows whether the table is the right one.
-    pub fn doubt(&mut self) {
-        self.in_force = false;
-    }
-
     /// Refused packets since the start, in the order of [`COUNTERS`].
     pub fn refused(&self) -> [u64; COUNTERS.len()] {
         self.refused

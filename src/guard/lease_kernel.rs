@@ -35,11 +35,12 @@ impl Kernel {
             return Err("lease.markMask has fewer than 4 bits".to_owned());
         };
         let named = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
-        conntrack::have_counted().map_err(named("connections are not counted (nf_conntrack_acct)"))?;
         let mut conntrack = Conntrack::open().map_err(named("no netlink socket"))?;
         let no_list = "connections cannot be listed (kmod-nf-conntrack-netlink)";
         conntrack.list(leases.marks.lease).map_err(named(no_list))?;
         let queue = Queue::open().map_err(named("packets cannot be queued (kmod-nfnetlink-queue)"))?;
+        // The last: an owner who has switched it off is not overruled for nothing.
+        conntrack::have_counted().map_err(named("connections are not counted (nf_conntrack_acct)"))?;
         Ok(Kernel { queue, conntrack, ends: None, marks: leases.marks })
     }
 

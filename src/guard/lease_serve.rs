@@ -1,8 +1,8 @@
 //! Leases in the guard's loop: between `run`, the book of leases, the queue, connection tracking and the kernel's tables.
 //!
 //! One connection of `run`'s has the leases. When it ends, says nothing while connections live, or anything is not as it should be,
-//! all of them end: first the table is put in force without leases, so that nothing undecided passes and nothing begins; then
-//! the connections are deleted until the kernel has none; then the table goes.
+//! all of them end: the connections that are known are deleted at once; then the table is put in force without leases, so that
+//! nothing undecided passes and nothing begins; then connections are deleted until the kernel has none; then the table goes.
 mod ability;
 mod in_kernel;
 mod packets;
@@ -253,6 +253,8 @@ impl Desk {
             Ok(list) => list,
             Err(e) => return crate::warn!("connections of leases cannot be listed: {e}"),
         };
+        let counted: Vec<Counted> = list.iter().map(|e| e.counted).collect();
+        self.audit.count(around.tables, &counted);
         // What has come meanwhile is in the list's counters, or has ended and is not in the list.
         self.take_ends(MAX_FLOWS as usize, around);
         let closed = self.flows.compare(&list);
@@ -264,8 +266,6 @@ impl Desk {
             self.decide(around);
             return self.end_all(around);
         }
-        let counted: Vec<Counted> = list.iter().map(|e| e.counted).collect();
-        self.audit.count(around.tables, &counted);
         self.say(self.audit.report(), around);
         let mut rest = counted.as_slice();
         loop {

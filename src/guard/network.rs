@@ -22,6 +22,8 @@ const UNICAST: u8 = 1;
 const REFUSING: std::ops::RangeInclusive<u8> = 6..=8;
 /// `RT_TABLE_MAIN`.
 const MAIN: u32 = 254;
+/// `RTM_F_CLONED`: what a host on the way has said of the size of packets to one address (kernel: `rt_fill_info`). It is no route.
+const CLONED: u32 = 0x200;
 /// `RTNH_F_DEAD`, `RTNH_F_LINKDOWN`: nothing goes by such a hop, and nothing arrives.
 const DEAD: u32 = 1;
 const UNPLUGGED: u32 = 16;
@@ -157,7 +159,8 @@ impl Answers {
             10 => IpAddr::from([0; 16]),
             _ => return,
         };
-        if kind != UNICAST && !REFUSING.contains(&kind) {
+        let is_cloned = u32_at(body, 8).is_some_and(|flags| flags & CLONED != 0);
+        if is_cloned || (kind != UNICAST && !REFUSING.contains(&kind)) {
             return;
         }
         let list = body.get(12..).unwrap_or_default();
@@ -280,6 +283,12 @@ mod tests {
             route(w, ("84.9.0.0", 16), 1, 2, Some("84.1.1.1"));
             route(w, ("2a02:aa::", 56), 7, 1, None);
             route(w, ("::", 0), 7, 3, None);
+            // Of a host outside, as the line to it is: not of a route.
+            let flags = CLONED.to_ne_bytes();
+            w.message((ROUTE, 0, 1), &[&[2, 32, 0, 0, 254, 3, 0, 1], &flags[..]].concat(), |w| {
+                w.put(1, &[93, 184, 216, 34]);
+                w.put(4, &2u32.to_ne_bytes());
+            });
         });
         assert_eq!(network.wan, ["wan0".to_owned()].into());
         let outward: Vec<String> = network.outward.iter().map(ToString::to_string).collect();

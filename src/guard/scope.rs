@@ -82,7 +82,8 @@ impl Scope {
             max_kbps: other.max_kbps,
             ..self.clone()
         };
-        let differs = new != *other;
+        // What needs a restart is not what a signal would change.
+        let differs = new != self.changed_to(other.clone());
         (new, differs)
     }
 
@@ -174,8 +175,9 @@ mod tests {
         let old = scope("");
         let new = scope("lease:\n  markMask: \"0x07800000\"\n  ports: 20000-20063\nnetwork:\n  maxMbps: 7\n");
         assert_ne!((&new.leases, new.mark), (&old.leases, old.mark));
-        let now = old.changed_to(new);
+        let now = old.changed_to(new.clone());
         assert_eq!((&now.leases, now.mark, now.max_kbps), (&old.leases, old.mark, 7_000));
+        assert_eq!(old.with_ports_of(&new), (now, false), "no signal would change it");
     }
 
     #[test]

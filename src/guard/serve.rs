@@ -40,7 +40,7 @@ const REVIEW_MS: u64 = 5_000;
 /// # Errors
 /// A sentence: the configuration, or the kernel's.
 pub fn print(source: Source, uid: u32) -> Result<String, String> {
-    let (scope, _) = source.open()?;
+    let (scope, ..) = source.open()?;
     let read = Routes::open().and_then(|mut r| r.read(&wanted(&scope)));
     let network = read.map_err(|e| format!("routes cannot be read: {e}"))?;
     let mut text = render(uid, &scope, &network).text;
@@ -58,7 +58,7 @@ pub fn print(source: Source, uid: u32) -> Result<String, String> {
 pub fn run(source: Source, run_dir: Option<&Path>, user: User) -> Result<(), String> {
     let dir = RunDir::candidates(run_dir).into_iter().next().ok_or("there is no run directory")?;
     prepare(dir.path(), &user).map_err(|e| format!("{}: {e}", dir.path().display()))?;
-    let iptables = Iptables::open().map_err(|e| format!("iptables' tables cannot be listed: {e}"))?;
+    let iptables = Iptables::open();
     keep_net_admin(user.uid, user.gid).map_err(|e| format!("privileges cannot be given up: {e}"))?;
     let signals = Signals::take().map_err(|e| e.to_string())?;
     let mut guard = Guard::start(source, iptables, user.uid, &dir.path().join(SOCKET))?;
@@ -89,8 +89,12 @@ struct Guard {
     uid: u32,
     clock: Clock,
     scope: Scope,
+    /// The scope is one of no configuration: there was no valid one.
+    is_made_up: bool,
     literals_differ: bool,
     network: Network,
+    /// It is what the kernel said when it was asked last.
+    is_known: bool,
     /// The devices that lead outward as `run` has been told.
     told: Wan,
     keeper: Keeper,
@@ -114,7 +118,7 @@ struct Guard {
 impl Guard {
     fn start(source: Source, iptables: Iptables, uid: u32, socket: &Path) -> Result<Guard, String> {
         let named = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
-        let (scope, source) = source.open()?;
+        let (scope, source, is_made_up) = source.open()?;
         let missing = "the kernel has no nf_tables (OpenWrt: kmod-nft-core), or this is not root's network";
         let tables = Tables::open().map_err(named(missing))?;
         let own = tables.number().map_err(named(missing))?;
@@ -140,8 +144,10 @@ impl Guard {
             uid,
             clock,
             scope,
+            is_made_up,
             literals_differ: false,
             network,
+            is_known: true,
             told: Wan::default(),
             keeper,
             iptables,
@@ -250,8 +256,14 @@ impl Guard {
 
     /// Reads links, addresses and routes again, and tells `run` if they have changed.
     fn look_around(&mut self) {
-        match self.routes.read(&wanted(&self.scope)) {
-            Ok(network) if network == self.network => {}
+        let read = self.routes.read(&wanted(&self.scope));
+        let was_known = std::mem::replace(&mut self.is_known, read.is_ok());
+        match read {
+            Ok(network) if network == self.network => {
+                if !was_known {
+                    self.report();
+                }
+            }
             Ok(network) => {
                 self.network = network;
                 self.render_again();
@@ -261,8 +273,9 @@ impl Guard {
                 self.report();
             }
             Err(e) => {
-                crate::error!("routes cannot be read: {e}");
-                self.keeper.doubt();
+                if was_known {
+                    crate::error!("routes cannot be read, and until they can nothing is carried: {e}");
+                }
                 self.report();
             }
         }
@@ -291,9 +304,9 @@ impl Guard {
         self.report();
     }
 
-    /// The table stands, and `run` can be told of all networks that it denies.
+    /// The table stands, it is that of the network as it is, and `run` can be told of all networks that it denies.
     fn in_force(&self) -> bool {
-        self.keeper.is_in_force() && self.network.inside.len() <= MAX_NETWORKS
+        self.keeper.is_in_force() && self.is_known && self.network.inside.len() <= MAX_NETWORKS
     }
 
     /// Takes a connection of the service user; nobody else has anything to say or to hear.

@@ -35,9 +35,9 @@ impl Source {
     ///
     /// # Errors
     /// A sentence.
-    pub fn open(self) -> Result<(Scope, Kept), String> {
+    pub fn open(self) -> Result<(Scope, Kept, bool), String> {
         match self {
-            Source::File(store) => Ok((scope(&store)?, Kept::File(store))),
+            Source::File(store) => Ok((scope(&store)?, Kept::File(store), false)),
             Source::Uci(started) => {
                 let uci = started.watch().map_err(|e| e.to_string())?;
                 let found = match async_io::block_on(show(&uci)) {
@@ -45,6 +45,7 @@ impl Source {
                     Err(gone @ UciError::Gone(_)) => return Err(gone.to_string()),
                     Err(e) => Err(e),
                 };
+                let is_made_up = found.is_err();
                 let scope = found.map(|c| Scope::of(&c)).unwrap_or_else(|e| {
                     crate::error!(
                         "the configuration in UCI is not valid, and the guard allows what none would: {e}"
@@ -57,7 +58,7 @@ impl Source {
                     .map(|c| Scope::of(&c))
                     .unwrap_or_default()
                 });
-                Ok((scope, Kept::Uci(Rc::new(uci))))
+                Ok((scope, Kept::Uci(Rc::new(uci)), is_made_up))
             }
         }
     }

@@ -15,6 +15,9 @@ pub const MAX_LEASES: usize = 256;
 pub const MAX_PER_SESSION: usize = 64;
 /// How long a lease holds if nobody renews it, milliseconds.
 pub const TTL_MS: u64 = 600_000;
+/// How much of it has to be over before a lease is renewed, milliseconds: each time is a transaction of the guard's, who ends
+/// connections between them, and fills the kernel's limit of new connections again.
+pub const RENEWAL_PAUSE_MS: u64 = 10_000;
 /// How long a port rests if others are to be had, milliseconds: as long as conntrack remembers a closed connection
 /// (`nf_conntrack_tcp_timeout_time_wait`).
 pub const REST_MS: u64 = 120_000;
@@ -174,12 +177,16 @@ impl Table {
         self.leases.values().find(|l| l.port == port && l.state == State::Granted).filter(hers)
     }
 
-    /// Makes a granted lease hold for [`TTL_MS`] from now. `None` if it is none, or its time is already over.
-    pub fn renew(&mut self, no: LeaseNo, now_ms: u64) -> Option<&Lease> {
+    /// Makes a granted lease hold for [`TTL_MS`] from now, unless that was just done; whether the guard is to be told. `None` if it
+    /// is none, or its time is already over.
+    pub fn renew(&mut self, no: LeaseNo, now_ms: u64) -> Option<(&Lease, bool)> {
         let lease =
             self.leases.get_mut(&no).filter(|l| l.state == State::Granted && now_ms < l.expires_ms)?;
-        lease.expires_ms = now_ms + TTL_MS;
-        Some(lease)
+        let is_due = lease.expires_ms + RENEWAL_PAUSE_MS <= now_ms + TTL_MS || out("lease-renewal-pause");
+        if is_due {
+            lease.expires_ms = now_ms + TTL_MS;
+        }
+        Some((lease, is_due))
     }
 
     /// Begins to end one lease; true if the guard is to be told.

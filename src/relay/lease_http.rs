@@ -7,13 +7,14 @@ use super::door::Seat;
 use super::lease_ask::{self, LeaseAsk, Told};
 use super::shared::RelayShared;
 use super::tunnel::{Head, read_head, refuse};
-use crate::lease::service::{Connection, Given, Wanted};
+use crate::lease::service::{Connection, Given, Leases, Wanted};
 use crate::mutant;
 use crate::policy::refusal::Refusal;
 use crate::session::{Credentials, Denied, Target, Tenant};
 use crate::sys::linux::net;
 use async_io::Timer;
 use futures_lite::future;
+use std::cell::OnceCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -84,7 +85,7 @@ async fn next_head(
     bytes: &mut Vec<u8>,
 ) -> io::Result<Head> {
     let late = async {
-        let ended = match &desk.connection {
+        let ended = match desk.connection() {
             Some(connection) => connection.idle().await,
             None => false,
         };
@@ -132,23 +133,34 @@ struct Desk {
     from: Option<IpAddr>,
     /// The router's end of the connection: leases listen there.
     own: Option<IpAddr>,
-    /// None where there is no kernel path for it, or no place.
-    connection: Option<Connection>,
+    /// The leases, where there is a kernel path for this connection.
+    leases: Option<Rc<Leases>>,
+    /// Its place among those that may hold leases, which a buyer alone is given; none if there is none left.
+    connection: OnceCell<Option<Connection>>,
 }
 
 impl Desk {
     fn new(buyer: &Buyer, shared: &RelayShared, from: Option<IpAddr>) -> Desk {
         let own = net::local_address(buyer.io().as_fd()).ok().map(|a| a.to_canonical());
         let outer_tls = matches!(buyer, Buyer::Tls(_));
-        let connection = shared.gate.leases().filter(|l| outer_tls && l.is_possible());
-        Desk { from, own, connection: connection.and_then(|leases| leases.connect()) }
+        let leases = shared.gate.leases().filter(|l| outer_tls && l.is_possible());
+        Desk { from, own, leases, connection: OnceCell::new() }
+    }
+
+    fn connection(&self) -> Option<&Connection> {
+        self.connection.get()?.as_ref()
+    }
+
+    /// The kernel path has nothing for it, now or later.
+    fn has_nothing(&self) -> bool {
+        self.leases.is_none() || matches!(self.connection.get(), Some(None))
     }
 
     /// Whether the kernel can carry what this buyer sends: from a public address, to one that the router has outside.
     fn is_reachable(&self, shared: &RelayShared) -> bool {
         let (Some(from), Some(own)) = (self.from, self.own) else { return false };
         let public = shared.egress.is_allowed(from) || mutant::out("lease-source-public");
-        self.connection.is_some() && public && shared.egress.is_outward(own)
+        self.leases.is_some() && public && shared.egress.is_outward(own)
     }
 
     async fn answer(
@@ -165,7 +177,7 @@ impl Desk {
             seat.authenticated();
         }
         // Who is not a buyer is not asked again, nor one that the kernel path has nothing for.
-        let last = request.last || stranger || self.connection.is_none();
+        let last = request.last || stranger || self.has_nothing();
         let answered = match (judged, target) {
             (Err(denied), _) => Err(Failed { denied, error: None }),
             (Ok(tenant), Some(Ok(target))) => {
@@ -192,7 +204,8 @@ impl Desk {
         let target = target.map(|t| t.as_ref().map_err(|refusal| *refusal));
         let reachable = self.is_reachable(shared);
         let tenant = shared.gate.admit_lease(self.from, credentials, target, reachable)?;
-        if self.connection.as_ref().is_some_and(|c| c.belongs_to(tenant.session())) {
+        let place = || self.leases.as_ref().and_then(|leases| leases.connect());
+        if self.connection.get_or_init(place).as_ref().is_some_and(|c| c.belongs_to(tenant.session())) {
             return Ok(tenant);
         }
         if let Some(Ok(target)) = target {
@@ -222,7 +235,7 @@ impl Desk {
         target: Target,
     ) -> Result<Given, Refusal> {
         let none = Refusal::LeaseUnavailable;
-        let (connection, buyer) = self.connection.as_ref().zip(self.from).ok_or(none)?;
+        let (connection, buyer) = self.connection().zip(self.from).ok_or(none)?;
         let found = resolve(shared, |aliases| tenant.judge_aliases(aliases), &target).await?;
         // The firewall knows one port alone, whatever a lab allows.
         if target.port != HTTPS {
@@ -248,7 +261,7 @@ impl Desk {
 
     /// What is asked of a lease that there is; none if there is none of that name.
     async fn manage(&self, ask: &LeaseAsk, tenant: &dyn Tenant, last: bool) -> Option<Vec<u8>> {
-        let connection = self.connection.as_ref()?;
+        let connection = self.connection()?;
         match ask {
             LeaseAsk::Renew(id) => {
                 let told = self.told(connection.renew(id, tenant)?).ok()?;

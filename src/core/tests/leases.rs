@@ -160,12 +160,16 @@ fn a_lease_is_renewed_and_ended_by_its_name_and_its_session_alone() {
     let (given, grant) = lease(&bench, &guard, &connection, "a.test");
     bench.pass_ms(1000);
     let mine = tenant(&bench, "a.test").unwrap();
+    assert_eq!(connection.renew(&given.id, &*mine).unwrap().expires_at, Unix(START + 600));
+    assert_eq!(guard.take(), [], "the guard is not kept busy by one that was just given");
+    bench.pass_ms(9000);
+    let mine = tenant(&bench, "a.test").unwrap();
     bench.open(&id(1), BOTH);
     let theirs = Credentials { session_id: id(1), token: TOKEN.to_vec() };
     let theirs = bench.node.admit_lease(None, Some(&theirs), None, true).ok().unwrap();
     assert_eq!(connection.renew(&given.id, &*theirs), None);
     assert!(!block_on(connection.end(&given.id, &*theirs)));
-    assert_eq!(connection.renew(&given.id, &*mine).unwrap().expires_at, Unix(START + 601));
+    assert_eq!(connection.renew(&given.id, &*mine).unwrap().expires_at, Unix(START + 610));
     assert_eq!(guard.take(), [LeaseRequest::Renew { no: grant.no, ttl_s: 600 }]);
     let mut ended = Box::pin(connection.end(&given.id, &*mine));
     assert!(block_on(poll_once(&mut ended)).is_none(), "it waits until nothing is left in the kernel");

@@ -35,11 +35,13 @@ impl Desk {
     }
 
     /// Deletes the connections that are known at once, before anything is read or proved.
-    fn cut(&mut self, around: &mut Around<'_>) -> io::Result<()> {
-        let Ok(kernel) = &mut self.kernel else { return Ok(()) };
-        kernel.conntrack.delete(&self.flows.those(|_, _| true))?;
+    fn cut(&mut self, around: &mut Around<'_>) {
+        let Ok(kernel) = &mut self.kernel else { return };
+        if let Err(e) = kernel.conntrack.delete(&self.flows.those(|_, _| true)) {
+            // They are looked for again once nothing new can begin, and then it counts.
+            crate::warn!("connections of leases cannot be ended at once: {e}");
+        }
         self.take_packets_of(Gone::new(&|_, _| true), around);
-        Ok(())
     }
 
     /// Ends the connections that `run` wants ended, if it is time.
@@ -64,7 +66,9 @@ impl Desk {
     /// The guard ends: all leases do, and the line is as it was.
     pub fn stop(&mut self, around: &mut Around<'_>) {
         self.end_all(around);
-        self.caps.stop();
+        if self.owed_ms.is_none() {
+            self.caps.stop();
+        }
     }
 
     /// Does what is to be done. What cannot be done now is owed, and until then no lease is possible.
@@ -95,9 +99,10 @@ impl Desk {
                 }
             }
         }
-        // Those of sessions without leases go.
+        // Those of sessions without leases go, but not while their connections may live.
         let total_kbps = around.scope.max_kbps;
-        if let Err(e) = self.caps.set(self.book.grants(), total_kbps, around.now_ms)
+        if self.owed_ms.is_none()
+            && let Err(e) = self.caps.set(self.book.grants(), total_kbps, around.now_ms)
             && !self.caps.went_with_the_line()
         {
             crate::error!("{e}");
@@ -152,7 +157,7 @@ impl Desk {
     fn clear(&mut self, around: &mut Around<'_>) -> io::Result<()> {
         // The queue is emptied with the table's hooks.
         self.take_packets(around);
-        self.cut(around)?;
+        self.cut(around);
         self.rendered = None;
         let found = around.tables.read(LEASES)?;
         let is_there = found.table().is_some() || !found.sets().is_empty();
@@ -179,6 +184,13 @@ impl Desk {
             kernel.ends = None;
         }
         Ok(())
+    }
+
+    /// With other marks. Whatever was there by the old ones ends.
+    pub fn begin_anew(&mut self, around: &mut Around<'_>) {
+        self.end_all(around);
+        self.kernel = Err("the queue of leases is being opened anew".to_owned());
+        self.reopen(around);
     }
 
     /// What the kernel lacked when the guard started it may have by now.

@@ -39,6 +39,16 @@ impl<'a> Gone<'a> {
     }
 }
 
+/// What becomes of a packet that needs no verdict: it goes on once `run` is told of it, if that has to know.
+fn goes_on(packet: u32, ahead: Ahead, tell: impl FnOnce(LeaseReport) -> bool) -> Word {
+    let (word, is_told) = match ahead {
+        Ahead::Silent => (Word::stop(packet), true),
+        Ahead::Told(report) => (Word::stop(packet), tell(report)),
+        Ahead::End(report) => (Word::pass(packet), tell(report)),
+    };
+    if is_told { word } else { Word::drop(packet) }
+}
+
 impl Desk {
     /// Whether there was one.
     pub(super) fn take_packet(&mut self, gone: &mut Gone<'_>, around: &mut Around<'_>) -> bool {
@@ -61,13 +71,7 @@ impl Desk {
             let is_doomed = queued.connection.is_some_and(|c| doomed.contains(&c.ct));
             let ahead = if is_doomed { None } else { flows.ahead(&queued, accepted, refused) };
             if let Some(ahead) = ahead {
-                let once_told = |report, word| if tell(report) { word } else { Word::drop(packet) };
-                words.push(match ahead {
-                    Ahead::Silent => Word::stop(packet),
-                    Ahead::Told(report) => once_told(report, Word::stop(packet)),
-                    Ahead::End(report) => once_told(report, Word::pass(packet)),
-                });
-                return;
+                return words.push(goes_on(packet, ahead, tell));
             }
             let is_open = |buyer, port| book.of(buyer, port).is_some();
             match flows.arrive(&queued, is_open, around.now_ms) {

@@ -1,5 +1,6 @@
 //! The guard's policy: read from its file or from UCI, again when it is asked to, and UCI's for `run`.
 use super::Guard;
+use crate::guard::lease_serve::Desk;
 use crate::guard::protocol::{Refusal, Report, Request};
 use crate::guard::scope::Scope;
 use crate::guard::uci::{Todo, UciError, config, written};
@@ -67,7 +68,13 @@ impl Guard {
         };
         let (ports_only, differs) = self.scope.with_ports_of(&found);
         self.literals_differ = differs && !by_root;
-        self.scope = if by_root { self.scope.changed_to(found) } else { ports_only };
+        if by_root && std::mem::take(&mut self.is_made_up) {
+            // Nothing has lived by its marks.
+            self.scope = found;
+            self.with_leases(Desk::begin_anew);
+        } else {
+            self.scope = if by_root { self.scope.changed_to(found) } else { ports_only };
+        }
         self.look_around();
         self.render_again();
         self.report();

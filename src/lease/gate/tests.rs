@@ -329,17 +329,6 @@ fn pieces() -> impl Strategy<Value = Cut> {
     (0usize..5, flip, prop::collection::vec((any::<u16>(), 1u16..700), 1..40), any::<u32>())
 }
 
-#[test]
-fn another_bound_holds_for_flows_that_come() {
-    let mut b = Bench::established(100);
-    b.gate.bound_to(1);
-    let syn =
-        |b: &mut Bench, ct| b.from(ct, BUYER, false, Made::new(SYN, 7, 0, b"").with_options(&SYN_OPTIONS));
-    assert_eq!(syn(&mut b, 2), Some(Verdict::Refuse));
-    b.gate.bound_to(usize::MAX);
-    assert_eq!((syn(&mut b, 3), b.gate.count()), (Some(Verdict::Stop), (2, 0)));
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     /// However a hello is cut, reordered and repeated: the gate says what the relay says of it whole, and nothing of one

@@ -95,10 +95,12 @@ impl Connection {
         let no = leases.table.borrow().find(id, tenant.session())?.no;
         let (given, ttl_s) = {
             let mut table = leases.table.borrow_mut();
-            let lease = table.renew(no, now_ms)?;
-            (leases.given(lease, tenant.terms().until), lease.ttl_s(now_ms))
+            let (lease, is_due) = table.renew(no, now_ms)?;
+            (leases.given(lease, tenant.terms().until), is_due.then(|| lease.ttl_s(now_ms)))
         };
-        leases.send(LeaseRequest::Renew { no, ttl_s });
+        if let Some(ttl_s) = ttl_s {
+            leases.send(LeaseRequest::Renew { no, ttl_s });
+        }
         Some(given)
     }
 

@@ -88,10 +88,12 @@ fn only_a_live_lease_is_renewed() {
     let no = table.ask(of("a", 1), random(1), 0).unwrap().no;
     assert!(table.renew(no, 1).is_none(), "the guard has not granted it");
     table.granted(no);
-    assert_eq!(
-        table.renew(no, TTL_MS - 1).map(|l| (l.expires_ms, l.ttl_s(TTL_MS - 1))),
-        Some((2 * TTL_MS - 1, 600))
-    );
+    let renewed =
+        |table: &mut Table, at| table.renew(no, at).map(|(l, is_told)| (l.expires_ms, l.ttl_s(at), is_told));
+    let soon = RENEWAL_PAUSE_MS - 1;
+    assert_eq!(renewed(&mut table, soon), Some((TTL_MS, 591, false)), "it has nearly all of it left");
+    assert_eq!(renewed(&mut table, soon + 1), Some((TTL_MS + RENEWAL_PAUSE_MS, 600, true)));
+    assert_eq!(renewed(&mut table, TTL_MS - 1), Some((2 * TTL_MS - 1, 600, true)));
     assert!(table.renew(no, 2 * TTL_MS - 1).is_none(), "its time is over");
     assert!(table.end(no) && table.renew(no, TTL_MS).is_none());
     assert!(!table.granted(no), "an answer that comes late does not bring it back");

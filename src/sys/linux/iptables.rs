@@ -9,21 +9,17 @@ const NAT: &str = "nat";
 /// More than the names of all tables that the kernel has.
 const MAX_BYTES: usize = 256;
 
-/// The lists of their names, opened while that was possible.
+/// The lists of their names, opened while that was possible; of one that was not there, none.
 #[derive(Debug)]
-pub struct Iptables([Option<File>; 2]);
+pub struct Iptables([io::Result<Option<File>>; 2]);
 
 impl Iptables {
     /// As root that may still read files. A list that is not there now has no tables.
-    ///
-    /// # Errors
-    /// The kernel's, for another reason.
-    pub fn open() -> io::Result<Iptables> {
-        let [v4, v6] = NAMES.map(|path| match File::open(path) {
+    pub fn open() -> Iptables {
+        Iptables(NAMES.map(|path| match File::open(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             opened => opened.map(Some),
-        });
-        Ok(Iptables([v4?, v6?]))
+        }))
     }
 
     /// Who may be sending connections elsewhere, if somebody is: a sentence.
@@ -32,22 +28,33 @@ impl Iptables {
     /// The kernel's.
     pub fn claim(&self) -> io::Result<Option<String>> {
         for (path, list) in NAMES.into_iter().zip(&self.0) {
-            match list {
-                Some(list) if has_nat(&read(list)?) => {
-                    return Ok(Some(format!(
-                        "iptables' own table \"nat\" ({path}) may send their ports elsewhere, which cannot be read; use nft or iptables-nft"
-                    )));
-                }
-                None if std::fs::exists(path)? => {
-                    return Ok(Some(format!(
-                        "{path} is there since the guard has started, which could not read it any more: restart echomesh"
-                    )));
-                }
-                _ => {}
+            let said = match list {
+                Ok(list) => said_by(path, list.as_ref())?,
+                Err(e) => Some(format!("iptables' own tables cannot be listed: {path}: {e}")),
+            };
+            if said.is_some() {
+                return Ok(said);
             }
         }
         Ok(None)
     }
+}
+
+fn said_by(path: &str, list: Option<&File>) -> io::Result<Option<String>> {
+    // Its module may have gone since, or come.
+    if !std::fs::exists(path)? {
+        return Ok(None);
+    }
+    let Some(list) = list else {
+        return Ok(Some(format!(
+            "{path} has come since the guard started, which cannot read it any more: restart echomesh"
+        )));
+    };
+    Ok(has_nat(&read(list)?).then(|| {
+        format!(
+            "iptables' own table \"nat\" is there ({path}), and where it sends connections cannot be read: use nft or iptables-nft, and unload iptable_nat"
+        )
+    }))
 }
 
 fn has_nat(names: &str) -> bool {
@@ -72,8 +79,10 @@ mod tests {
 
     #[test]
     fn what_has_come_since_counts() {
-        let later = Iptables([None, None]);
+        let later = Iptables([Ok(None), Ok(None)]);
         let is_there = NAMES.iter().any(|path| std::fs::exists(path).unwrap());
         assert_eq!(later.claim().unwrap().is_some(), is_there);
+        let unread = Iptables([Err(ErrorKind::PermissionDenied.into()), Ok(None)]);
+        assert!(unread.claim().unwrap().unwrap().contains("cannot be listed: /proc/net/ip_tables_names"));
     }
 }

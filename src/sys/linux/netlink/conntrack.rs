@@ -39,12 +39,13 @@ pub fn is_counting() -> io::Result<bool> {
     Ok(std::fs::read_to_string(COUNTS)?.trim() == "1")
 }
 
-/// How many connections the kernel keeps at most.
+/// How many connections the kernel keeps at most. A 0 of its own is no bound (net/netfilter/nf_conntrack_core.c, `__nf_conntrack_alloc`).
 ///
 /// # Errors
 /// The kernel's: it has no connection tracking.
 pub fn most() -> io::Result<u32> {
-    std::fs::read_to_string(MOST)?.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+    let most: u32 = std::fs::read_to_string(MOST)?.trim().parse().map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok(if most == 0 { u32::MAX } else { most })
 }
 
 /// Questions and orders.
