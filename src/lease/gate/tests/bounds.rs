@@ -103,3 +103,14 @@ fn the_longest_reassembly_fits_into_a_flows_memory() {
     const { assert!(super::super::super::reassembly::WINDOW > MAX_HELLO) };
     assert_eq!(inspect::Inspector::new(0).stream().memory(), 0);
 }
+
+#[test]
+fn another_bound_holds_for_flows_that_come() {
+    let mut b = Bench::established(100);
+    b.gate.bound_to(1);
+    let syn =
+        |b: &mut Bench, ct| b.from(ct, BUYER, false, Made::new(SYN, 7, 0, b"").with_options(&SYN_OPTIONS));
+    assert_eq!(syn(&mut b, 2), Some(Verdict::Refuse));
+    b.gate.bound_to(usize::MAX);
+    assert_eq!((syn(&mut b, 3), b.gate.count()), (Some(Verdict::Stop), (2, 0)));
+}
