@@ -188,22 +188,23 @@ class LeaseWorld(VmWorld):
         """This session as the node counts it."""
         return self.node.sessions()[self.session.id]
 
-    def assert_pause_ends(self, lease, flows, wire, path="[OFFLOAD]"):
-        """Of the target's `wire`; `flows` are connections of the lease, both ends of each, which go where the path is."""
+    def assert_pause_ends(self, lease, flows, wire, **how):
+        """Of the target's `wire`; `flows` are connections of the lease, both ends of each."""
         command = self.node.ready("pause")
         self.addCleanup(self.node.wait_state, "active", "idle")
         self.addCleanup(self.node.control, "start")
-        self.assert_ends("pause", command, lease, flows, wire, path)
+        self.assert_ends("pause", command, lease, flows, wire, **how)
 
-    def assert_ends(self, what, command, lease, flows, wire, path="[OFFLOAD]"):
-        """The command ends offloaded connections in full spate: a tenth of a second after it was begun nothing passes any more on either
-        side, by the kernel's clock at both ends of the router; both ends are reset, and nothing is left."""
+    def assert_ends(self, what, command, lease, flows, wire, path="[OFFLOAD]", alone=True):
+        """The command ends connections that go where the path is, in full spate: a tenth of a second after it was begun nothing passes any more on either
+        side, by the kernel's clock at both ends of the router; both ends are reset, and nothing is left. If they are alone, nothing of any other comes
+        to the target either."""
         self.assertEqual([path in line for line in self.flows(lease)], [True] * len(flows))
         near = Wire(self.topology.buyer, "eth0", flows[0][0].sock.getsockname()[0])
         self.addCleanup(near.close)
+        theirs = [connection.peer[1] for _, connection in flows]
         sides = [
-            # Nothing else may come to the target then.
-            Side("target", wire, [connection.peer[1] for _, connection in flows]),
+            Side("target", wire, theirs, lambda s: alone or s[2] in theirs or s[3] in theirs),
             Side("buyer", near, [stream.sock.getsockname()[1] for stream, _ in flows], lambda s: s[2] == lease["address"][1]),
         ]
         with Spate(flows, pace=max(0.005, 0.0008 * len(flows))):
