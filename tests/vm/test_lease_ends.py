@@ -110,7 +110,8 @@ class Ends(LeaseWorld):
         self.assertTrue(stream.read())
 
     def assert_lives_until(self, lease, end):
-        """A connection that is used all the time ends when its lease's time is over, within a second, and is gone then."""
+        """A connection that is used all the time ends when its lease's time is over, and is gone then. That is said in whole
+        seconds, rounded down, by a clock that follows the coordinator's."""
         stream = self.dial(lease)
         hello = client_hello(sni=GOOD)
         with contextlib.suppress(ConnectionError):
@@ -118,7 +119,8 @@ class Ends(LeaseWorld):
                 stream.write(hello)
                 self.assertTrue(stream.read())
                 time.sleep(0.05)
-        self.assertLess(abs(time.monotonic() - end), 1)
+        late = time.monotonic() - end
+        self.assertTrue(-1 < late < 2, late)
         self.assertEqual(self.flows(lease), [])
 
     def test_node_killed_in_mid_transfer(self):
