@@ -1,8 +1,6 @@
 """The range of leases' ports: closed but for a lease, and a lease for nobody but its buyer. For worlds of any family."""
 from vmlab.packets import ACK, RST, SYN, Wire, packet, parse
 
-RANGE = range(40_000, 41_000)
-
 
 class ClosedPorts:
     """Of a `LeaseWorld`. What a SYN has come to is seen on the wires, since no SYN alone is a connection of the target's."""
@@ -12,7 +10,7 @@ class ClosedPorts:
         arena, sport = self.arena, self.arena.peer(own).sport
         mark, seen = len(arena.wire.segments), len(self.lan_wire.segments)
         arena.ether.drain()
-        closed, left = set(RANGE) - {own}, set(RANGE) - {own}
+        closed, left = set(self.ports) - {own}, set(self.ports) - {own}
         for turn in range(3):
             # What a full queue on the way has lost comes again, as with any sender.
             for port in sorted(left):
