@@ -5,7 +5,7 @@
 //! as a claim: a lease less does no harm, a port taken from the owner does.
 mod reading;
 
-use self::reading::Reading;
+use self::reading::{Reading, port};
 use super::early::Early;
 use super::found::Theirs;
 use super::messages::{INTERVAL_END, NEW_ELEMENTS, NEW_RULE, number};
@@ -167,10 +167,6 @@ fn socket(text: &str) -> Option<(IpAddr, u16)> {
         _ => return None,
     };
     Some((address, u16::from_str_radix(port, 16).ok()?))
-}
-
-fn port(value: &[u8]) -> Option<u16> {
-    value.first_chunk::<2>().map(|b| u16::from_be_bytes(*b))
 }
 
 /// The elements of a set, as a dump tells them.

@@ -184,6 +184,7 @@ fn register(data: &[u8], kind: u16) -> Option<usize> {
     nl::be32(data, kind).and_then(place)
 }
 
-fn port(value: &[u8]) -> Option<u16> {
+/// A port as it is on the wire.
+pub fn port(value: &[u8]) -> Option<u16> {
     value.first_chunk::<2>().map(|b| u16::from_be_bytes(*b))
 }

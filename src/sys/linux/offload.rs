@@ -6,6 +6,7 @@ use crate::guard::lease_rules::{LeaseScope, QUEUE, render};
 use crate::guard::network::Network;
 use crate::guard::offload::{self, Facts, Link, Others, devices, pppoe_devices};
 use crate::guard::table::{Chain, Flowtable, Hook, Place, Table};
+use crate::sorted::SortedSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -48,8 +49,7 @@ impl Answers {
         network: &Network,
         others: &Others,
     ) -> Facts {
-        let pppoe = pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default());
-        let flowtable = Flowtable { devices: devices(&network.wan, &pppoe, false, link) };
+        let flowtable = Flowtable { devices: devices(&network.wan, &pppoe(), false, link) };
         let plain = render(scope, network, None, true);
         let offloaded =
             (!flowtable.devices.is_empty()).then(|| render(scope, network, Some(&flowtable), true));
@@ -108,8 +108,12 @@ fn missing(tables: &mut Tables, e: &io::Error) -> String {
 /// # Errors
 /// Why they cannot be counted there.
 pub fn places(network: &Network) -> Result<Places, String> {
-    let pppoe = pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default());
-    offload::places(&network.wan, &pppoe, link)
+    offload::places(&network.wan, &pppoe(), link)
+}
+
+/// The devices that PPPoE sessions run on.
+fn pppoe() -> SortedSet<String> {
+    pppoe_devices(&std::fs::read_to_string("/proc/net/pppoe").unwrap_or_default())
 }
 
 /// A device as sysfs has it.
